@@ -1,0 +1,49 @@
+# in_defender: a Fluent Bit input for Microsoft Defender alerts. See README.md.
+
+GO          ?= go
+VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+SO          := build/in_defender.so
+LDFLAGS     := -s -w -X fluent-bit-defender/client.Version=$(VERSION)
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@latest
+
+# A real Fluent Bit is used where there is one: FLUENT_BIT, else fluent-bit on PATH.
+FLUENT_BIT  ?= $(shell command -v fluent-bit 2>/dev/null)
+export FLUENT_BIT
+
+DEMO_SECONDS ?= 0
+BENCH        ?= .
+SOAK         ?= 1h
+
+.PHONY: build demo test lint bench soak vuln generate clean
+
+build: ## the shared object and the host that stands in for Fluent Bit
+	@mkdir -p build
+	$(GO) build -buildmode=c-shared -trimpath -ldflags "$(LDFLAGS)" -o $(SO) ./plugin
+	@rm -f build/in_defender.h
+	$(GO) build -trimpath -o build/flbhost ./internal/flbhost/cmd/flbhost
+
+demo: build ## records of a simulated service as JSON lines, until Ctrl-C or for DEMO_SECONDS
+	@$(GO) run ./internal/demo -so $(SO) -host build/flbhost -seconds $(DEMO_SECONDS)
+
+test: build ## everything that fits five minutes on two cores
+	@$(GO) run ./internal/testrun -- -race -timeout 10m ./...
+
+lint: generate ## formatting, vet, staticcheck, and nothing generated that is stale
+	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "not gofmt'ed: $$unformatted"; exit 1; }
+	$(GO) vet ./...
+	$(GO) run $(STATICCHECK) ./...
+	@git diff --exit-code -- docs || { echo "generated files are stale: commit what make generate writes"; exit 1; }
+
+generate:
+	$(GO) generate ./...
+
+bench: ## speed and memory, as ratios measured in one run
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./record ./state ./pull
+
+vuln: ## needs the vulnerability database, so it is not part of lint
+	$(GO) run $(GOVULNCHECK) ./...
+
+clean:
+	rm -rf build
+	$(GO) clean -testcache

@@ -1,0 +1,164 @@
+package pull
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"fluent-bit-defender/record"
+	"fluent-bit-defender/state"
+)
+
+// answer is what came of one request.
+type answer struct {
+	rows  int   // all that came
+	fresh int   // of which not seen before
+	err   error // nil: it was read to its end
+	cut   bool  // it broke after we had held the download
+}
+
+// ask sends one request and keeps every row that comes whole, also of an answer that breaks later.
+func (e *Engine) ask(ctx context.Context, pc *piece, now time.Time) (got answer) {
+	e.asked, e.held, e.salvage = pc, false, false
+	began := time.Now()
+	ans, err := e.client.Fetch(ctx, e.query(pc))
+	if err != nil {
+		e.count(func(s *Stats) { s.Requests++; s.RequestsFailed++ })
+		return answer{err: err}
+	}
+	e.reader.Reset(ans.Body, func() time.Time { return now })
+	for got.err == nil {
+		got.err = e.row(ctx, pc, now, &got)
+	}
+	ans.Body.Close()
+	if errors.Is(got.err, io.EOF) {
+		got.err = nil
+	}
+	e.publish()
+	var syntax *record.SyntaxError
+	got.cut = got.err != nil && e.held && !errors.As(got.err, &syntax)
+	e.count(func(s *Stats) {
+		s.Requests++
+		if got.err != nil {
+			s.RequestsFailed++
+		}
+		s.BytesRead += uint64(e.reader.Offset())
+	})
+	e.log.Debug(fmt.Sprintf("%s: %d rows, %d new, %d bytes in %s", pc, got.rows, got.fresh, e.reader.Offset(), time.Since(began).Round(time.Millisecond)))
+	return got
+}
+
+// row reads one row into the current batch; it waits while the queue is full. io.EOF: the answer is read to its end.
+func (e *Engine) row(ctx context.Context, pc *piece, now time.Time, got *answer) error {
+	at := len(e.cur.Data)
+	data, row, err := e.reader.Next(e.cur.Data)
+	if err != nil {
+		return err
+	}
+	got.rows++
+	if !e.remembered(pc, row, now) {
+		e.cur.Data = data[:at]
+		return ctx.Err()
+	}
+	got.fresh++
+	if at > 0 && len(data) > e.cfg.BatchSize { // the row begins the next batch
+		full := e.cur
+		e.cur = e.newBatch()
+		e.cur.Data = append(e.cur.Data, data[at:]...)
+		full.Data = data[:at]
+		e.push(full)
+	} else {
+		e.cur.Data = data
+	}
+	if len(e.cur.ids) == 0 {
+		e.cur.opened = time.Now()
+	}
+	e.cur.ids = append(e.cur.ids, row.ID)
+	if len(e.cur.Data) >= e.cfg.BatchSize || e.hungry.Load() && time.Since(e.cur.opened) >= openFor {
+		e.publish()
+	}
+	if len(e.cur.Data)+e.queued() < e.cfg.QueueLimit {
+		return ctx.Err()
+	}
+	e.publish()
+	if e.queued() >= e.cfg.QueueLimit {
+		e.held = true
+		if !e.wait(ctx) {
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// remembered tells whether row is new, and adds it to the seen set. A row ages by its own time; if that is unusable or not
+// what was asked for, by when it last came.
+func (e *Engine) remembered(pc *piece, row record.Row, now time.Time) bool {
+	t := row.Updated
+	if t == 0 || t < pc.since.Add(-2*edge).UnixNano() || t > pc.until.Add(edge).UnixNano() {
+		t = now.UnixNano()
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.stats.Rows++
+	fresh, moved := e.seen.add(row.ID, t)
+	if moved != nil {
+		e.pending.Drop = append(e.pending.Drop, state.Entry{Hash: state.Hash(moved.id), Age: moved.old})
+		e.pending.Add = append(e.pending.Add, state.Entry{Hash: state.Hash(moved.id), Age: moved.new})
+		e.dirty = true
+	}
+	if !fresh {
+		e.stats.Duplicates++
+		return false
+	}
+	if row.Raw {
+		e.stats.Raw++
+	}
+	if row.Repaired {
+		e.stats.Repaired++
+	}
+	return true
+}
+
+// publish hands the current batch to the queue, if it holds anything.
+func (e *Engine) publish() {
+	if len(e.cur.ids) == 0 {
+		return
+	}
+	full := e.cur
+	e.cur = e.newBatch()
+	e.push(full)
+}
+
+// passOver decides, at a syntax error, whether the bad text is handed over raw: when it came three times the same, and then for the
+// rest of that answer and for the same text in any other.
+func (e *Engine) passOver(sig record.ID) bool {
+	pc := e.asked
+	if pc.syntax == nil {
+		pc.syntax = map[record.ID]int{}
+	}
+	if !e.salvage && !e.known[sig] {
+		if len(pc.syntax) >= 100 {
+			clear(pc.syntax)
+		}
+		if pc.syntax[sig]++; pc.syntax[sig] < sameSyntax {
+			return false
+		}
+	}
+	if !e.known[sig] {
+		if len(e.known) >= 10_000 {
+			clear(e.known)
+		}
+		e.known[sig] = true
+		e.log.Warn(fmt.Sprintf("an answer for %s has the same syntax error again: the bad text is handed over raw, with the error beside it", pc))
+	}
+	e.salvage = true
+	return true
+}
+
+func (e *Engine) count(f func(*Stats)) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	f(&e.stats)
+}

@@ -1,0 +1,169 @@
+package pull
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"fluent-bit-defender/record"
+	"fluent-bit-defender/state"
+)
+
+// pruneMost bounds the hashes dropped in one commit, and with it the time the lock is held.
+const pruneMost = 50_000
+
+// handedBatch is what is left of a batch once the core has it: durable when safe.
+type handedBatch struct {
+	ids []record.ID
+	seq uint64
+	at  time.Duration // active time of the hand-over
+}
+
+// mark says: once all batches up to seq are durable, so may settled and gaps be.
+type mark struct {
+	seq     uint64
+	settled time.Time
+	gaps    []state.Gap
+}
+
+// setMark notes the present settled time and gaps behind the rows fetched so far. The caller holds mu and is the pulling goroutine.
+func (e *Engine) setMark() {
+	m := mark{e.cur.seq, e.settled, slices.Clone(e.gaps)}
+	if len(e.cur.ids) == 0 {
+		m.seq--
+	}
+	if n := len(e.marks); n > 0 && e.marks[n-1].seq == m.seq {
+		e.marks[n-1] = m
+		return
+	}
+	e.marks = append(e.marks, m)
+}
+
+// change adds to pending what may become durable now: all that was handed over, with onlySafe what was handed over five
+// active seconds ago. dirty tells whether there is anything to commit. The caller holds mu.
+func (e *Engine) change(onlySafe bool) (c state.Change, dirty bool) {
+	now := e.activeTime()
+	n := 0
+	for _, h := range e.handed {
+		if onlySafe && now-h.at < safeAfter {
+			break
+		}
+		for _, id := range h.ids {
+			if t, ok := e.seen.store(id); ok {
+				e.pending.Add = append(e.pending.Add, state.Entry{Hash: state.Hash(id), Age: t})
+				e.dirty = true
+			}
+		}
+		e.safeSeq = h.seq
+		n++
+	}
+	e.handed = slices.Delete(e.handed, 0, n)
+	e.passMarks()
+	drop := func(id record.ID, t int64) {
+		e.pending.Drop = append(e.pending.Drop, state.Entry{Hash: state.Hash(id), Age: t})
+		e.dirty = true
+	}
+	e.seen.prune(e.pruneBefore().UnixNano(), pruneMost, e.inGap, drop)
+	if dropped := e.seen.shrink(drop); dropped > 0 {
+		e.stats.Forgotten += uint64(dropped)
+		if !e.fullWarned {
+			e.fullWarned = true
+			e.log.Warn(fmt.Sprintf("more than %d alerts are remembered: the oldest are forgotten, so some may come twice (none is lost); use a shorter ago or overlap, or filters", maxSeen))
+		}
+	}
+	return e.pending, e.dirty
+}
+
+// passMarks moves the pending settled time and gaps up to the last mark whose rows are all durable.
+func (e *Engine) passMarks() {
+	n := 0
+	for _, m := range e.marks {
+		if m.seq > e.safeSeq {
+			break
+		}
+		if !m.settled.Equal(e.pending.Settled) || !slices.Equal(m.gaps, e.pending.Gaps) {
+			e.pending.Settled, e.pending.Gaps = m.settled, m.gaps
+			e.dirty = true
+		}
+		e.stored = m.settled
+		n++
+	}
+	e.marks = slices.Delete(e.marks, 0, n)
+}
+
+// pruneBefore is the time before which no window will ask again. The caller holds mu.
+func (e *Engine) pruneBefore() time.Time {
+	if e.stored.IsZero() {
+		return time.Unix(0, 0)
+	}
+	before := e.stored
+	if e.cfg.Ago > 0 {
+		if t := e.lastFull.Add(-e.cfg.Ago); t.Before(before) {
+			before = t
+		}
+	}
+	if h := e.hidden.from; !h.IsZero() && h.Before(before) {
+		before = h // that span may be asked again
+	}
+	return before.Add(-seenMargin)
+}
+
+// inGap tells whether rows of [from, to) may come again by an open gap. The caller holds mu.
+func (e *Engine) inGap(from, to int64) bool {
+	for _, g := range e.gaps {
+		if g.Since.Add(-edge).UnixNano() < to && from <= g.Until.UnixNano() {
+			return true
+		}
+	}
+	return false
+}
+
+func (e *Engine) commitLoop(ctx context.Context) {
+	tick := time.NewTicker(commitEvery)
+	defer tick.Stop()
+	var failedAt time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if !failedAt.IsZero() && time.Since(failedAt) < 10*commitEvery {
+			continue
+		}
+		if err := e.commit(); err != nil {
+			failedAt = time.Now()
+			e.commitTrouble.failed(e.log, slog.LevelWarn, "state", fmt.Sprintf("cannot store what was pulled: %v; pulling goes on, a crash or restart now would repeat alerts", err))
+			continue
+		}
+		failedAt = time.Time{}
+		e.commitTrouble.healed(e.log, "the state is stored again")
+	}
+}
+
+func (e *Engine) commit() error {
+	e.mu.Lock()
+	change, dirty := e.change(true)
+	if dirty {
+		e.pending.Add, e.pending.Drop, e.dirty = nil, nil, false
+	}
+	e.mu.Unlock()
+	if !dirty {
+		return nil
+	}
+	err := e.store.Commit(change)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err != nil {
+		// Kept for the next try, in the order in which it came.
+		e.pending.Add = append(change.Add, e.pending.Add...)
+		e.pending.Drop = append(change.Drop, e.pending.Drop...)
+		e.dirty = true
+		e.stats.CommitFailures++
+		return err
+	}
+	e.stats.Commits++
+	return nil
+}

@@ -1,0 +1,248 @@
+package pull
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"fluent-bit-defender/client"
+	"fluent-bit-defender/record"
+	"fluent-bit-defender/state"
+)
+
+// piece is a span of service time that is asked for in one request: a step, or what became of one by halving.
+type piece struct {
+	since, until time.Time
+	fails        int               // of its own, in a row
+	unlimited    bool              // ask without limit: it cannot be halved any more
+	syntax       map[record.ID]int // times that each syntax error came
+	probe        *probe            // it was halved to find out about a hidden cap
+	gap          bool              // it is a gap that is tried again
+	ago          bool              // it is asked for by ago
+}
+
+func (pc *piece) span() time.Duration { return pc.until.Sub(pc.since) }
+
+// halves returns pc's halves, the newer first: work is a stack.
+func (pc *piece) halves() []*piece {
+	middle := pc.since.Add(pc.span() / 2)
+	return []*piece{{since: middle, until: pc.until}, {since: pc.since, until: middle}}
+}
+
+func (pc *piece) String() string {
+	return pc.since.Format(time.RFC3339) + " to " + pc.until.Format(time.RFC3339)
+}
+
+// cycle asks once for everything between settled and now.
+func (e *Engine) cycle(ctx context.Context) {
+	now, ok := e.now(ctx)
+	if !ok {
+		return
+	}
+	e.begin(now)
+	if e.byAgo(ctx, now) || e.steps(ctx, now) {
+		e.mu.Lock()
+		e.lastFull = now
+		e.stats.LastSuccess = now
+		e.mu.Unlock()
+		e.trouble.healed(e.log, "alerts are pulled again")
+		e.retryGaps(ctx)
+	}
+	e.forgetSpare()
+}
+
+// now is the service's time; it tries until there is one.
+func (e *Engine) now(ctx context.Context) (time.Time, bool) {
+	for {
+		now, err := e.client.Now(ctx)
+		if ctx.Err() != nil {
+			return time.Time{}, false
+		}
+		if err == nil {
+			return now.UTC(), true
+		}
+		if !sleep(ctx, e.failed(nil, err)) {
+			return time.Time{}, false
+		}
+	}
+}
+
+// begin finds settled at the first cycle, and brings it back when the service's clock went back.
+func (e *Engine) begin(now time.Time) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	first := e.latest.IsZero()
+	if first {
+		e.lastFull = e.settled.Add(e.cfg.Overlap)
+		if !e.snap.Found {
+			e.settled = now.Add(-e.cfg.InitialLookback)
+			if n := e.snap.Neighbour; !n.IsZero() {
+				e.log.Warn(fmt.Sprintf("no state for these filters, but the tenant was pulled with others until %s: starting there or %s ago, whichever is earlier; alerts pulled with the other filters may come again",
+					n.Format(time.RFC3339), e.cfg.InitialLookback))
+				if n.Before(e.settled) {
+					e.settled = n
+				}
+			}
+		}
+	}
+	// A clock that went back (or a stored time of one that was ahead) would leave new rows before settled.
+	back := e.latest.Sub(now) > edge || e.settled.After(now)
+	if newest := now.Add(-e.cfg.Overlap); (back || first && e.snap.Found) && e.settled.After(newest) {
+		if back {
+			e.log.Warn(fmt.Sprintf("the service's clock went back: asking again from %s instead of %s", newest.Format(time.RFC3339), e.settled.Format(time.RFC3339)))
+		}
+		e.settled = newest
+	}
+	e.latest = now
+	e.setMark()
+}
+
+// plan lists the steps of [settled, now] without the gaps, the newest first: it is a stack.
+func (e *Engine) plan(now time.Time) (work []*piece) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	from := e.settled
+	add := func(until time.Time) {
+		for from.Before(until) {
+			to := from.Add(e.cfg.MaxWindow)
+			if to.After(until) {
+				to = until
+			}
+			work = append(work, &piece{since: from, until: to})
+			from = to
+		}
+	}
+	for _, g := range e.gaps { // in order of time
+		if !g.Until.After(from) {
+			continue
+		}
+		if g.Since.After(now) {
+			break
+		}
+		add(g.Since)
+		from = g.Until
+	}
+	add(now)
+	for i, j := 0, len(work)-1; i < j; i, j = i+1, j-1 {
+		work[i], work[j] = work[j], work[i]
+	}
+	return work
+}
+
+// steps reads all that plan lists, oldest first. It tells whether it came to the end.
+func (e *Engine) steps(ctx context.Context, now time.Time) bool {
+	work := e.plan(now)
+	for len(work) > 0 {
+		pc := work[len(work)-1]
+		work = work[:len(work)-1]
+		got := e.ask(ctx, pc, now)
+		if ctx.Err() != nil {
+			return false
+		}
+		more, wait := e.next(pc, got, now)
+		work = append(work, more...)
+		if !sleep(ctx, wait) {
+			return false
+		}
+	}
+	return true
+}
+
+// next decides what follows an answer: the pieces to ask (a stack) and how long to wait before.
+func (e *Engine) next(pc *piece, got answer, now time.Time) (more []*piece, wait time.Duration) {
+	switch {
+	case got.err == nil:
+		e.succeeded()
+		if more := e.full(pc, got); more != nil {
+			return more, 0
+		}
+		e.settle(earlier(pc.until, now.Add(-e.cfg.Overlap)))
+		return nil, 0
+	case got.cut && pc.span() > floor:
+		e.log.Debug(fmt.Sprintf("the answer for %s was cut while the queue was full; asking for its halves", pc))
+		return pc.halves(), 0
+	}
+	wait = e.failed(pc, got.err)
+	if pc.fails < ownFailures {
+		return []*piece{pc}, wait
+	}
+	if pc.span() > gapFloor {
+		e.log.Debug(fmt.Sprintf("%s failed %d times; asking for its halves", pc, pc.fails))
+		return pc.halves(), wait
+	}
+	if !e.makeGap(pc, got.err, now) {
+		return []*piece{pc}, wait
+	}
+	return nil, wait
+}
+
+// settle moves settled to t, if that is later, and notes it behind the rows fetched so far.
+func (e *Engine) settle(t time.Time) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if t.After(e.settled) {
+		e.settled = t
+	}
+	e.stats.Settled = e.settled
+	e.setMark()
+}
+
+// byAgo asks by the key ago where one such answer covers all since settled. It tells whether it did; otherwise the cycle goes by windows.
+func (e *Engine) byAgo(ctx context.Context, now time.Time) bool {
+	if e.cfg.Ago <= 0 {
+		return false
+	}
+	e.mu.Lock()
+	settled := e.settled
+	gaps := len(e.gaps)
+	e.mu.Unlock()
+	if now.Add(-e.cfg.Ago).After(settled) || gaps > 0 {
+		return false
+	}
+	pc := &piece{since: now.Add(-e.cfg.Ago), until: now, ago: true, unlimited: false}
+	got := e.ask(ctx, pc, now)
+	if ctx.Err() != nil {
+		return false
+	}
+	if got.err != nil {
+		sleep(ctx, e.failed(pc, got.err))
+		return false
+	}
+	e.succeeded()
+	// The service counted back from its own present, which is later than now: it may have begun after settled.
+	after, err := e.client.Now(ctx)
+	if err != nil || after.Add(edge-e.cfg.Ago).After(settled) {
+		return false
+	}
+	if e.cfg.Limit > 0 && got.rows >= e.cfg.Limit || e.suspicious(pc, got) {
+		return false
+	}
+	e.settle(now.Add(-e.cfg.Overlap))
+	return true
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
+// query is the request for pc: it begins an edge earlier, so that the neighbours share it.
+func (e *Engine) query(pc *piece) client.Query {
+	q := client.Query{Limit: e.cfg.Limit}
+	if pc.unlimited {
+		q.Limit = 0
+	}
+	if pc.ago {
+		q.Ago = e.cfg.AgoText
+		return q
+	}
+	q.Since, q.Until = pc.since.Add(-edge), pc.until
+	return q
+}
+
+// gapKey identifies a gap in the memory of its retries.
+type gapKey struct{ since, until int64 }
+
+func keyOf(g state.Gap) gapKey { return gapKey{g.Since.UnixNano(), g.Until.UnixNano()} }

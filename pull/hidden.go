@@ -1,0 +1,104 @@
+package pull
+
+import (
+	"fmt"
+	"time"
+)
+
+// hiddenCap is what is suspected and known of a cap that the service puts on its answers without a word.
+type hiddenCap struct {
+	size  int       // rows at which an answer is taken for capped; 0: none known
+	count int       // rows of the last answer that was not limited
+	last  *piece    // its piece
+	from  time.Time // last's since: hashes from there on are kept, for last may be asked again. Guarded by mu
+	told  time.Time // when it was last said that rows may be hidden for good
+}
+
+// probe is shared by the two halves of a piece that may have been capped.
+type probe struct {
+	count int    // rows of the whole piece
+	left  int    // halves to come
+	fresh int    // rows of the halves that the whole did not have
+	prev  *piece // the piece before it, if that had as many rows
+}
+
+// full returns the pieces that must be asked because more rows than came may hide behind got, nil if there are
+// none: by the limit asked for, by a cap known, or to find out about one.
+func (e *Engine) full(pc *piece, got answer) []*piece {
+	if e.cfg.Limit > 0 && !pc.unlimited && got.rows >= e.cfg.Limit {
+		if pc.span() > floor {
+			return pc.halves()
+		}
+		return []*piece{{since: pc.since, until: pc.until, unlimited: true, gap: pc.gap}}
+	}
+	if pr := pc.probe; pr != nil && e.hidden.size == 0 {
+		if more := e.probed(pc, pr, got); more != nil {
+			return more
+		}
+	}
+	if size := e.hidden.size; size > 0 {
+		switch {
+		case got.rows > size:
+			e.log.Info(fmt.Sprintf("an answer held %d rows: the service does not cap answers at %d", got.rows, size))
+			e.hidden.size = 0
+		case got.rows == size && pc.span() > floor:
+			return pc.halves()
+		case got.rows == size && time.Since(e.hidden.told) > 10*time.Minute:
+			e.hidden.told = time.Now()
+			e.log.Error(fmt.Sprintf("the service answers with %d rows at most, and %s alone has that many: alerts may be hidden; set filters (machine_groups) to divide them", size, pc))
+		}
+		return nil
+	}
+	if pc.probe == nil && pc.span() > floor && e.suspicious(pc, got) {
+		pr := &probe{count: got.rows, left: 2}
+		if e.hidden.count == got.rows {
+			pr.prev = e.hidden.last
+		}
+		halves := pc.halves()
+		halves[0].probe, halves[1].probe = pr, pr
+		return halves
+	}
+	e.remember(pc, got)
+	return nil
+}
+
+// suspicious tells whether got looks capped: as many rows as the last answer, or a round number of them (caps are
+// round, and the first capped answer has none before it).
+func (e *Engine) suspicious(_ *piece, got answer) bool {
+	return got.rows >= capFloor && (got.rows == e.hidden.count || got.rows%500 == 0)
+}
+
+// probed looks at one half of a piece that may have been capped.
+func (e *Engine) probed(pc *piece, pr *probe, got answer) []*piece {
+	pr.left--
+	pr.fresh += got.fresh
+	if pr.fresh == 0 && got.rows != pr.count {
+		if pr.left == 0 {
+			e.remember(pc, answer{rows: pr.count})
+		}
+		return nil
+	}
+	e.hidden.size = pr.count
+	e.log.Warn(fmt.Sprintf("the service seems to answer with %d rows at most: windows that hold as many are halved from now on", pr.count))
+	var more []*piece
+	if got.rows >= pr.count && pc.span() > floor {
+		more = pc.halves()
+	}
+	if pr.prev != nil && pr.prev.span() > floor {
+		more = append(more, pr.prev.halves()...)
+	}
+	return more
+}
+
+func (e *Engine) remember(pc *piece, got answer) {
+	if pc.unlimited && pc.span() <= floor || got.rows < capFloor {
+		pc = nil
+	}
+	e.hidden.count, e.hidden.last = got.rows, pc
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.hidden.from = time.Time{}
+	if pc != nil {
+		e.hidden.from = pc.since
+	}
+}

@@ -1,0 +1,197 @@
+// Package pull is the engine: it plans windows of service time, fetches them oldest first, drops the rows that were
+// seen before, fills batches with the rest and commits what was handed over. It knows nothing of HTTP or of C.
+//
+// Two goroutines live from Start to Stop: one pulls, one commits once a second. Take, Done, Pause and Resume are
+// called from Fluent Bit's thread and never wait.
+package pull
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"fluent-bit-defender/client"
+	"fluent-bit-defender/conf"
+	"fluent-bit-defender/record"
+	"fluent-bit-defender/state"
+)
+
+const (
+	edge        = 2 * time.Second // shared by neighbouring steps, so that bounds may be inclusive, exclusive or truncated
+	floor       = 2 * time.Second // a piece of this span is not halved for its row count any more
+	gapFloor    = time.Minute     // a piece of at most this span that keeps failing becomes a gap
+	ownFailures = 5               // failures of its own after which a piece is halved or becomes a gap
+	sameSyntax  = 3               // times the same syntax error comes before the bad text is handed over raw
+	maxGaps     = 1000            // beyond it a failing piece holds the watermark instead
+	capFloor    = 1000            // fewest rows of an answer that can be suspected of a hidden cap
+	seenMargin  = time.Hour       // how much older than settled a hash is kept
+	safeAfter   = 5 * time.Second // time after which the core has surely moved a batch out of its ring
+	commitEvery = time.Second
+	crashPause  = time.Minute // rest after an internal error
+)
+
+// Engine pulls the alerts of one stanza. Start it once, Stop it once.
+type Engine struct {
+	cfg    *conf.Config
+	client *client.Client
+	store  state.Store
+	log    *slog.Logger
+	jitter func() float64 // in [0, 1); tests replace it to replay a history
+
+	ctx     context.Context // ends at Stop
+	cancel  context.CancelFunc
+	running sync.WaitGroup
+
+	// Owned by the pulling goroutine.
+	reader   *record.Reader
+	cur      *Batch // the batch that is being filled
+	held     bool   // the download of the current answer waited for room in the queue
+	asked    *piece // the piece whose answer is being read
+	salvage  bool   // a syntax error of the current answer was passed over: so are the next
+	known    map[record.ID]bool
+	hidden   hiddenCap
+	others   int // failures in a row that are no step's own
+	gapsMade int // gaps made since the last whole answer
+	retries  map[gapKey]*retry
+	trouble  trouble
+	latest   time.Time // service time at which the last cycle began
+
+	// snap is what the store held at New; read until the first cycle.
+	snap state.Snapshot
+
+	queue
+
+	mu       sync.Mutex // guards what follows; never held over I/O
+	seen     *seen
+	settled  time.Time // in memory: everything before it was fetched
+	gaps     []state.Gap
+	marks    []mark
+	handed   []handedBatch
+	safeSeq  uint64 // all batches up to this one are durable
+	pending  state.Change
+	dirty    bool // pending holds something that is not committed
+	stored   time.Time
+	lastFull time.Time // service time of the last cycle that read all it planned
+	stats    Stats
+
+	commitTrouble trouble // owned by the committing goroutine
+	fullWarned    bool
+}
+
+// New loads the stanza's state and prepares an engine. The engine owns c and st from now on: Stop closes both.
+// It returns the error of Store.Load.
+func New(cfg *conf.Config, c *client.Client, st state.Store, log *slog.Logger) (*Engine, error) {
+	snap, err := st.Load()
+	if err != nil {
+		return nil, fmt.Errorf("load the state: %w", err)
+	}
+	e := &Engine{
+		cfg: cfg, client: c, store: st, log: log, jitter: rand.Float64, snap: snap,
+		known: map[record.ID]bool{}, retries: map[gapKey]*retry{},
+		seen: newSeen(maxSeen),
+	}
+	e.ctx, e.cancel = context.WithCancel(context.Background())
+	e.queue.init(cfg.QueueLimit)
+	for _, entry := range snap.Seen {
+		e.seen.load(record.ID(entry.Hash), entry.Age)
+	}
+	e.snap.Seen = nil
+	e.settled, e.stored, e.gaps = snap.Settled, snap.Settled, snap.Gaps
+	e.pending.Settled, e.pending.Gaps = snap.Settled, snap.Gaps
+	e.reader = record.NewReader(record.Options{
+		Schema: record.SIEM, TimeKey: cfg.TimeKey, EventIDKey: cfg.EventIDKey, DropNull: cfg.DropNull,
+		MaxAlert: cfg.MaxAlertSize, MaxRecord: cfg.BatchSize,
+	})
+	e.reader.Salvage(e.passOver)
+	e.cur = e.newBatch()
+	return e, nil
+}
+
+// Start begins to pull. It does not wait for anything.
+func (e *Engine) Start() {
+	e.running.Go(func() { e.guard(e.ctx, "pulling", e.pullLoop) })
+	e.running.Go(func() { e.guard(e.ctx, "committing", e.commitLoop) })
+}
+
+// Stop ends both goroutines, commits what was handed over and closes the store and the client. It returns ctx's error
+// when that takes longer than ctx allows; the rest is then finished in the background. Nothing may be taken after Stop.
+func (e *Engine) Stop(ctx context.Context) error {
+	e.cancel()
+	finished := make(chan error, 1)
+	go func() {
+		defer e.recovered("stopping")
+		e.running.Wait()
+		finished <- e.finish()
+	}()
+	select {
+	case err := <-finished:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("stop pulling: %w", ctx.Err())
+	}
+}
+
+func (e *Engine) finish() error {
+	e.client.Close()
+	e.mu.Lock()
+	change, dirty := e.change(e.backPressured())
+	e.mu.Unlock()
+	var err error
+	if dirty {
+		if err = e.store.Commit(change); err != nil {
+			err = fmt.Errorf("commit the state at exit: %w (the last alerts may be handed over again)", err)
+		}
+	}
+	if cerr := e.store.Close(); cerr != nil && err == nil {
+		err = fmt.Errorf("close the state: %w", cerr)
+	}
+	return err
+}
+
+// guard runs loop until ctx ends and starts it again after a rest when it panics: a fault in one answer must
+// not end Fluent Bit, and must not end the pulling either.
+func (e *Engine) guard(ctx context.Context, what string, loop func(context.Context)) {
+	for ctx.Err() == nil {
+		func() {
+			defer e.recovered(what)
+			loop(ctx)
+		}()
+		if ctx.Err() == nil {
+			sleep(ctx, crashPause)
+		}
+	}
+}
+
+func (e *Engine) recovered(what string) {
+	if r := recover(); r != nil {
+		e.log.Error(fmt.Sprintf("internal error while %s: %v; starting again in %s; please report this: %s", what, r, crashPause, debug.Stack()))
+	}
+}
+
+func (e *Engine) pullLoop(ctx context.Context) {
+	for ctx.Err() == nil {
+		begin := time.Now()
+		e.cycle(ctx)
+		interval := time.Duration(float64(e.cfg.PollInterval) * (0.9 + 0.2*e.jitter()))
+		sleep(ctx, interval-time.Since(begin))
+	}
+}
+
+// sleep waits for d or for the end of ctx; it tells whether ctx goes on.
+func sleep(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return ctx.Err() == nil
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,171 @@
+package pull
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"fluent-bit-defender/record"
+)
+
+// openFor is how long a batch may stay open for more rows while Fluent Bit waits for one.
+const openFor = 250 * time.Millisecond
+
+// Batch is a run of records, ready for one append. Whoever took it owns Data until Done.
+type Batch struct {
+	Data   []byte // msgpack records one after the other
+	ids    []record.ID
+	seq    uint64
+	opened time.Time // when its first row came
+}
+
+// queue holds the batches between the pulling goroutine and Fluent Bit's thread. Its own lock keeps the
+// callback apart from everything that takes longer.
+type queue struct {
+	lock    sync.Mutex
+	ready   []*Batch
+	bytes   int // of ready
+	limit   int
+	spare   []*Batch
+	seq     uint64
+	pauses  int // since the last Resume
+	active  time.Duration
+	resumed time.Time // when the time that is not in active yet began
+
+	hungry  atomic.Bool   // Fluent Bit found nothing to take
+	drained chan struct{} // a batch was taken
+}
+
+func (q *queue) init(limit int) {
+	q.limit = limit
+	q.resumed = time.Now()
+	q.drained = make(chan struct{}, 1)
+}
+
+func (q *queue) newBatch() *Batch {
+	q.lock.Lock()
+	defer q.lock.Unlock()
+	b := &Batch{}
+	if n := len(q.spare); n > 0 {
+		b, q.spare = q.spare[n-1], q.spare[:n-1]
+	}
+	q.seq++
+	b.seq = q.seq
+	return b
+}
+
+// forgetSpare lets go of buffers that a backlog has left behind.
+func (q *queue) forgetSpare() {
+	q.lock.Lock()
+	defer q.lock.Unlock()
+	q.spare = nil
+}
+
+func (q *queue) push(b *Batch) {
+	q.lock.Lock()
+	defer q.lock.Unlock()
+	q.ready = append(q.ready, b)
+	q.bytes += len(b.Data)
+	q.hungry.Store(false)
+}
+
+func (q *queue) queued() int {
+	q.lock.Lock()
+	defer q.lock.Unlock()
+	return q.bytes
+}
+
+// wait blocks until less than limit bytes are queued; false when ctx ended first.
+func (q *queue) wait(ctx context.Context) bool {
+	for q.queued() >= q.limit {
+		select {
+		case <-q.drained:
+		case <-ctx.Done():
+			return false
+		}
+	}
+	return true
+}
+
+// Take gives the next batch to Fluent Bit's thread; nil when none is ready or the instance is paused. It never
+// waits.
+func (e *Engine) Take() *Batch {
+	q := &e.queue
+	q.lock.Lock()
+	defer q.lock.Unlock()
+	if q.pauses > 0 {
+		return nil
+	}
+	if len(q.ready) == 0 {
+		q.hungry.Store(true)
+		return nil
+	}
+	b := q.ready[0]
+	q.ready[0] = nil
+	q.ready = q.ready[1:]
+	q.bytes -= len(b.Data)
+	select {
+	case q.drained <- struct{}{}:
+	default:
+	}
+	return b
+}
+
+// Done says that the core has copied b: its rows are handed over, and durable five unpaused seconds later. It never
+// waits.
+func (e *Engine) Done(b *Batch) {
+	at := e.activeTime()
+	e.mu.Lock()
+	e.handed = append(e.handed, handedBatch{b.ids, b.seq, at})
+	e.stats.HandedOver += uint64(len(b.ids))
+	e.stats.HandedOverBytes += uint64(len(b.Data))
+	e.mu.Unlock()
+	*b = Batch{Data: b.Data[:0]}
+	q := &e.queue
+	q.lock.Lock()
+	defer q.lock.Unlock()
+	if len(q.spare) < 2 {
+		q.spare = append(q.spare, b)
+	}
+}
+
+// Pause stops the hand-over and the time by which a batch becomes durable: the core leaves a paused input's ring as it
+// is.
+func (e *Engine) Pause() {
+	q := &e.queue
+	q.lock.Lock()
+	defer q.lock.Unlock()
+	if q.pauses++; q.pauses == 1 {
+		q.active += time.Since(q.resumed)
+	}
+}
+
+// Resume ends a pause.
+func (e *Engine) Resume() {
+	q := &e.queue
+	q.lock.Lock()
+	defer q.lock.Unlock()
+	if q.pauses > 0 {
+		q.resumed = time.Now()
+	}
+	q.pauses = 0
+}
+
+// activeTime is the time since the engine was made that it was not paused.
+func (q *queue) activeTime() time.Duration {
+	q.lock.Lock()
+	defer q.lock.Unlock()
+	if q.pauses > 0 {
+		return q.active
+	}
+	return q.active + time.Since(q.resumed)
+}
+
+// backPressured tells, at exit, whether back-pressure had paused the instance before: the core then does not pause it again,
+// while one that ran gets two pauses on its way out (flb_input_pause in 5.1.1 returns early when the input's buffer is full).
+func (q *queue) backPressured() bool {
+	q.lock.Lock()
+	defer q.lock.Unlock()
+	return q.pauses == 1
+}
