@@ -1,0 +1,420 @@
+package pull
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"fluent-bit-defender/client"
+	"fluent-bit-defender/conf"
+	"fluent-bit-defender/internal/defendersim"
+)
+
+// plan is one history: what the service does, what goes wrong, and when the process pauses, restarts or dies. All of it is drawn
+// before the history is lived, so that rapid can shrink and replay it.
+type plan struct {
+	seed  uint64
+	cfg   conf.Config
+	modes defendersim.Modes
+	mix   defendersim.Mix
+	rows  int
+	span  time.Duration // how long things arrive and go wrong; then everything heals
+
+	faultShare float64
+	faults     []int         // of faultKinds
+	failSpan   time.Duration // 0: none
+	poison     int           // rows that are broken until all heals
+	skews      bool          // single Dates are off by an hour
+	shift      time.Duration // the service's clock jumps
+	diskFull   bool
+	events     []event
+}
+
+type event struct {
+	at   time.Duration
+	what string // pause, restart, reload while paused, crash
+	last time.Duration
+}
+
+// faultKinds are the faults that a request may have by chance.
+var faultKinds = []struct {
+	name string
+	make func(r *rand.Rand) *defendersim.Fault
+}{
+	{"500", func(*rand.Rand) *defendersim.Fault { return defendersim.Status(500) }},
+	{"503", func(*rand.Rand) *defendersim.Fault { return defendersim.Status(503) }},
+	{"401", func(*rand.Rand) *defendersim.Fault { return defendersim.Status(401) }},
+	{"403", func(*rand.Rand) *defendersim.Fault { return defendersim.Status(403) }},
+	{"429 seconds", func(r *rand.Rand) *defendersim.Fault {
+		return defendersim.Throttle(time.Duration(1+r.IntN(30)) * time.Second)
+	}},
+	{"429 date", func(r *rand.Rand) *defendersim.Fault {
+		return defendersim.ThrottleUntil(time.Duration(1+r.IntN(30)) * time.Second)
+	}},
+	{"refused", func(*rand.Rand) *defendersim.Fault { return defendersim.Refused() }},
+	{"reset", func(*rand.Rand) *defendersim.Fault { return defendersim.ResetEarly() }},
+	{"broken", func(r *rand.Rand) *defendersim.Fault {
+		return defendersim.CutOf(r.Float64(), defendersim.CutBroken)
+	}},
+	{"cut", func(r *rand.Rand) *defendersim.Fault { return defendersim.CutOf(r.Float64(), defendersim.CutText) }},
+	{"cut on the wire", func(r *rand.Rand) *defendersim.Fault {
+		return defendersim.CutOf(r.Float64(), defendersim.CutWire)
+	}},
+	{"html", func(*rand.Rand) *defendersim.Fault { return defendersim.HTML() }},
+	{"empty", func(*rand.Rand) *defendersim.Fault { return defendersim.EmptyBody() }},
+	{"no alerts", func(*rand.Rand) *defendersim.Fault { return defendersim.NoAlerts() }},
+	{"never closed", func(*rand.Rand) *defendersim.Fault { return defendersim.NeverClosed() }},
+	{"slow", func(r *rand.Rand) *defendersim.Fault { return defendersim.Slow(2000 + r.IntN(20000)) }},
+	{"late", func(r *rand.Rand) *defendersim.Fault {
+		return defendersim.Late(time.Duration(r.IntN(90)) * time.Second)
+	}},
+	{"hang", func(*rand.Rand) *defendersim.Fault { return defendersim.Hang() }},
+}
+
+// tokenFaults befall token requests.
+var tokenFaults = []func() *defendersim.Fault{
+	func() *defendersim.Fault { return defendersim.Status(500) },
+	func() *defendersim.Fault { return defendersim.Status(429) },
+	func() *defendersim.Fault { return defendersim.Refused() },
+	func() *defendersim.Fault { return defendersim.Entra(7000215) },
+	func() *defendersim.Fault { return defendersim.Entra(90033) },
+}
+
+func drawPlan(t *rapid.T) plan {
+	pick := func(name string, from ...time.Duration) time.Duration { return rapid.SampledFrom(from).Draw(t, name) }
+	chance := func(name string, of int) bool { return rapid.IntRange(0, of-1).Draw(t, name) == 1 }
+	p := plan{seed: rapid.Uint64().Draw(t, "seed")}
+	c := &p.cfg
+	c.PollInterval = pick("poll", 10*time.Second, 30*time.Second, time.Minute)
+	c.Overlap = pick("overlap", time.Minute, 10*time.Second, 3*time.Minute)
+	c.MaxWindow = pick("max_window", time.Hour, time.Minute, 10*time.Minute)
+	c.InitialLookback = pick("lookback", 10*time.Minute, time.Minute, time.Hour)
+	c.RetryMax = pick("retry_max", 10*time.Second, time.Minute)
+	c.ConnectTimeout, c.ReadTimeout = 10*time.Second, 20*time.Second
+	c.Limit = rapid.SampledFrom([]int{0, 0, 1, 2, 7, 50}).Draw(t, "limit")
+	c.BatchSize = rapid.SampledFrom([]int{1 << 20, 4096, 16384}).Draw(t, "batch")
+	c.QueueLimit = c.BatchSize * rapid.SampledFrom([]int{8, 1, 2}).Draw(t, "queue")
+	c.MaxAlertSize = c.BatchSize
+	if chance("ago", 4) {
+		c.Ago = c.Overlap + c.PollInterval + pick("ago more", 0, time.Minute, 10*time.Minute)
+		c.AgoText = fmt.Sprintf("PT%dS", int(c.Ago.Seconds()))
+	}
+	m := &p.modes
+	m.SinceExclusive, m.UntilExclusive = rapid.Bool().Draw(t, "since exclusive"), rapid.Bool().Draw(t, "until exclusive")
+	m.TruncateBounds = pick("truncate bounds", 0, 0, time.Second, time.Millisecond)
+	m.TruncateRows = pick("truncate rows", 0, 0, 0, time.Second)
+	m.Order = rapid.SampledFrom([]defendersim.Order{defendersim.Ascending, defendersim.Descending, defendersim.Random}).Draw(t, "order")
+	m.Form = rapid.SampledFrom([]defendersim.Form{defendersim.FormArray, defendersim.FormValue, defendersim.FormSingle}).Draw(t, "form")
+	m.Gzip, m.ContentLength = chance("gzip", 4), rapid.Bool().Draw(t, "content-length")
+	m.RefuseFuture = rapid.Bool().Draw(t, "refuse future")
+	m.UntimedFor = 4 * time.Hour
+	m.UntimedNewest = rapid.Bool().Draw(t, "untimed newest")
+	if chance("stall cut", 4) {
+		m.StallCut = 30 * time.Second
+	}
+
+	p.rows = rapid.IntRange(0, 120).Draw(t, "rows")
+	p.span = time.Duration(rapid.IntRange(5, 25).Draw(t, "minutes")) * time.Minute
+	p.mix = defendersim.Mix{Late: c.Overlap - time.Second, LateShare: 0.3, TieShare: 0.2, UpdateShare: 0.1, PartShare: 0.1}
+	if c.Limit == 0 && chance("untimed", 4) {
+		p.mix.UntimedShare = 0.05 // behind a limit such rows may be hidden for good
+	}
+	if rapid.Bool().Draw(t, "faulty") {
+		p.faultShare = rapid.SampledFrom([]float64{0.1, 0.3, 0.7}).Draw(t, "fault share")
+		p.faults = rapid.SliceOfNDistinct(rapid.IntRange(0, len(faultKinds)-1), 1, 5, rapid.ID).Draw(t, "faults")
+	}
+	if chance("fail span", 5) {
+		p.failSpan = pick("fails", time.Second, 20*time.Second, 3*time.Minute)
+	}
+	if chance("poison", 5) {
+		p.poison = rapid.IntRange(1, 2).Draw(t, "poisoned")
+	}
+	if p.faultShare == 0 && chance("skews", 4) {
+		p.skews = true
+	}
+	if chance("shift", 6) {
+		p.shift = pick("jump", time.Hour, -50*time.Minute, 20*time.Second, -20*time.Second)
+	}
+	p.diskFull = chance("disk full", 6)
+	for range rapid.IntRange(0, 4).Draw(t, "events") {
+		p.events = append(p.events, event{
+			at:   time.Duration(rapid.IntRange(0, int(p.span/time.Millisecond)).Draw(t, "at")) * time.Millisecond,
+			what: rapid.SampledFrom([]string{"pause", "restart", "crash", "stop while paused"}).Draw(t, "what"),
+			last: time.Duration(rapid.IntRange(0, 120_000).Draw(t, "for")) * time.Millisecond,
+		})
+	}
+	return p
+}
+
+// TestHistories lives histories at random and holds the guarantees against each: nothing lost, nothing twice, no
+// request sooner after an error than the back-off allows.
+func TestHistories(t *testing.T) {
+	for shard := range 2 {
+		t.Run(strconv.Itoa(shard), func(t *testing.T) {
+			t.Parallel()
+			rapid.Check(t, func(rt *rapid.T) {
+				p := drawPlan(rt)
+				var h *history
+				synctest.Test(t, func(*testing.T) { h = live(p) })
+				if len(h.faults) > 0 {
+					rt.Fatalf("%s\n%+v\n%s", strings.Join(h.faults, "\n"), p, h.log.String())
+				}
+			})
+		})
+	}
+}
+
+type history struct {
+	plan
+	svc     *defendersim.Service
+	rnd     *rand.Rand
+	disk    *crashStore
+	core    *core
+	store   *crashStore
+	began   time.Time
+	healed  bool
+	crashes []arrival // when and in which life the process lost what was not durable
+	starts  []time.Time
+	faults  []string
+	log     strings.Builder
+}
+
+func (h *history) fail(format string, args ...any) {
+	if len(h.faults) < 10 {
+		h.faults = append(h.faults, fmt.Sprintf(format, args...))
+	}
+}
+
+// live lives p inside a bubble and checks it.
+func live(p plan) *history {
+	h := &history{plan: p, rnd: rand.New(rand.NewPCG(p.seed, 1)), disk: newDisk(), began: time.Now().UTC()}
+	h.svc = defendersim.New(defendersim.Config{Seed: p.seed, Modes: p.modes, JournalSize: 100_000})
+	h.core = &core{arrived: map[string][]arrival{}}
+	alerts := defendersim.Generate(rand.New(rand.NewPCG(p.seed, 2)), p.rows, h.began.Add(-2*p.cfg.InitialLookback), h.began.Add(p.span), p.mix)
+	h.svc.Add(alerts...)
+	for i := range min(p.poison, len(alerts)) {
+		h.svc.Poison(alerts[h.rnd.IntN(len(alerts)-i)].Key(), h.began.Add(p.span+p.shift), "")
+	}
+	if p.failSpan > 0 {
+		from := h.began.Add(time.Duration(h.rnd.Int64N(int64(p.span))))
+		h.svc.FailSpan(from, from.Add(p.failSpan), h.began.Add(p.span+p.shift), defendersim.Status(500))
+	}
+	h.svc.OnRequest(h.fault)
+	if p.diskFull {
+		full := h.began.Add(p.span / 3)
+		h.disk.faulty = func() error {
+			if now := time.Now(); now.After(full) && now.Before(full.Add(p.span/3)) && !h.healed {
+				return errors.New("no space left on device")
+			}
+			return nil
+		}
+	}
+	h.start()
+	h.run()
+	h.stop(false)
+	h.check(alerts)
+	return h
+}
+
+// fault is what goes wrong with one request.
+func (h *history) fault(req defendersim.Request) *defendersim.Fault {
+	if h.skews {
+		// Single Dates only: one in ten, never two in a row.
+		h.svc.SetModes(func(m *defendersim.Modes) {
+			m.DateOffset = 0
+			if req.N%10 == 3 {
+				m.DateOffset = time.Hour
+			} else if req.N%10 == 8 {
+				m.DateOffset = -time.Hour
+			}
+		})
+	}
+	if h.healed || h.rnd.Float64() >= h.faultShare || len(h.plan.faults) == 0 {
+		return nil
+	}
+	if req.Kind == defendersim.KindToken {
+		return tokenFaults[h.rnd.IntN(len(tokenFaults))]()
+	}
+	return faultKinds[h.plan.faults[h.rnd.IntN(len(h.plan.faults))]].make(h.rnd)
+}
+
+func (h *history) start() {
+	cfg := h.cfg
+	cfg.API, cfg.TenantID, cfg.ClientID = "siem", defendersim.DefaultTenant, defendersim.DefaultClientID
+	cfg.Auth, cfg.ClientSecret = "client_secret", conf.Secret(defendersim.DefaultSecret)
+	cfg.URL, cfg.Resource = defendersim.AlertsHost+"/api/alerts", defendersim.DefaultResource
+	cfg.TokenURL = defendersim.LoginHost + "/" + defendersim.DefaultTenant + "/oauth2/token"
+	cfg.TimeKey = "AlertTime"
+	log := slog.New(slog.NewTextHandler(&h.log, &slog.HandlerOptions{Level: slog.LevelInfo}))
+	c, err := client.New(&cfg, client.WithTransport(h.svc.Transport()), client.WithLogger(log))
+	if err != nil {
+		panic(err)
+	}
+	h.store = h.disk.open()
+	e, err := New(&cfg, c, h.store, log)
+	if err != nil {
+		panic(err)
+	}
+	jitter := rand.New(rand.NewPCG(h.seed, uint64(len(h.starts))))
+	e.jitter = jitter.Float64
+	h.starts = append(h.starts, time.Now())
+	h.core.engine, h.core.paused = e, false
+	h.core.lives++
+	e.Start()
+}
+
+// stop ends the process: cleanly, or as kill -9 does.
+func (h *history) stop(crash bool) {
+	c := h.core
+	lost := crash || c.paused
+	if lost {
+		h.crashes = append(h.crashes, arrival{c.lives, c.active, time.Now()})
+	}
+	if crash {
+		h.store.dead = true
+	} else if !c.paused {
+		c.pause()
+		c.engine.Pause()
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	if err := c.engine.Stop(ctx); err != nil && !crash && !h.diskFull {
+		h.fail("stop: %v", err)
+	}
+	if lost {
+		c.ring = nil
+	} else {
+		c.drain(true)
+	}
+}
+
+// run lives the span with its events, heals everything, and lives on until all must have come.
+func (h *history) run() {
+	shiftAt := h.began.Add(h.span / 2)
+	var resumeAt time.Time
+	events := h.events
+	due := func(e event) bool { return time.Since(h.began) >= e.at }
+	// After the span: the longest waits of the engine, then gaps, then what becomes visible late.
+	rest := h.cfg.Overlap + 3*h.cfg.PollInterval + 6*h.cfg.RetryMax + 4*time.Minute + max(h.shift, 0)
+	for time.Since(h.began) < h.span+rest+max(-h.shift, 0) {
+		if !h.healed && time.Since(h.began) >= h.span {
+			h.healed = true
+			if h.core.paused {
+				h.core.resume()
+			}
+		}
+		if h.shift != 0 && time.Now().After(shiftAt) {
+			h.svc.Shift(h.shift)
+			shiftAt = h.began.Add(1000 * time.Hour)
+		}
+		if h.core.paused && time.Now().After(resumeAt) {
+			h.core.resume()
+		}
+		for i := 0; i < len(events) && !h.healed; i++ {
+			if !due(events[i]) {
+				continue
+			}
+			ev := events[i]
+			events = append(append([]event{}, events[:i]...), events[i+1:]...)
+			i--
+			h.core.live(time.Duration(h.rnd.IntN(900)) * time.Millisecond)
+			switch ev.what {
+			case "pause":
+				if !h.core.paused {
+					h.core.pause()
+				}
+				resumeAt = time.Now().Add(ev.last)
+				continue
+			case "stop while paused":
+				if !h.core.paused {
+					h.core.pause()
+				}
+				h.core.live(time.Duration(h.rnd.IntN(9000)) * time.Millisecond)
+				h.stop(false)
+			default:
+				h.stop(ev.what == "crash")
+			}
+			time.Sleep(ev.last / 4)
+			h.start()
+		}
+		h.core.live(time.Second)
+		h.core.take()
+	}
+}
+
+func (h *history) check(alerts []defendersim.Alert) {
+	for _, s := range h.core.broken {
+		h.fail("%s", s)
+	}
+	from := h.began.Add(-h.cfg.InitialLookback + 5*time.Second)
+	poisoned := 0
+	for _, row := range h.svc.Due(defendersim.Filter{}, from, h.began.Add(h.span), h.cfg.Overlap) {
+		if row.Poisoned {
+			poisoned++
+			continue
+		}
+		if len(h.core.arrived[row.ID]) == 0 {
+			h.fail("lost: %s processed %s visible %s", row.ID, row.LastProcessed.Sub(h.began), row.VisibleAt.Sub(h.began))
+		}
+	}
+	for key, came := range h.core.arrived {
+		for i := 1; i < len(came); i++ {
+			if !h.repeatable(came[i-1]) {
+				h.fail("twice: %s in life %d after %s, again in life %d", key, came[i-1].life, came[i-1].at.Sub(h.began), came[i].life)
+			}
+		}
+	}
+	h.checkRequests()
+}
+
+// repeatable tells whether what arrived then may come again: it was not durable when its process lost it.
+func (h *history) repeatable(a arrival) bool {
+	allowed := safeAfter + 2*commitEvery
+	if h.diskFull {
+		allowed += h.span
+	}
+	for _, c := range h.crashes {
+		if c.life == a.life && c.active-a.active <= allowed {
+			return true
+		}
+	}
+	// Beyond a crash, commits that failed are lost as well.
+	return h.diskFull && a.life < h.core.lives
+}
+
+// checkRequests holds the requests against the back-off: after an error nothing is asked for three quarters of a second.
+func (h *history) checkRequests() {
+	var last defendersim.Entry
+	for _, en := range h.svc.Journal() {
+		if en.Kind != defendersim.KindAlerts {
+			continue
+		}
+		failed := last.Status >= 400 && last.Status != 401 || last.Status == 200 && !last.Whole && last.Fault != ""
+		restarted := false
+		for _, s := range h.starts {
+			if !s.Before(last.Done) && !s.After(en.At.Add(time.Second)) {
+				restarted = true
+			}
+		}
+		if failed && h.shift == 0 && !restarted && h.modes.StallCut == 0 && en.At.Sub(last.Done) < 750*time.Millisecond {
+			h.fail("request %d came %s after request %d failed with %d %s", en.N, en.At.Sub(last.Done), last.N, last.Status, last.Fault)
+		}
+		last = en
+	}
+}
+
+// TestMain takes the number of histories from HISTORIES: 100 by default, thousands in `make test`, a million in `make soak`.
+func TestMain(m *testing.M) {
+	setChecks()
+	os.Exit(m.Run())
+}
