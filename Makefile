@@ -24,7 +24,7 @@ build: ## the shared object and the host that stands in for Fluent Bit
 	$(GO) build -trimpath -o build/flbhost ./internal/flbhost/cmd/flbhost
 
 demo: build ## records of a simulated service as JSON lines, until Ctrl-C or for DEMO_SECONDS
-	@$(GO) run ./internal/demo -so $(SO) -host build/flbhost -seconds $(DEMO_SECONDS)
+	@$(GO) run ./internal/demo -so $(SO) -seconds $(DEMO_SECONDS)
 
 test: build ## everything that fits five minutes on two cores
 	@$(GO) run ./internal/testrun -- -race -timeout 10m ./...
