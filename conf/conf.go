@@ -1,0 +1,121 @@
+// Package conf turns the keys of one defender stanza into a checked Config, or into the list of all that is wrong with
+// it. It reads neither disk nor environment: whether a file is there and can be used is said by the room that opens it.
+package conf
+
+import (
+	"net/url"
+	"slices"
+	"time"
+)
+
+// Config is a stanza that passed every check, with defaults and presets filled in. It is not changed after Load, so any
+// number of goroutines may read it.
+type Config struct {
+	API string // "siem"
+
+	TenantID         string // GUID or domain name, in lower case: one tenant has one spelling, also as part of the state key
+	ClientID         string
+	Auth             string // "client_secret"
+	ClientSecret     Secret // empty when ClientSecretFile is set
+	ClientSecretFile string
+
+	Cloud     string // "public", "gcc", "gcc_high" or "dod"
+	Region    string // "us", "eu" or "uk"; empty beside a url of one's own and outside the public cloud
+	URL       string // the alerts endpoint, whole, without a query
+	Authority string // without a slash at its end
+	TokenURL  string // {authority}/{tenant}/oauth2/token, or the one given
+	Resource  string // what the token is for
+
+	MachineGroups            []string // as written, without repetitions; empty: all
+	DeviceCreatedMachineTags string
+	CloudCreatedMachineTags  string
+	Limit                    int           // rows a request; 0: none
+	Ago                      time.Duration // 0: windows
+	AgoText                  string        // Ago as the service gets it: as written, but weeks become days (XML Schema has none)
+
+	PollInterval    time.Duration
+	InitialLookback time.Duration
+	Overlap         time.Duration
+	MaxWindow       time.Duration
+	DB              string // path of the state file; empty: memory
+
+	BatchSize    int // bytes, as are the next two
+	QueueLimit   int // at least BatchSize
+	MaxAlertSize int // at most BatchSize
+
+	ConnectTimeout time.Duration
+	ReadTimeout    time.Duration
+	RetryMax       time.Duration
+	ProxyURL       string // empty: as the environment has it
+	CAFile         string // empty: the system's roots alone
+
+	TimeKey    string
+	EventIDKey string // empty: no id is added
+	DropNull   bool
+}
+
+// Load reads a stanza through get, which returns the value of a key, or "" where the stanza has none. Keys are asked for
+// in lower case, as Fluent Bit compares them without regard to case. get is also asked for likely wrong spellings, because
+// Fluent Bit lets unknown keys pass in silence.
+//
+// The error is of type Faults and holds every fault in the order of Keys; the Config is nil then. The same stanza always
+// gives the same faults, and none of them holds a secret.
+func Load(get func(key string) string) (*Config, error) {
+	l := newLoader(get)
+	l.misspelt(get)
+	l.parse()
+	l.judge()
+	if faults := l.sorted(); len(faults) > 0 {
+		return nil, faults
+	}
+	l.cfg.resolve()
+	return l.cfg, nil
+}
+
+// Filters is the canonical form of the filters, and so part of the state key: stanzas that ask for the same rows get the
+// same text whatever the order of their lists, any others a different one (names are escaped, so that no two sets of them
+// can meet). Upper and lower case differ, because nothing says that the service takes them for the same. Empty: no filter.
+func (c *Config) Filters() string {
+	f := url.Values{}
+	if len(c.MachineGroups) > 0 {
+		groups := slices.Clone(c.MachineGroups)
+		slices.Sort(groups)
+		f["machine_groups"] = slices.Compact(groups)
+	}
+	if c.DeviceCreatedMachineTags != "" {
+		f.Set("device_created_machine_tags", c.DeviceCreatedMachineTags)
+	}
+	if c.CloudCreatedMachineTags != "" {
+		f.Set("cloud_created_machine_tags", c.CloudCreatedMachineTags)
+	}
+	return f.Encode()
+}
+
+// Warnings says what an operator should know about a stanza that is valid all the same, to be logged once at start. None
+// holds a secret.
+func (c *Config) Warnings() []string {
+	var w []string
+	if c.API == "siem" {
+		w = append(w, "the SIEM API is deprecated since 2023-12-31 and may be switched off without notice; "+
+			"its successor is Microsoft Graph security/alerts_v2")
+	}
+	if c.DB == "" {
+		w = append(w, "db is not set: what was pulled is remembered in memory only, so a restart begins "+
+			span(c.InitialLookback)+" back (initial_lookback), repeating alerts or missing older ones; set db to the path of a state file")
+	}
+	// Entra ID shows both side by side, and the wrong one yields nothing but AADSTS7000215.
+	if guid.MatchString(c.ClientSecret.Reveal()) {
+		w = append(w, "client_secret has the form of a GUID, as the id of a secret has; the token endpoint wants the secret's value")
+	}
+	return w
+}
+
+// span writes whole seconds the way the stanza does: 7200 s as 2h.
+func span(d time.Duration) string {
+	for i := len(durationUnits) - 1; i > 0; i-- {
+		if u := durationUnits[i]; d > 0 && int64(d)%u.size == 0 {
+			return count(int64(d)/u.size) + u.letter
+		}
+	}
+	return count(int64(d/time.Second)) + "s"
+}

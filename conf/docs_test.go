@@ -1,0 +1,122 @@
+package conf
+
+import (
+	"bytes"
+	"flag"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"text/template"
+)
+
+var update = flag.Bool("update", false, "write docs/configuration.md anew")
+
+const pagePath = "../docs/configuration.md"
+
+func TestConfigurationPageIsUpToDate(t *testing.T) {
+	want := page(t)
+	if *update {
+		if err := os.WriteFile(pagePath, want, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(pagePath)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("%s is stale; run: go generate ./conf", pagePath)
+	}
+}
+
+func TestConfigurationPageNamesEveryKey(t *testing.T) {
+	text := string(page(t))
+	for _, k := range Keys {
+		if k.Help == "" || !strings.Contains(text, "`"+k.Name+"`") || !strings.Contains(text, k.Help) {
+			t.Errorf("%s is not explained", k.Name)
+		}
+	}
+}
+
+// page renders the documentation from the tables.
+func page(t *testing.T) []byte {
+	t.Helper()
+	tmpl, err := template.New("configuration.md.tmpl").
+		Funcs(template.FuncMap{"default": docDefault, "values": docValues}).
+		ParseFiles("testdata/configuration.md.tmpl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	type theme struct {
+		Name string
+		Keys []Key
+	}
+	type cloud struct{ Name, Authority, Alerts string }
+	type names struct{ Names, Meant string }
+	var data struct {
+		Themes   []theme
+		Rules    []string
+		Clouds   []cloud
+		Reserved []Key
+		Choices  []string
+		Aliases  []names
+	}
+	for _, k := range Keys {
+		for _, v := range k.NotYet {
+			data.Choices = append(data.Choices, "`"+k.Name+" "+v+"`")
+		}
+		if k.Reserved {
+			data.Reserved = append(data.Reserved, k)
+			continue
+		}
+		i := slices.IndexFunc(data.Themes, func(th theme) bool { return th.Name == k.Theme })
+		if i < 0 {
+			i = len(data.Themes)
+			data.Themes = append(data.Themes, theme{Name: k.Theme})
+		}
+		data.Themes[i].Keys = append(data.Themes[i].Keys, k)
+	}
+	for _, r := range rules {
+		data.Rules = append(data.Rules, r.says)
+	}
+	for _, name := range keyNamed("cloud").Values {
+		data.Clouds = append(data.Clouds, cloud{name, presets[name].authority, presets[name].alerts})
+	}
+	for _, a := range aliases {
+		data.Aliases = append(data.Aliases, names{codes(strings.Fields(a.names)), "`" + a.key + "`"})
+	}
+	for _, s := range strangers {
+		data.Aliases = append(data.Aliases, names{codes(strings.Fields(s.names)), "none: " + s.note})
+	}
+	var out bytes.Buffer
+	if err := tmpl.Execute(&out, data); err != nil {
+		t.Fatal(err)
+	}
+	return append(bytes.TrimRight(out.Bytes(), "\n"), '\n')
+}
+
+func codes(values []string) string { return "`" + strings.Join(values, "`, `") + "`" }
+
+func docDefault(k Key) string {
+	switch {
+	case k.Required:
+		return "required"
+	case k.Default != "":
+		return "`" + k.Default + "`"
+	}
+	return k.Absent
+}
+
+func docValues(k Key) string {
+	switch k.Type {
+	case Choice:
+		return codes(k.Values)
+	case Integer, Duration, Size, Span:
+		return string(k.Type) + ", `" + k.Min + "` to `" + k.Max + "`"
+	}
+	if k.Allowed != "" {
+		return k.Allowed
+	}
+	return string(k.Type)
+}

@@ -1,0 +1,171 @@
+package conf
+
+import (
+	"math"
+	"net/url"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+)
+
+func FuzzDuration(f *testing.F) {
+	for _, text := range []string{"90s", "5m", "2h", "7d", "90", "1h30m", "-1s", "1.5h", "999999999999999999d", "", "s", "0", "5M"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		n, err := parseDuration(text)
+		if n < 0 || err != nil && n != 0 || n%int64(time.Second) != 0 {
+			t.Fatalf("%q: %d, %v", text, n, err)
+		}
+		if err != nil {
+			return
+		}
+		if again, err := parseDuration(span(time.Duration(n))); err != nil || again != n {
+			t.Fatalf("%q: %d, written as %s gives %d, %v", text, n, span(time.Duration(n)), again, err)
+		}
+	})
+}
+
+func FuzzSize(f *testing.F) {
+	for _, text := range []string{"512k", "1M", "16MB", "1G", "4096", "1MiB", "9223372036854775807k", "-1", "", "kb"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		n, err := parseSize(text)
+		if n < 0 || err != nil && n != 0 {
+			t.Fatalf("%q: %d, %v", text, n, err)
+		}
+		if upper, errUpper := parseSize(strings.ToUpper(text)); err == nil && (upper != n || errUpper != nil) {
+			t.Fatalf("%q: %d, in capitals %d, %v", text, n, upper, errUpper)
+		}
+	})
+}
+
+func FuzzSpan(f *testing.F) {
+	for _, text := range []string{"PT10M", "P1D", "PT1H30M", "P1W", "P1Y", "P1M", "PT", "P", "P1DT", "P99999999999999W", "P106751DT23H47M16S", ""} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		n, err := parseSpan(text)
+		if n < 0 || err != nil && n != 0 {
+			t.Fatalf("%q: %d, %v", text, n, err)
+		}
+		if err == nil && n <= math.MaxInt64/16 {
+			// What is sent means what was checked.
+			if again, err := parseSpan(withoutWeeks(text)); err != nil || again != n {
+				t.Fatalf("%q: %d, sent as %q: %d, %v", text, n, withoutWeeks(text), again, err)
+			}
+			if again, err := parseSpan(isoText(time.Duration(n))); err != nil || again != n {
+				t.Fatalf("%q: %d, written as %q: %d, %v", text, n, isoText(time.Duration(n)), again, err)
+			}
+		}
+	})
+}
+
+func FuzzList(f *testing.F) {
+	for _, text := range []string{"a", "a,b", " a , b ", "a,,b", ",", "", "UKMachines, France Machines", "\u200b", "a\x00b", "\xff"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		items, err := parseList(text)
+		if err != nil {
+			if items != nil {
+				t.Fatalf("%q: %q beside %v", text, items, err)
+			}
+			return
+		}
+		seen := map[string]bool{}
+		for _, item := range items {
+			if item == "" || item != strings.TrimSpace(item) || strings.Contains(item, ",") || !utf8.ValidString(item) || seen[item] {
+				t.Fatalf("%q: item %q", text, item)
+			}
+			seen[item] = true
+		}
+		if again, err := parseList(strings.Join(items, ",")); err != nil || !reflect.DeepEqual(again, items) {
+			t.Fatalf("%q: %q, read again %q, %v", text, items, again, err)
+		}
+	})
+}
+
+func FuzzAddress(f *testing.F) {
+	for _, text := range []string{"https://a/x", "http://localhost:80/x", "http://me:pw@p:1", "//a", "https://[::1]/", "https://a?b#c", "a:b", "socks5://p", "%"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		for _, a := range []address{{}, {whole: true}, {plain: true, whole: true}, {plain: true, proxy: true}} {
+			got, err := a.parse(text)
+			if err != nil {
+				continue
+			}
+			u, err := url.Parse(got)
+			if err != nil || u.User != nil || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
+				t.Fatalf("%+v %q: %q, %v", a, text, got, err)
+			}
+			if u.Scheme != "https" && !a.plain && !loopback(u.Hostname()) {
+				t.Fatalf("%+v %q: %q is plain", a, text, got)
+			}
+			if again, err := a.parse(got); err != nil || again != got {
+				t.Fatalf("%+v %q: %q, read again %q, %v", a, text, got, again, err)
+			}
+		}
+	})
+}
+
+// FuzzLoad reads any stanza. SECRET stands for a secret wherever it is written, so that it can be looked for.
+func FuzzLoad(f *testing.F) {
+	const marker = "q7Z~needle~7Zq"
+	for _, text := range badStanzas(f) {
+		f.Add(text)
+	}
+	f.Add("[INPUT]\nclient_secret SECRET\nclient_id SECRET\ndb /x/SECRET/\nproxy_url http://a:SECRET@b\nlimit SECRET\n")
+	f.Add("[INPUT]\npassword SECRET\nurl https://a/b?sig=SECRET\nregion SECRETus\nfilter SECRET\nmachinegroups a,SECRET\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		sections := readClassic("[INPUT]\n" + text)
+		values := sections[len(sections)-1].values
+		for key, value := range values {
+			values[key] = strings.ReplaceAll(value, "SECRET", marker)
+		}
+		if values["client_secret"] != "" {
+			values["client_secret"] = marker
+		}
+		known := values["client_secret"] != ""
+		get := func(key string) string { return values[key] }
+		c, err := Load(get)
+		if _, again := Load(get); !reflect.DeepEqual(again, err) {
+			t.Fatalf("%v, then %v", err, again)
+		}
+		if err != nil {
+			faults := err.(Faults)
+			if len(faults) == 0 || c != nil {
+				t.Fatal("an error without faults, or with a Config")
+			}
+			for _, fault := range faults {
+				if fault.Key == "" || fault.Message == "" || strings.ContainsAny(fault.Error(), "\n\r\x00\x1b") {
+					t.Fatalf("fault %q", fault.Error())
+				}
+			}
+			if known && strings.Contains(err.Error(), "needle") {
+				t.Fatalf("shows the secret: %v", err)
+			}
+			return
+		}
+		if c.QueueLimit < c.BatchSize || c.MaxAlertSize > c.BatchSize || c.BatchSize > 16_000_000 || c.Overlap < 10*time.Second ||
+			c.PollInterval < time.Second || c.Ago != 0 && c.Ago < c.Overlap+c.PollInterval {
+			t.Fatalf("out of bounds: %+v", c)
+		}
+		if c.URL == "" || c.TokenURL == "" || c.Resource == "" || c.TenantID == "" || c.ClientID == "" || c.Place() == "" || c.Auth == "" {
+			t.Fatalf("incomplete: %+v", c)
+		}
+		if (c.ClientSecret == "") == (c.ClientSecretFile == "") {
+			t.Fatalf("no credential, or two: %+v", c)
+		}
+		if u, err := url.Parse(c.TokenURL); err != nil || u.Scheme != "https" && !loopback(u.Hostname()) {
+			t.Fatalf("token_url %q", c.TokenURL)
+		}
+		if strings.Contains(strings.Join(c.Warnings(), "\n"), "needle") && known {
+			t.Fatalf("a warning shows the secret: %q", c.Warnings())
+		}
+	})
+}

@@ -1,0 +1,290 @@
+package conf
+
+import (
+	"errors"
+	"regexp"
+	"strings"
+)
+
+//go:generate go test -count=1 -run ^TestConfigurationPage . -update
+
+const (
+	themeWho     = "Application and credentials"
+	themeWhere   = "Cloud and addresses"
+	themeWhich   = "Which alerts"
+	themeWhen    = "When and how far back"
+	themeState   = "State"
+	themeSize    = "Sizes"
+	themeNetwork = "Network"
+	themeRecord  = "Records"
+)
+
+const tenYears = "3650d" // longer than the service keeps anything, short enough for any arithmetic
+
+// Keys is the table of the stanza's keys: Load reads by it, and docs/configuration.md is generated from it.
+var Keys = []Key{
+	{
+		Name: "api", Theme: themeWho, Type: Choice, Default: "siem", Values: []string{"siem"}, NotYet: []string{"graph"},
+		Help:  "The API to pull from: the SIEM API of Defender for Endpoint.",
+		field: func(c *Config) any { return &c.API },
+	},
+	{
+		Name: "tenant_id", Theme: themeWho, Type: Text, Required: true,
+		Allowed: "the tenant's GUID, or one of its domain names such as contoso.onmicrosoft.com",
+		Help:    "The Entra ID tenant whose alerts are pulled.",
+		clean:   cleanTenant, field: func(c *Config) any { return &c.TenantID },
+	},
+	{
+		Name: "client_id", Theme: themeWho, Type: Text, Required: true, shy: true,
+		Allowed: "the application's GUID (letters, digits, '.', '_' and '-', 128 at most)",
+		Help:    "The application (client) id of the registered application.",
+		clean:   cleanClient, field: func(c *Config) any { return &c.ClientID },
+	},
+	{
+		Name: "auth", Theme: themeWho, Type: Choice, Absent: "from the keys given", Values: []string{"client_secret"},
+		NotYet: []string{"client_certificate", "workload_identity", "managed_identity", "authorization_code"},
+		Help:   "How the application proves who it is.",
+		field:  func(c *Config) any { return &c.Auth },
+	},
+	{
+		Name: "client_secret", Theme: themeWho, Type: Password, Secret: true, Absent: "this or `client_secret_file`",
+		Help:  "The secret's value (not its id). Prefer `client_secret_file`: a `${VARIABLE}` that is not set vanishes.",
+		field: func(c *Config) any { return &c.ClientSecret },
+	},
+	{
+		Name: "client_secret_file", Theme: themeWho, Type: File, shy: true, Absent: "this or `client_secret`",
+		Help:  "A file that holds the secret and nothing else. It is read again when it changes.",
+		field: func(c *Config) any { return &c.ClientSecretFile },
+	},
+	{
+		Name: "client_certificate_file", Theme: themeWho, Type: File, Reserved: true,
+		Help: "Certificate and key: PEM or PKCS#12.",
+	},
+	{
+		Name: "client_certificate_password", Theme: themeWho, Type: Password, Secret: true, Reserved: true,
+		Help: "The password of a PKCS#12 file.",
+	},
+	{
+		Name: "federated_token_file", Theme: themeWho, Type: File, Reserved: true,
+		Help: "The token of a Kubernetes service account.",
+	},
+	{
+		Name: "managed_identity_client_id", Theme: themeWho, Type: Text, Reserved: true,
+		Help: "The client id of a user-assigned managed identity.",
+	},
+	{
+		Name: "managed_identity_endpoint", Theme: themeWho, Type: URL, Reserved: true,
+		Help: "The endpoint that gives tokens to a managed identity.", address: address{plain: true, whole: true},
+	},
+	{
+		Name: "refresh_token_file", Theme: themeWho, Type: File, Reserved: true,
+		Help: "The file that keeps the refresh token of a signed-in user.",
+	},
+
+	{
+		Name: "cloud", Theme: themeWhere, Type: Choice, Default: "public", Values: []string{"public", "gcc", "gcc_high", "dod"},
+		Help:  "Microsoft's cloud: presets of `authority` and `url`.",
+		field: func(c *Config) any { return &c.Cloud },
+	},
+	{
+		Name: "region", Theme: themeWhere, Type: Choice, Absent: "required with `cloud public`", Values: []string{"us", "eu", "uk"}, API: "siem",
+		Help:  "The region in which the tenant's Defender data lives. Only in the public cloud.",
+		field: func(c *Config) any { return &c.Region },
+	},
+	{
+		Name: "url", Theme: themeWhere, Type: URL, Absent: "from `cloud` and `region`", address: address{whole: true},
+		Allowed: "https://HOST/PATH, without user, query and fragment; http to loopback addresses only",
+		Help:    "The alerts endpoint, whole, where the presets do not fit.",
+		field:   func(c *Config) any { return &c.URL },
+	},
+	{
+		Name: "authority", Theme: themeWhere, Type: URL, Absent: "from `cloud`",
+		Allowed: "https://HOST, without user, query and fragment; http to loopback addresses only",
+		Help:    "The host that issues tokens.",
+		field:   func(c *Config) any { return &c.Authority },
+	},
+	{
+		Name: "token_url", Theme: themeWhere, Type: URL, Absent: "`authority`/`tenant_id`/oauth2/token", address: address{whole: true},
+		Allowed: "https://HOST/PATH, without user, query and fragment; http to loopback addresses only",
+		Help:    "The token endpoint, whole. One that ends in `/v2.0/token` is asked with a scope, any other with a resource.",
+		field:   func(c *Config) any { return &c.TokenURL },
+	},
+	{
+		Name: "resource", Theme: themeWhere, Type: Text, Absent: "`" + siemResource + "`",
+		Allowed: "the application's identifier, such as " + siemResource + ", without /.default",
+		Help:    "What the token is for. Applications not made through the portal may need `https://WDATPAlertExport.Seville.onmicrosoft.com`.",
+		clean:   cleanResource, field: func(c *Config) any { return &c.Resource },
+	},
+
+	{
+		Name: "machine_groups", Theme: themeWhich, Type: List, Absent: "all", API: "siem",
+		Help:  "Only alerts of these machine groups. A name with a comma in it cannot be given.",
+		field: func(c *Config) any { return &c.MachineGroups },
+	},
+	{
+		Name: "device_created_machine_tags", Theme: themeWhich, Type: Text, Absent: "any", API: "siem", Allowed: oneTag,
+		Help:  "Only alerts of machines with this tag in their registry.",
+		clean: cleanTag, field: func(c *Config) any { return &c.DeviceCreatedMachineTags },
+	},
+	{
+		Name: "cloud_created_machine_tags", Theme: themeWhich, Type: Text, Absent: "any", API: "siem", Allowed: oneTag,
+		Help:  "Only alerts of machines with this tag in Defender.",
+		clean: cleanTag, field: func(c *Config) any { return &c.CloudCreatedMachineTags },
+	},
+	{
+		Name: "filter", Theme: themeWhich, Type: Text, Reserved: true, API: "graph",
+		Help: "An OData expression.",
+	},
+	{
+		Name: "updates", Theme: themeWhich, Type: Choice, Reserved: true, API: "graph",
+		Help: "Whether each update of an alert is a record of its own.",
+	},
+	{
+		Name: "limit", Theme: themeWhich, Type: Integer, Absent: "none", Min: "1", Max: "1000000000",
+		Help:  "Most rows of one request. Spans of time are split until no row can hide behind it.",
+		field: func(c *Config) any { return &c.Limit },
+	},
+	{
+		Name: "ago", Theme: themeWhich, Type: Span, Absent: "none", Min: "PT1S", Max: "P366D", API: "siem",
+		Help:  "Each poll asks for this span back from now, instead of going on from where the last one ended.",
+		field: func(c *Config) any { return spanField{&c.Ago, &c.AgoText} },
+	},
+
+	{
+		Name: "poll_interval", Theme: themeWhen, Type: Duration, Default: "60s", Min: "1s", Max: "1d",
+		Help:  "Time between polls. The first comes at once, the following with 10 % jitter.",
+		field: func(c *Config) any { return &c.PollInterval },
+	},
+	{
+		Name: "initial_lookback", Theme: themeWhen, Type: Duration, Default: "2h", Min: "1s", Max: tenYears,
+		Help:  "How far back a stanza without state begins.",
+		field: func(c *Config) any { return &c.InitialLookback },
+	},
+	{
+		Name: "overlap", Theme: themeWhen, Type: Duration, Default: "15m", Min: "10s", Max: "30d",
+		Help:  "How late a row may become visible and still be found: this much is asked again, and what was seen is dropped.",
+		field: func(c *Config) any { return &c.Overlap },
+	},
+	{
+		Name: "max_window", Theme: themeWhen, Type: Duration, Default: "1h", Min: "1m", Max: tenYears,
+		Help:  "Longest span of one request. A backlog is pulled oldest first in steps of this size.",
+		field: func(c *Config) any { return &c.MaxWindow },
+	},
+
+	{
+		Name: "db", Theme: themeState, Type: File, Absent: "memory, with a warning",
+		Help:  "The state file. Stanzas may share one; a relative path starts at Fluent Bit's working directory.",
+		field: func(c *Config) any { return &c.DB },
+	},
+
+	{
+		Name: "batch_size", Theme: themeSize, Type: Size, Default: "1M", Min: "1k", Max: "16M",
+		Help:  "Most bytes handed to Fluent Bit at once, about once a second. Fluent Bit never splits them.",
+		field: func(c *Config) any { return &c.BatchSize },
+	},
+	{
+		Name: "queue_limit", Theme: themeSize, Type: Size, Default: "8M", Min: "1k", Max: "1G",
+		Help:  "Most bytes fetched and not yet taken by Fluent Bit. Beyond it the download waits.",
+		field: func(c *Config) any { return &c.QueueLimit },
+	},
+	{
+		Name: "max_alert_size", Theme: themeSize, Type: Size, Default: "1M", Min: "1k", Max: "16M",
+		Help:  "A larger alert is handed over raw, cut, and marked.",
+		field: func(c *Config) any { return &c.MaxAlertSize },
+	},
+
+	{
+		Name: "connect_timeout", Theme: themeNetwork, Type: Duration, Default: "10s", Min: "1s", Max: "10m",
+		Help:  "Longest time to make a connection.",
+		field: func(c *Config) any { return &c.ConnectTimeout },
+	},
+	{
+		Name: "read_timeout", Theme: themeNetwork, Type: Duration, Default: "60s", Min: "1s", Max: "1h",
+		Help:  "Longest silence on the wire while more is wanted; a whole answer may take any time.",
+		field: func(c *Config) any { return &c.ReadTimeout },
+	},
+	{
+		Name: "retry_max", Theme: themeNetwork, Type: Duration, Default: "5m", Min: "1s", Max: "1d",
+		Help:  "Longest pause between attempts while the service fails.",
+		field: func(c *Config) any { return &c.RetryMax },
+	},
+	{
+		Name: "proxy_url", Theme: themeNetwork, Type: URL, Absent: "as `HTTPS_PROXY` and `NO_PROXY` say",
+		Allowed: "http://HOST:PORT, https or socks5, without user and password (give those by HTTPS_PROXY in the environment)",
+		Help:    "The proxy for tokens and alerts.", address: address{plain: true, proxy: true},
+		field: func(c *Config) any { return &c.ProxyURL },
+	},
+	{
+		Name: "ca_file", Theme: themeNetwork, Type: File, Absent: "none",
+		Help:  "Certificate authorities (PEM) to trust beside the system's. Server certificates are always checked.",
+		field: func(c *Config) any { return &c.CAFile },
+	},
+
+	{
+		Name: "time_key", Theme: themeRecord, Type: Text, Default: "AlertTime",
+		Help:  "The alert's field that gives the record's time. Unreadable, before 1970 or after 2106: the time of the pull.",
+		field: func(c *Config) any { return &c.TimeKey },
+	},
+	{
+		Name: "event_id_key", Theme: themeRecord, Type: Text, Absent: "none",
+		Help:  "Adds the alert's id, the same at every pull, under this name: for outputs that can drop repetitions by it.",
+		field: func(c *Config) any { return &c.EventIDKey },
+	},
+	{
+		Name: "drop_null", Theme: themeRecord, Type: Boolean, Default: "off",
+		Help:  "Leaves out fields that are null.",
+		field: func(c *Config) any { return &c.DropNull },
+	},
+}
+
+const oneTag = "one tag of 1 to 256 printable characters, without a comma"
+
+var (
+	identifier = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`)
+	tenantName = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$`)
+	guid       = regexp.MustCompile(`^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$`)
+
+	errNotTenant  = errors.New("neither a GUID nor a domain name")
+	errAnyTenant  = errors.New("no tenant of its own, and gives an application no token")
+	errNotClient  = errors.New("not an application's id")
+	errSeveral    = errors.New("more than one tag")
+	errScopeGiven = errors.New("a scope")
+	errSpaces     = errors.New("text with white space in it")
+)
+
+// cleanTenant also keeps out what would break the path of the token endpoint, of which the tenant is a part.
+func cleanTenant(text string) (string, error) {
+	text = strings.ToLower(text)
+	switch {
+	case text == "common" || text == "organizations" || text == "consumers":
+		return "", errAnyTenant
+	case !tenantName.MatchString(text) || strings.Contains(text, ".."):
+		return "", errNotTenant
+	}
+	return text, nil
+}
+
+// cleanClient refuses the characters that secrets have and ids have not (~ + / =): the two get swapped.
+func cleanClient(text string) (string, error) {
+	if !identifier.MatchString(text) {
+		return "", errNotClient
+	}
+	return text, nil
+}
+
+func cleanTag(text string) (string, error) {
+	if strings.Contains(text, ",") {
+		return "", errSeveral
+	}
+	return text, nil
+}
+
+func cleanResource(text string) (string, error) {
+	switch {
+	case strings.ContainsAny(text, " \t"):
+		return "", errSpaces
+	case strings.HasSuffix(text, "/.default"):
+		return "", errScopeGiven
+	}
+	return text, nil
+}

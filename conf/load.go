@@ -1,0 +1,155 @@
+package conf
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+)
+
+// loader holds one stanza on its way to a Config.
+type loader struct {
+	cfg     *Config
+	text    map[string]string // the values as given, trimmed; no entry: not given
+	bad     map[string]bool   // keys with a fault, so that rules do not blame them again
+	secrets []string          // what no message may hold
+	faults  []ranked
+}
+
+// ranked is a fault with its place in the table.
+type ranked struct {
+	rank int
+	Fault
+}
+
+func newLoader(get func(string) string) *loader {
+	l := &loader{cfg: &Config{}, text: map[string]string{}, bad: map[string]bool{}}
+	for i := range Keys {
+		k := &Keys[i]
+		v := get(k.Name)
+		if strings.TrimSpace(v) == "" {
+			continue
+		}
+		if k.Type != Password {
+			v = strings.TrimSpace(v)
+		}
+		l.text[k.Name] = v
+		if k.Secret {
+			l.hide(v)
+		}
+	}
+	return l
+}
+
+func (l *loader) hide(secret string) {
+	if s := strings.TrimSpace(secret); len(s) >= secretMin {
+		l.secrets = append(l.secrets, s)
+	}
+}
+
+// misspelt refuses the likely wrong spellings that the stanza has.
+func (l *loader) misspelt(get func(string) string) {
+	type found struct {
+		misspelling
+		value string
+	}
+	var all []found
+	for _, m := range misspellings() {
+		v := strings.TrimSpace(get(m.wrong))
+		if v == "" {
+			continue
+		}
+		all = append(all, found{m, v})
+		if m.secret { // every secret is known before the first message is written
+			l.hide(v)
+		}
+	}
+	for _, f := range all {
+		rank, right := len(Keys), (*Key)(nil)
+		hint := f.note
+		if f.right != "" {
+			rank = slices.IndexFunc(Keys, func(k Key) bool { return k.Name == f.right })
+			right = &Keys[rank]
+			hint = "did you mean " + f.right
+			if right.Reserved {
+				hint += ", which is not yet built"
+			}
+			hint += "?"
+			if !l.given(f.right) {
+				l.bad[f.right] = true // one line for it is enough: it need not be called missing as well
+			}
+		}
+		value := hidden
+		if !f.secret {
+			value = quote(right, f.value, l.secrets)
+		}
+		l.add(rank, f.wrong, value+" has no effect: there is no such key; "+hint)
+	}
+}
+
+// parse reads every value and every default.
+func (l *loader) parse() {
+	for i := range Keys {
+		k := &Keys[i]
+		text, given := l.text[k.Name]
+		switch {
+		case given && k.Reserved:
+			why := "the key is not yet built"
+			if k.API != "" {
+				why = "the key belongs to api " + k.API + ", which is not yet built"
+			}
+			l.refuse(k, "cannot be used: "+why)
+		case k.Required && !given:
+			if !l.bad[k.Name] {
+				l.bad[k.Name] = true
+				l.add(i, k.Name, "missing (a ${VARIABLE} that is not set counts as missing too); allowed: "+k.allowed())
+			}
+		case given || k.Default != "":
+			if !given {
+				text = k.Default
+			}
+			if err := k.set(l.cfg, text); err != nil {
+				l.refuse(k, "is "+err.Error())
+			}
+		}
+	}
+}
+
+// refuse adds a fault of a value: what is wrong with it in words, then what its key allows.
+func (l *loader) refuse(k *Key, wrong string) {
+	l.blame(k.Name, wrong+"; allowed: "+k.allowed())
+}
+
+// blame adds a fault to a key: its value as given, and then what is wrong with it.
+func (l *loader) blame(name, wrong string) {
+	l.bad[name] = true
+	i := slices.IndexFunc(Keys, func(k Key) bool { return k.Name == name })
+	l.add(i, name, l.value(name)+" "+wrong)
+}
+
+// value writes a key's value for a message.
+func (l *loader) value(name string) string {
+	k := keyNamed(name)
+	if text, given := l.text[name]; given {
+		return quote(k, text, l.secrets)
+	}
+	return k.Default + " (the default)"
+}
+
+func (l *loader) given(name string) bool {
+	_, given := l.text[name]
+	return given
+}
+
+func (l *loader) add(rank int, key, message string) {
+	l.faults = append(l.faults, ranked{rank, Fault{key, message}})
+}
+
+// sorted returns the faults in the order of the table; those of one key stay as they were found.
+func (l *loader) sorted() Faults {
+	slices.SortStableFunc(l.faults, func(a, b ranked) int { return cmp.Compare(a.rank, b.rank) })
+	var fs Faults
+	for _, f := range l.faults {
+		fs = append(fs, f.Fault)
+	}
+	return fs
+}

@@ -1,0 +1,165 @@
+package conf
+
+import (
+	"path"
+	"slices"
+	"strings"
+	"time"
+)
+
+// rule is a check among several keys.
+type rule struct {
+	says  string   // for the documentation
+	keys  []string // the first is blamed; the rule is not asked while one of them has a fault of its own
+	wrong func(l *loader) string
+}
+
+// judge asks every rule. wrong returns "" where the rule holds, and else completes the sentence `key: "value" ...`; a
+// text that starts with "missing" stands without a value.
+func (l *loader) judge() {
+	for _, r := range rules {
+		if slices.ContainsFunc(r.keys, func(k string) bool { return l.bad[k] }) {
+			continue
+		}
+		switch wrong := r.wrong(l); {
+		case wrong == "":
+		case strings.HasPrefix(wrong, "missing"):
+			l.bad[r.keys[0]] = true
+			l.add(slices.IndexFunc(Keys, func(k Key) bool { return k.Name == r.keys[0] }), r.keys[0], wrong)
+		default:
+			l.blame(r.keys[0], wrong)
+		}
+	}
+}
+
+// isoText writes whole seconds as an ISO 8601 duration: PT16M, P7D.
+func isoText(d time.Duration) string {
+	text := strings.ToUpper(span(d))
+	if strings.HasSuffix(text, "D") {
+		return "P" + text
+	}
+	return "PT" + text
+}
+
+var rules = []rule{
+	{
+		says: "`client_secret` or `client_secret_file` is required with `auth client_secret`, and only one of them is allowed.",
+		// Beside a key of another grant the fault is that grant, not a missing secret.
+		keys: []string{"client_secret", "client_secret_file", "auth", "client_certificate_file", "federated_token_file",
+			"managed_identity_client_id", "managed_identity_endpoint", "refresh_token_file"},
+		wrong: func(l *loader) string {
+			switch secret, file := l.given("client_secret"), l.given("client_secret_file"); {
+			case secret && file:
+				return "stands beside client_secret_file; allowed: one of the two"
+			case !secret && !file:
+				return "missing (a ${VARIABLE} that is not set counts as missing too); " +
+					"allowed: the application's secret, or client_secret_file with the path of a file that holds it"
+			}
+			return ""
+		},
+	},
+	{
+		says: "`region` is required with `cloud public`, unless `url` is given.",
+		keys: []string{"region", "cloud", "url", "api"},
+		wrong: func(l *loader) string {
+			if l.cfg.Region == "" && l.cfg.URL == "" && presets[l.cfg.Cloud].byRegion() {
+				return "missing; allowed: " + keyNamed("region").allowed() + ", or url with the whole alerts endpoint"
+			}
+			return ""
+		},
+	},
+	{
+		says: "`region` has no place beside `url`, which names the endpoint whole.",
+		keys: []string{"region", "url"},
+		wrong: func(l *loader) string {
+			if l.cfg.Region != "" && l.cfg.URL != "" {
+				return "has no effect beside url; allowed: one of the two"
+			}
+			return ""
+		},
+	},
+	{
+		says: "`region` is for `cloud public` only: the other clouds are one region each.",
+		keys: []string{"region", "cloud"},
+		wrong: func(l *loader) string {
+			if l.cfg.Region != "" && !presets[l.cfg.Cloud].byRegion() {
+				return "has no effect in cloud " + l.cfg.Cloud + ", which is one region; allowed: to leave the key out"
+			}
+			return ""
+		},
+	},
+	{
+		says: "`authority` has no place beside `token_url`, which names the token endpoint whole.",
+		keys: []string{"authority", "token_url"},
+		wrong: func(l *loader) string {
+			if l.cfg.Authority != "" && l.cfg.TokenURL != "" {
+				return "has no effect beside token_url; allowed: one of the two"
+			}
+			return ""
+		},
+	},
+	{
+		says: "`authority` does not hold the tenant, which is added to it.",
+		keys: []string{"authority", "tenant_id"},
+		wrong: func(l *loader) string {
+			if strings.EqualFold(path.Base(l.cfg.Authority), l.cfg.TenantID) {
+				return "ends in the tenant, which is added to it; allowed: the address without it"
+			}
+			return ""
+		},
+	},
+	{
+		says: "`ago` is at least `overlap` + `poll_interval`, or rows between two polls would be missed.",
+		keys: []string{"ago", "overlap", "poll_interval"},
+		wrong: func(l *loader) string {
+			if least := l.cfg.Overlap + l.cfg.PollInterval; l.given("ago") && l.cfg.Ago < least {
+				return "is less than overlap " + l.value("overlap") + " + poll_interval " + l.value("poll_interval") +
+					", so rows would be missed; allowed: " + isoText(least) + " or more"
+			}
+			return ""
+		},
+	},
+	{
+		says: "`db` is a file of its own: neither `client_secret_file` nor `ca_file`.",
+		keys: []string{"db", "client_secret_file", "ca_file"},
+		wrong: func(l *loader) string {
+			for _, other := range []string{"client_secret_file", "ca_file"} {
+				if l.cfg.DB != "" && l.given(other) && path.Clean(l.cfg.DB) == path.Clean(l.text[other]) {
+					return "is the file of " + other + " as well, and would be overwritten; allowed: a file of its own"
+				}
+			}
+			return ""
+		},
+	},
+	{
+		says: "`queue_limit` is at least `batch_size`.",
+		keys: []string{"queue_limit", "batch_size"},
+		wrong: func(l *loader) string {
+			if l.cfg.QueueLimit < l.cfg.BatchSize {
+				return "is less than batch_size " + l.value("batch_size") + "; allowed: batch_size or more"
+			}
+			return ""
+		},
+	},
+	{
+		says: "`max_alert_size` is at most `batch_size`.",
+		keys: []string{"max_alert_size", "batch_size"},
+		wrong: func(l *loader) string {
+			if l.cfg.MaxAlertSize > l.cfg.BatchSize {
+				return "is more than batch_size " + l.value("batch_size") + "; allowed: batch_size or less"
+			}
+			return ""
+		},
+	},
+	{
+		says: "`event_id_key` is not the name of `time_key`, nor of another field that every alert has.",
+		keys: []string{"event_id_key", "time_key"},
+		wrong: func(l *loader) string {
+			taken := []string{l.cfg.TimeKey, "AlertId", "AlertPart", "AlertTime", "FullId", "LastProcessedTimeUtc", "error", "raw"}
+			if slices.Contains(taken, l.cfg.EventIDKey) {
+				return "is a field of the records already; allowed: a name that no alert has, such as event_id"
+			}
+			return ""
+		},
+	},
+}
