@@ -1,0 +1,220 @@
+package client
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/textproto"
+	"strings"
+	"time"
+
+	"github.com/klauspost/compress/gzip"
+)
+
+// trickle is the least that must come in each read_timeout's worth of waiting.
+const trickle = 1 << 10
+
+// Why the guard ended a request whose head had come.
+var (
+	errStalled = errors.New("stalled")
+	errEndless = errors.New("not whole in time")
+)
+
+// body is an answer's body as it came over the wire. A Read that waits for
+// read_timeout without a byte fails, and so do Reads that together waited as long
+// for less than trickle. Time in which nobody reads does not count: a held
+// download is no fault of the service. Read is for one goroutine, Close for any.
+type body struct {
+	name    string // of the request, for errors
+	raw     io.ReadCloser
+	caller  context.Context // the one given to Fetch
+	client  context.Context // ends with Client.Close
+	request context.Context // ends raw, and with either of the others
+	cancel  context.CancelCauseFunc
+	release func() bool // undoes the link between the client's end and request
+	detach  func() bool // undoes the link between request's end and raw
+	limit   time.Duration
+	timer   *time.Timer
+	total   *time.Timer // of the whole body; nil: none
+
+	waited time.Duration // in Reads since the last trickle bytes
+	got    int           // bytes since then
+	read   int64
+	want   int64 // Content-Length; -1: unknown
+	err    error // sticky
+}
+
+// guard puts the body of resp under the rules above. request must be the context
+// that resp was asked with, a child of caller; Close cancels it.
+func (c *Client) guard(name string, caller, request context.Context, cancel context.CancelCauseFunc, resp *http.Response) *body {
+	b := &body{
+		name: name, raw: resp.Body, caller: caller, client: c.base, request: request, cancel: cancel,
+		limit: c.read, want: resp.ContentLength,
+	}
+	if b.raw == nil {
+		b.raw = http.NoBody
+	}
+	b.timer = time.AfterFunc(b.limit, func() { cancel(errStalled) })
+	b.timer.Stop()
+	// Closing wakes a Read that does not know of the context.
+	b.detach = context.AfterFunc(request, func() { b.raw.Close() })
+	return b
+}
+
+// within bounds the whole rest of the body, whatever its pace.
+func (b *body) within(d time.Duration) {
+	b.total = time.AfterFunc(d, func() { b.cancel(errEndless) })
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	if b.err != nil {
+		return 0, b.err
+	}
+	if len(p) == 0 {
+		return 0, nil
+	}
+	if err := b.request.Err(); err != nil { // not every transport tells
+		b.err = b.failure(err)
+		return 0, b.err
+	}
+	start := time.Now()
+	b.timer.Reset(b.limit - b.waited)
+	n, err := b.raw.Read(p)
+	b.timer.Stop()
+	b.read += int64(n)
+	b.got += n
+	if b.got >= trickle {
+		b.got, b.waited = 0, 0
+	} else {
+		b.waited += time.Since(start)
+	}
+	if err != nil {
+		b.err = b.failure(err)
+	}
+	return n, b.err
+}
+
+// failure says why a read ended.
+func (b *body) failure(err error) error {
+	cause := context.Cause(b.request)
+	var protocol textproto.ProtocolError
+	switch {
+	case err == io.EOF && b.want >= 0 && b.read < b.want:
+		return fmt.Errorf("%s: answer cut after %d of %d bytes: %w", b.name, b.read, b.want, io.ErrUnexpectedEOF)
+	case err == io.EOF:
+		return io.EOF
+	case b.caller.Err() != nil:
+		return fmt.Errorf("%s: reading the answer: %w", b.name, b.caller.Err())
+	case b.client.Err() != nil:
+		return fmt.Errorf("%s: reading the answer: %w", b.name, ErrClosed)
+	case cause == errStalled && b.got == 0:
+		return fmt.Errorf("%s: answer silent for %v (read_timeout) after %d bytes", b.name, b.limit, b.read)
+	case cause == errStalled:
+		return fmt.Errorf("%s: answer trickles: %d bytes in %v (read_timeout) of waiting, after %d bytes",
+			b.name, b.got, b.limit, b.read)
+	case cause == errEndless:
+		return fmt.Errorf("%s: answer not whole in time, after %d bytes", b.name, b.read)
+	case errors.As(err, &protocol): // quotes the answer: not wrapped
+		return fmt.Errorf("%s: answer ends in a malformed trailer after %d bytes", b.name, b.read)
+	}
+	return fmt.Errorf("%s: answer cut after %d bytes: %w", b.name, b.read, err)
+}
+
+// Close lets go of the answer. It never drains: a body read to its end gives its
+// connection back, any other closes it.
+func (b *body) Close() error {
+	b.timer.Stop()
+	if b.total != nil {
+		b.total.Stop()
+	}
+	b.detach()
+	b.release()
+	b.cancel(nil)
+	return b.raw.Close()
+}
+
+// decoded returns b without its Content-Encoding. We ask for gzip only; anything
+// else is an error that names it.
+func decoded(h http.Header, b *body) (io.ReadCloser, error) {
+	encoding := strings.ToLower(strings.TrimSpace(strings.Join(h.Values("Content-Encoding"), ", ")))
+	switch encoding {
+	case "", "identity":
+		return b, nil
+	case "gzip", "x-gzip":
+		return &gunzip{body: b, src: bufio.NewReaderSize(b, 32<<10)}, nil
+	}
+	return nil, fmt.Errorf("the answer is encoded as %q, which was not asked for", clean(encoding, 40))
+}
+
+// gunzip reads a gzip body as a stream: its memory is one window, whatever the
+// ratio. Members are opened here, one by one, because the library takes a header
+// that is cut inside its file name for the end of the stream.
+type gunzip struct {
+	*body
+	src *bufio.Reader
+	z   *gzip.Reader
+	in  bool // inside a member
+	out int64
+	bad error // sticky
+}
+
+func (g *gunzip) Read(p []byte) (int, error) {
+	if g.bad != nil {
+		return 0, g.bad
+	}
+	if len(p) == 0 {
+		return 0, nil
+	}
+	for {
+		if !g.in {
+			if err := g.open(); err != nil {
+				g.bad = g.failure(err)
+				return 0, g.bad
+			}
+		}
+		n, err := g.z.Read(p)
+		g.out += int64(n)
+		if err == io.EOF {
+			g.in, err = false, nil
+		}
+		if err != nil {
+			g.bad = g.failure(err)
+		}
+		if n > 0 || g.bad != nil {
+			return n, g.bad
+		}
+	}
+}
+
+// open starts the next member; io.EOF means that there is none.
+func (g *gunzip) open() error {
+	if _, err := g.src.Peek(1); err != nil {
+		return err
+	}
+	var err error
+	if g.z == nil {
+		g.z, err = gzip.NewReader(g.src)
+	} else {
+		err = g.z.Reset(g.src)
+	}
+	if err == io.EOF {
+		return io.ErrUnexpectedEOF
+	}
+	if err != nil {
+		return err
+	}
+	g.z.Multistream(false)
+	g.in = true
+	return nil
+}
+
+// failure keeps the wire's own errors and names the others.
+func (g *gunzip) failure(err error) error {
+	if err == io.EOF || (g.body.err != nil && g.body.err != io.EOF) {
+		return err
+	}
+	return fmt.Errorf("%s: bad gzip after %d decompressed bytes: %w", g.name, g.out, err)
+}

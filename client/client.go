@@ -1,0 +1,214 @@
+// Package client has one job: turn one query into a checked, decompressed
+// answer of the alerts API, or into an error that says what to do next. It gets
+// and renews the tokens for that and keeps the service's time on the way.
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"sync"
+	"time"
+
+	"fluent-bit-defender/conf"
+)
+
+// Version is what the User-Agent header tells the service. The linker sets it:
+// -X fluent-bit-defender/client.Version=...
+var Version = "dev"
+
+// ErrClosed is wrapped by every error that Close caused.
+var ErrClosed = errors.New("client is closed")
+
+// Query is one request for alerts. Zero values are not sent: the service then
+// applies its own defaults (the last two hours, no limit).
+type Query struct {
+	Since, Until time.Time // bounds of LastProcessedTimeUtc, sent to the 100 ns, widened where they are finer
+	Ago          string    // ISO 8601 duration as written, for example PT10M
+	Limit        int       // rows; the service keeps the most recent ones
+}
+
+// Answer is an answer of status 200.
+type Answer struct {
+	// Body is the decompressed answer, read as a stream by one goroutine. The
+	// caller closes it; Close may come from any goroutine and never waits for
+	// the network. The context given to Fetch ends it too. Errors of Read are plain
+	// wrapped errors; an answer cut short gives io.ErrUnexpectedEOF.
+	// The connection is reused only when Body was read to io.EOF.
+	Body io.ReadCloser
+}
+
+// Client asks one API with one credential. All methods may be called from several
+// goroutines at once.
+type Client struct {
+	api     siem
+	token   *tokens
+	clock   clock
+	rt      http.RoundTripper
+	traced  bool // rt reports when its connection stands
+	connect time.Duration
+	read    time.Duration
+	log     *slog.Logger
+	mask    *mask // a pointer: fmt of a Client must not reach the secrets
+	warned  sync.Once
+
+	base context.Context // ends with Close, and every request with it
+	stop context.CancelFunc
+	wire *transport // nil when the caller gave its own
+}
+
+// Option changes how New builds a Client.
+type Option func(*Client)
+
+// WithTransport makes rt carry the requests for tokens and alerts. Timeouts of
+// whole requests and of the body still hold; dialing, TLS and proxies are rt's.
+func WithTransport(rt http.RoundTripper) Option {
+	return func(c *Client) { c.rt = rt }
+}
+
+// WithLogger sets where the debug line of each request and the one warning about
+// missing Date headers go. The default is nowhere.
+func WithLogger(l *slog.Logger) Option {
+	return func(c *Client) { c.log = l }
+}
+
+// New builds a Client from a checked configuration. It reads ca_file, and does
+// not touch the network. The caller must Close the Client.
+func New(cfg *conf.Config, opts ...Option) (*Client, error) {
+	if cfg.API != "siem" {
+		return nil, fmt.Errorf("api %q is not yet built: use siem", cfg.API)
+	}
+	if cfg.ConnectTimeout <= 0 || cfg.ReadTimeout <= 0 {
+		return nil, errors.New("connect_timeout and read_timeout must be longer than zero")
+	}
+	base, err := endpoint("url", cfg.URL)
+	if err != nil {
+		return nil, err
+	}
+	c := &Client{
+		api:     newSIEM(base, cfg),
+		connect: cfg.ConnectTimeout,
+		read:    cfg.ReadTimeout,
+		log:     slog.New(slog.DiscardHandler),
+		mask:    new(mask),
+	}
+	for _, o := range opts {
+		o(c)
+	}
+	grant, err := newGrant(cfg, c.mask)
+	if err != nil {
+		return nil, err
+	}
+	c.token = newTokens(c, grant)
+	if c.rt == nil {
+		if c.wire, err = newTransport(cfg, c.mask); err != nil {
+			return nil, err
+		}
+		c.rt, c.traced = c.wire.http, true
+	}
+	c.base, c.stop = context.WithCancel(context.Background())
+	return c, nil
+}
+
+// endpoint parses an address of the configuration. Its errors never show what may
+// be a password in it.
+func endpoint(key, text string) (*url.URL, error) {
+	u, err := url.Parse(text)
+	if err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http") {
+		return nil, fmt.Errorf("%s is not an http or https address", key)
+	}
+	if u.User != nil {
+		return nil, fmt.Errorf("%s must not hold a user name or password", key)
+	}
+	u.Fragment, u.RawFragment = "", ""
+	return u, nil
+}
+
+// Now returns a lower bound of the service's present time, in UTC: the Date of an
+// earlier answer plus the monotonic time since it came. When no Date is known yet
+// it gets a token first, and returns that request's error. A service that never
+// sends a Date leaves the local clock, with one warning.
+func (c *Client) Now(ctx context.Context) (time.Time, error) {
+	if now, ok := c.clock.now(time.Now()); ok {
+		return now, nil
+	}
+	if _, err := c.token.get(ctx); err != nil {
+		return time.Time{}, err
+	}
+	if now, ok := c.clock.now(time.Now()); ok {
+		return now, nil
+	}
+	c.warned.Do(func() {
+		c.log.Warn("no answer carried a usable Date header: this machine's clock is taken for the service's; " +
+			"keep it right, or look for a proxy that drops or caches the header")
+	})
+	return time.Now().Round(0).UTC(), nil
+}
+
+// Fetch asks for the alerts of q and returns once the head of the answer came. A
+// 401 drops the token, gets a new one and asks once more. ctx also ends the
+// reading of the answer's body.
+//
+// Errors are *Error, or wrap ctx's error, or wrap ErrClosed.
+func (c *Client) Fetch(ctx context.Context, q Query) (*Answer, error) {
+	for again := false; ; again = true {
+		tok, err := c.token.get(ctx)
+		if err != nil {
+			return nil, err
+		}
+		answer, err := c.ask(ctx, q, tok)
+		if err == nil {
+			return answer, nil
+		}
+		var e *Error
+		if again || !errors.As(err, &e) || e.Kind != KindUnauthorized {
+			return nil, err
+		}
+		c.token.drop(tok)
+	}
+}
+
+// ask sends q once with the given token.
+func (c *Client) ask(ctx context.Context, q Query, tok *token) (*Answer, error) {
+	u, shown := c.api.address(q)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u, nil)
+	if err != nil {
+		return nil, fmt.Errorf("%s: url is not usable", alerts.name)
+	}
+	req.Header.Set("Accept", "application/json")
+	req.Header.Set("Accept-Encoding", "gzip")
+	req.Header.Set("Authorization", "Bearer "+tok.value)
+	resp, body, came, err := c.exchange(ctx, alerts, req, shown)
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode != http.StatusOK {
+		defer body.Close()
+		return nil, c.statusError(alerts, resp, c.snippet(resp, body))
+	}
+	c.clock.observe(resp.Header, came)
+	plain, err := decoded(resp.Header, body)
+	if err != nil {
+		body.Close()
+		return nil, &Error{Kind: KindConfig, Status: resp.StatusCode, op: alerts.name, what: err.Error(),
+			remedy: "look for a proxy that re-encodes answers and check proxy_url"}
+	}
+	return &Answer{Body: plain}, nil
+}
+
+// Close aborts what is under way, closes every connection and makes later
+// requests fail with ErrClosed. It does not wait for the network.
+func (c *Client) Close() {
+	c.stop()
+	if c.wire != nil {
+		c.wire.close()
+		return
+	}
+	if idle, ok := c.rt.(interface{ CloseIdleConnections() }); ok {
+		idle.CloseIdleConnections()
+	}
+}

@@ -1,0 +1,68 @@
+package client
+
+import (
+	"net/http"
+	"sync"
+	"time"
+)
+
+// disbelief is how far a Date may be off the estimate and still be believed at once
+// (DESIGN, Time).
+const disbelief = 10 * time.Second
+
+// clock estimates the service's time from the Date headers of its answers, without
+// ever asking the local wall clock: a Date plus the monotonic time since its
+// answer came. Date is cut to whole seconds and older than the answer's arrival, so
+// the estimate is a lower bound. A Date far off the estimate is believed only when
+// the very next one confirms it, so that one server with a wrong clock moves nothing.
+type clock struct {
+	mu      sync.Mutex
+	known   sighting // the last Date believed
+	suspect sighting // a Date that waits for its confirmation
+}
+
+// sighting is a Date and the local instant, with its monotonic reading, at which it
+// came. The zero value means none.
+type sighting struct {
+	date, came time.Time
+}
+
+// at is the service's time at the local instant t, by this sighting alone.
+func (s sighting) at(t time.Time) time.Time { return s.date.Add(t.Sub(s.came)) }
+
+// agrees says whether the two sightings can be of one clock.
+func (s sighting) agrees(o sighting) bool { return o.date.Sub(s.at(o.came)).Abs() <= disbelief }
+
+// observe takes the Date of a successful answer that came at the local instant came.
+// Answers with an Age come from a cache: their Date says nothing about now.
+func (c *clock) observe(h http.Header, came time.Time) {
+	if len(h.Values("Age")) > 0 {
+		return
+	}
+	date, err := http.ParseTime(h.Get("Date"))
+	if err != nil {
+		return
+	}
+	seen := sighting{date.UTC(), came}
+
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.known.date.IsZero(),
+		c.known.agrees(seen),
+		!c.suspect.date.IsZero() && c.suspect.agrees(seen):
+		c.known, c.suspect = seen, sighting{}
+	default:
+		c.suspect = seen
+	}
+}
+
+// now returns the service's time at the local instant t; false: no Date is known.
+func (c *clock) now(t time.Time) (time.Time, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.known.date.IsZero() {
+		return time.Time{}, false
+	}
+	return c.known.at(t), true
+}

@@ -1,0 +1,163 @@
+package client
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"time"
+)
+
+// Kind says what a caller can do about an Error.
+type Kind int
+
+// Kinds of errors.
+const (
+	KindNetwork        Kind = iota + 1 // no answer, or none that is HTTP: ask again
+	KindThrottled                      // 429: ask again after RetryAfter
+	KindService                        // 5xx and other answers nobody asked for: ask again
+	KindUnauthorized                   // 401, with a new token too
+	KindForbidden                      // 403: an operator must act
+	KindToken                          // no token until an operator acts
+	KindTokenTransient                 // no token just now
+	KindRefused                        // 400 and other 4xx: this query is refused
+	KindConfig                         // address, proxy or trust is wrong: an operator must act
+)
+
+func (k Kind) String() string {
+	names := [...]string{"unknown", "network", "throttled", "service", "unauthorized", "forbidden",
+		"token", "token transient", "refused", "config"}
+	if k < 0 || int(k) >= len(names) {
+		k = 0
+	}
+	return names[k]
+}
+
+// Error is a request that failed. Its text is one lower-case line: what happened and
+// what the operator can do. Nothing in it or below it holds a secret.
+type Error struct {
+	Kind       Kind
+	Status     int           // of the answer; 0: none came
+	RetryAfter time.Duration // what the service asked for, 0 to 1 h; 0: nothing
+	Code       int           // AADSTS number of a refused token; 0: none
+
+	op, what, remedy, said string
+	invalidClient          bool // the credential itself was refused
+	err                    error
+}
+
+func (e *Error) Error() string {
+	s := e.op + ": " + e.what
+	if e.remedy != "" {
+		s += "; " + e.remedy
+	}
+	if e.said != "" {
+		s += `; the service says "` + e.said + `"`
+	}
+	return s
+}
+
+// Unwrap returns the error of the network, where there is one.
+func (e *Error) Unwrap() error { return e.err }
+
+// statusError is the error of an answer that is not 200. said is what its body says.
+func (c *Client) statusError(to target, resp *http.Response, said string) *Error {
+	e := &Error{Status: resp.StatusCode, RetryAfter: c.wait(resp.Header), op: to.name, said: said}
+	status := resp.StatusCode
+	switch {
+	case status >= 300 && status < 400:
+		e.Kind = KindConfig
+		e.what = fmt.Sprintf("redirected to %s (%d), which is refused so that no credential goes to another host", c.location(resp), status)
+		e.remedy = "check " + to.keys + ", and set the final address if it is the right one"
+	case status == http.StatusBadRequest:
+		e.Kind = KindRefused
+		e.what = "the service refused the query (400)"
+		e.remedy = "check machine_groups, device_created_machine_tags, cloud_created_machine_tags, limit and ago"
+	case status == http.StatusUnauthorized:
+		e.Kind = KindUnauthorized
+		e.what = "the service refused the token (401), and a new one too"
+		e.remedy = "check resource and tenant_id, that cloud and region are the tenant's, and that client_id is the application made for SIEM integration"
+	case status == http.StatusForbidden:
+		e.Kind = KindForbidden
+		e.what = "access is forbidden (403): a domain is not managed by the tenant's administrator, the tenant is deleted, or the application may not read alerts"
+		e.remedy = "enable SIEM integration in Defender for this tenant, grant the application access, and check tenant_id, cloud and region"
+	case status == http.StatusNotFound, status == http.StatusGone, status == http.StatusMethodNotAllowed, status == http.StatusMisdirectedRequest:
+		e.Kind = KindConfig
+		e.what = fmt.Sprintf("nothing answers at %s (%d)", place(resp.Request), status)
+		e.remedy = "check " + to.keys
+	case status == http.StatusProxyAuthRequired:
+		e.Kind = KindConfig
+		e.what = "the proxy wants a user name and password (407)"
+		e.remedy = "put them into the address in the variable HTTPS_PROXY, and leave proxy_url out"
+	case status == http.StatusTooManyRequests:
+		e.Kind = KindThrottled
+		e.what = "throttled (429)" + asked(e.RetryAfter)
+		e.remedy = "raise poll_interval, or let fewer stanzas and nodes poll this tenant"
+	case status == http.StatusRequestTimeout, status == http.StatusTooEarly:
+		e.Kind = KindService
+		e.what = fmt.Sprintf("the service gave the request up (%d)", status)
+		e.remedy = "if it lasts, look for a slow proxy"
+	case status == http.StatusInternalServerError:
+		e.Kind = KindService
+		e.what = "error in the service (500)"
+		e.remedy = "if it lasts, look at the service's health"
+	case status >= 500:
+		e.Kind = KindService
+		e.what = fmt.Sprintf("the service is not available (%d)%s", status, asked(e.RetryAfter))
+		e.remedy = "if it lasts, look at the service's health"
+	case status >= 400:
+		e.Kind = KindRefused
+		e.what = fmt.Sprintf("the service refused the request (%d)", status)
+		e.remedy = "check " + to.keys + " and the filters"
+	default:
+		e.Kind = KindService
+		e.what = fmt.Sprintf("the service answered with status %d instead of 200", status)
+		e.remedy = "if it lasts, check " + to.keys + " and proxy_url"
+	}
+	return e
+}
+
+func asked(d time.Duration) string {
+	if d <= 0 {
+		return ""
+	}
+	return fmt.Sprintf(", it asks to wait %v", d)
+}
+
+// place is a request's address without its query.
+func place(req *http.Request) string {
+	if req == nil || req.URL == nil {
+		return "the configured address"
+	}
+	return clean(req.URL.Scheme+"://"+req.URL.Host+req.URL.EscapedPath(), 200)
+}
+
+// location is the host a redirect points to; the rest of it may hold anything.
+func (c *Client) location(resp *http.Response) string {
+	u, err := url.Parse(resp.Header.Get("Location"))
+	if err != nil || (u.Host == "" && u.Path == "") {
+		return "nowhere"
+	}
+	if u.Host == "" {
+		return "another path"
+	}
+	return c.mask.text(u.Host, 100)
+}
+
+// snippet reads what the body of a refused request says: a short printable piece,
+// without secrets. It takes at most 1 KiB and a few seconds.
+func (c *Client) snippet(resp *http.Response, b *body) string {
+	b.limit = min(b.limit, 5*time.Second)
+	b.within(b.limit)
+	plain, err := decoded(resp.Header, b)
+	if err != nil {
+		return ""
+	}
+	// One byte past the bound brings a body of that length to its end.
+	text, _ := io.ReadAll(io.LimitReader(plain, 1<<10+1))
+	said := c.mask.text(string(text), 200)
+	if said == "" {
+		said = c.mask.text(resp.Header.Get("WWW-Authenticate"), 200)
+	}
+	return said
+}

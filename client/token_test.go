@@ -1,0 +1,337 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// seedForm is the body of the sample token request in the seed.
+const seedForm = "resource=https%3A%2F%2Fgraph.windows.net&client_id=35e0f735-5fe4-4693-9e68-3de80f1d3745" +
+	"&client_secret=IKXc6PxB2eoFNJ%2FIT%2Bl2JZZD9d9032VXz6Ul3D2WyUQ%3D&grant_type=client_credentials"
+
+func TestTokenRequestIsTheSeeds(t *testing.T) {
+	s := &service{}
+	c := connect(t, settings(), s)
+	if _, err := fetch(c, Query{}); err != nil {
+		t.Fatal(err)
+	}
+	got, want := strings.Split(s.forms[0], "&"), strings.Split(seedForm, "&")
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		t.Errorf("form is\n%s\nthe seed's is\n%s", got, want)
+	}
+	h := s.tokenHeads[0]
+	if h.Get("Content-Type") != "application/x-www-form-urlencoded" || h.Get("Authorization") != "" {
+		t.Errorf("headers are %v", h)
+	}
+}
+
+func TestTokenRequestOfV2(t *testing.T) {
+	s := &service{}
+	s.token = always(200, `{"token_type":"Bearer","expires_in":3599,"access_token":"`+theToken+`"}`)
+	cfg := settings()
+	cfg.TokenURL = "https://login.test/" + theTenant + "/oauth2/v2.0/token"
+	c := connect(t, cfg, s)
+	if _, err := fetch(c, Query{}); err != nil {
+		t.Fatal(err)
+	}
+	if form := s.forms[0]; !strings.Contains(form, "scope=https%3A%2F%2Fgraph.windows.net%2F.default") || strings.Contains(form, "resource") {
+		t.Errorf("form is %s", form)
+	}
+}
+
+func TestTokenLife(t *testing.T) {
+	// asked after d, how many token requests were there?
+	f := func(name, expires string, steps map[time.Duration]int) {
+		t.Helper()
+		synctest.Test(t, func(t *testing.T) {
+			s := &service{token: always(200, `{"token_type":"Bearer",`+expires+`"access_token":"abc"}`)}
+			c := connect(t, settings(), s)
+			start := time.Now()
+			var times []time.Duration
+			for d := range steps {
+				times = append(times, d)
+			}
+			slices.Sort(times)
+			for _, d := range times {
+				time.Sleep(d - time.Since(start))
+				if _, err := fetch(c, Query{}); err != nil {
+					t.Fatal(err)
+				}
+				if tokens, _ := s.counts(); tokens != steps[d] {
+					t.Errorf("%s: %d token requests after %v, want %d", name, tokens, d, steps[d])
+				}
+			}
+		})
+	}
+	const second, minute = time.Second, time.Minute
+	f("an hour as a string: renewed 5 min before", `"expires_in":"3600",`,
+		map[time.Duration]int{0: 1, 55*minute - second: 1, 55 * minute: 2, 109 * minute: 2, 110 * minute: 3})
+	f("an hour as a number", `"expires_in":3600,`, map[time.Duration]int{0: 1, 55*minute - second: 1, 55 * minute: 2})
+	f("a short life: renewed a fifth before", `"expires_in":"100",`, map[time.Duration]int{0: 1, 79 * second: 1, 80 * second: 2})
+	f("no life told: 5 min", ``, map[time.Duration]int{0: 1, 239 * second: 1, 240 * second: 2})
+	f("ended already: used once", `"expires_in":"-5",`, map[time.Duration]int{0: 1, second: 2})
+}
+
+func TestLifeCountsFromTheRequest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &service{}
+		s.token = func(req *http.Request) (*http.Response, error) {
+			time.Sleep(20 * time.Second)
+			return reply(req, 200, `{"expires_in":"100","access_token":"abc"}`), nil
+		}
+		c := connect(t, settings(), s)
+		tok, err := c.token.get(context.Background())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if left := time.Until(tok.expires); left != 80*time.Second {
+			t.Fatalf("the token has %v left after a request of 20s, want 80s", left)
+		}
+	})
+}
+
+func TestHeldTokenServesWhileRenewalFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &service{}
+		c := connect(t, settings(), s)
+		fetch(c, Query{})
+		s.token = always(503, "")
+		time.Sleep(55 * time.Minute)
+		for range 8 {
+			if _, err := fetch(c, Query{}); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(15 * time.Second)
+			if _, err := fetch(c, Query{}); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(15 * time.Second)
+		}
+		if tokens, _ := s.counts(); tokens != 9 {
+			t.Errorf("%d token requests, want the first and one each half minute", tokens)
+		}
+		time.Sleep(2 * time.Minute)
+		_, err := fetch(c, Query{})
+		if e := failure(t, err); e.Kind != KindTokenTransient {
+			t.Errorf("after the token's end: kind %v", e.Kind)
+		}
+	})
+}
+
+func TestManyFetchesShareOneToken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &service{}
+		s.token = func(req *http.Request) (*http.Response, error) {
+			time.Sleep(time.Second)
+			return reply(req, 200, tokenJSON(1)), nil
+		}
+		c := connect(t, settings(), s)
+		var wg sync.WaitGroup
+		for range 20 {
+			wg.Go(func() {
+				if _, err := fetch(c, Query{}); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		if tokens, alerts := s.counts(); tokens != 1 || alerts != 20 {
+			t.Fatalf("%d token and %d alerts requests, want 1 and 20", tokens, alerts)
+		}
+	})
+}
+
+func TestDropSparesANewerToken(t *testing.T) {
+	s := &service{}
+	c := connect(t, settings(), s)
+	first, _ := c.token.get(context.Background())
+	c.token.drop(first)
+	second, _ := c.token.get(context.Background())
+	c.token.drop(first) // a second request that had the first token comes back late
+	third, err := c.token.get(context.Background())
+	if err != nil || third != second || second.value == first.value {
+		t.Fatalf("got %p, want %p; %v", third, second, err)
+	}
+}
+
+func TestTokenAnswersThatAreNone(t *testing.T) {
+	f := func(name string, answer func(*http.Request) (*http.Response, error), kind Kind, want string) {
+		t.Helper()
+		c := connect(t, settings(), &service{token: answer})
+		_, err := fetch(c, Query{})
+		e := failure(t, err)
+		if e.Kind != kind || e.Error() != want {
+			t.Errorf("%s: %v\n got %s\nwant %s", name, e.Kind, e, want)
+		}
+	}
+	const check = "check authority, token_url and cloud"
+	f("a login page", always(200, "<html>"+theSecret, "Content-Type: text/html"), KindTokenTransient,
+		"token request: the answer holds no token; "+check+", and proxy_url for a proxy with a login page")
+	f("no access_token", always(200, `{"expires_in":"3599"}`), KindTokenTransient,
+		"token request: the answer holds no token; "+check+", and proxy_url for a proxy with a login page")
+	f("a life that is no number", always(200, `{"expires_in":"`+theSecret+`","access_token":"abc"}`), KindTokenTransient,
+		"token request: the answer holds no token; "+check+", and proxy_url for a proxy with a login page")
+	f("another type", always(200, `{"token_type":"pop","access_token":"abc"}`), KindTokenTransient,
+		`token request: the token is of type "pop" instead of Bearer; `+check+" and proxy_url")
+	f("a line break in the token", always(200, `{"access_token":"`+theToken+`\r\nX: y"}`), KindTokenTransient,
+		"token request: the token holds bytes that no header can carry; "+check+" and proxy_url")
+	f("an endless token", always(200, `{"access_token":"`+strings.Repeat("a", maxToken+1)+`"}`), KindTokenTransient,
+		"token request: the token is longer than 32 KiB; "+check+" and proxy_url")
+	f("an endless answer", always(200, strings.Repeat(" ", maxTokenAnswer+1)), KindConfig,
+		"token request: the answer is larger than 256 KiB: this is no token endpoint; "+check)
+	f("a cut answer", func(req *http.Request) (*http.Response, error) {
+		r := reply(req, 200, tokenJSON(1)[:100])
+		r.ContentLength = 200
+		return r, nil
+	}, KindNetwork, "token request: answer cut after 100 of 200 bytes: unexpected EOF; if it lasts, check the network, authority, token_url and cloud and proxy_url")
+}
+
+func TestSlowTokenAnswersEnd(t *testing.T) {
+	f := func(name string, answer func(*http.Request) (*http.Response, error), after time.Duration, want string) {
+		t.Helper()
+		synctest.Test(t, func(t *testing.T) {
+			c := connect(t, settings(), &service{token: answer})
+			start := time.Now()
+			_, err := fetch(c, Query{})
+			got := regexp.MustCompile(`after \d+`).ReplaceAllString(err.Error(), "after N") // io.ReadAll's buffer decides
+			if e := failure(t, err); e.Kind != KindNetwork || got != want {
+				t.Errorf("%s: %v\n got %s\nwant %s", name, e.Kind, got, want)
+			}
+			if took := time.Since(start); took != after {
+				t.Errorf("%s: ended after %v, want %v", name, took, after)
+			}
+		})
+	}
+	f("no head", func(req *http.Request) (*http.Response, error) {
+		<-req.Context().Done()
+		return nil, req.Context().Err()
+	}, time.Minute, "token request: no answer from login.test within 1m0s (read_timeout); if it lasts, raise read_timeout")
+	f("a body without end", func(req *http.Request) (*http.Response, error) {
+		r := reply(req, 200, "")
+		r.Body, r.ContentLength = drip(1100*time.Millisecond, 100), -1
+		return r, nil
+	}, time.Minute, "token request: answer not whole in time, after N bytes; "+
+		"if it lasts, check the network, authority, token_url and cloud and proxy_url")
+}
+
+func TestSecretFileIsReadAgain(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "secret")
+	write := func(secret string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(secret), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cfg := settings()
+	cfg.ClientSecret, cfg.ClientSecretFile = "", file
+	s := &service{}
+	c := connect(t, cfg, s)
+	ask := func() error {
+		t.Helper()
+		if tok, _ := c.token.get(context.Background()); tok != nil {
+			c.token.drop(tok)
+		}
+		_, err := c.token.get(context.Background())
+		return err
+	}
+	has := func(form, secret string) bool { return strings.Contains(form, "client_secret="+secret+"&") }
+
+	write("first\r\n")
+	if err := ask(); err != nil || !has(s.forms[len(s.forms)-1], "first") {
+		t.Fatalf("%v, forms %v", err, s.forms)
+	}
+	write("second\n")
+	if err := ask(); err != nil || !has(s.forms[len(s.forms)-1], "second") {
+		t.Fatalf("%v, forms %v", err, s.forms)
+	}
+	os.Remove(file)
+	e := failure(t, ask())
+	want := "token request: client_secret_file: open " + file + ": no such file or directory; " +
+		"put the client secret's value into it, readable for Fluent Bit"
+	if e.Kind != KindToken || e.Error() != want || !errors.Is(e, os.ErrNotExist) {
+		t.Fatalf("%v\n got %s\nwant %s", e.Kind, e, want)
+	}
+	write("third")
+	if err := ask(); err != nil {
+		t.Fatalf("a restored file does not heal: %v", err)
+	}
+}
+
+func TestInvalidClientReadsTheFileAtOnce(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(file, []byte("old"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg := settings()
+	cfg.ClientSecret, cfg.ClientSecretFile = "", file
+	s := &service{}
+	rotate := "new"
+	s.token = func(req *http.Request) (*http.Response, error) {
+		if strings.Contains(s.forms[len(s.forms)-1], "client_secret=new&") {
+			return reply(req, 200, tokenJSON(1)), nil
+		}
+		if err := os.WriteFile(file, []byte(rotate), 0o600); err != nil {
+			return nil, err
+		}
+		return reply(req, 401, `{"error":"invalid_client","error_codes":[7000222]}`), nil
+	}
+	c := connect(t, cfg, s)
+	if _, err := fetch(c, Query{}); err != nil || len(s.forms) != 2 {
+		t.Fatalf("%v after %d token requests, want none after 2", err, len(s.forms))
+	}
+
+	t.Run("not when it is unchanged", func(t *testing.T) {
+		if err := os.WriteFile(file, []byte("old"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s.forms, rotate = nil, "old"
+		c := connect(t, cfg, s)
+		_, err := fetch(c, Query{})
+		if e := failure(t, err); e.Kind != KindToken || e.Code != 7000222 || len(s.forms) != 1 {
+			t.Fatalf("%v after %d token requests, want one", e, len(s.forms))
+		}
+	})
+}
+
+func TestReadSecret(t *testing.T) {
+	dir := t.TempDir()
+	f := func(name, content, want, fault string) {
+		t.Helper()
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		got, err := readSecret(path)
+		switch {
+		case fault == "" && (err != nil || got != want):
+			t.Errorf("%s: got %q, %v", name, got, err)
+		case fault != "" && (err == nil || err.Error() != path+fault):
+			t.Errorf("%s: got %v, want %s", name, err, path+fault)
+		}
+	}
+	f("plain", "s3cret", "s3cret", "")
+	f("newline", "s3cret\n", "s3cret", "")
+	f("crlf", "s3cret\r\n", "s3cret", "")
+	f("blanks", " s3cret \n", " s3cret ", "")
+	f("largest", strings.Repeat("a", maxSecretFile), strings.Repeat("a", maxSecretFile), "")
+	f("empty", "", "", " is empty")
+	f("newlines", "\n\n", "", " is empty")
+	f("lines", "one\ntwo\n", "", " holds more than one line")
+	f("nul", "one\x00", "", " holds more than one line")
+	f("large", strings.Repeat("a", maxSecretFile+1), "", " is larger than 16 KiB")
+	if _, err := readSecret(dir); err == nil || err.Error() != dir+" is no regular file" {
+		t.Errorf("directory: %v", err)
+	}
+}

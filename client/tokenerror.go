@@ -1,0 +1,187 @@
+package client
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/oauth2"
+)
+
+const (
+	throttledWait = time.Minute     // for client credentials when a 429 names no time (facts)
+	loopCode      = 50196           // loop detected
+	loopWait      = 5 * time.Minute // a shorter one keeps the block alive
+)
+
+// refusal is the body of a refused token request, RFC 6749 plus Entra ID's own
+// fields. All of it is text of others: nothing is shown that did not pass a pattern
+// or the mask.
+type refusal struct {
+	Error         string `json:"error"`
+	Description   string `json:"error_description"`
+	Codes         []int  `json:"error_codes"`
+	Timestamp     string `json:"timestamp"`
+	TraceID       string `json:"trace_id"`
+	CorrelationID string `json:"correlation_id"`
+}
+
+var (
+	codeInText = regexp.MustCompile(`AADSTS(\d{4,9})`)
+	codePrefix = regexp.MustCompile(`^AADSTS\d+:\s*`)
+	errorName  = regexp.MustCompile(`^[a-z_]{1,40}$`)
+	timestamp  = regexp.MustCompile(`^[0-9TZ :.+-]{10,40}$`)
+	sentence   = regexp.MustCompile(`^(.*?[.!?])(\s|$)`)
+)
+
+// failure turns an error of x/oauth2 into one of ours. x/oauth2's own carries the whole answer
+// in its text, so it is never wrapped.
+func (w *tokenWire) failure(err error) error {
+	var own *Error
+	var refused *oauth2.RetrieveError
+	switch {
+	case w.ctx.Err() != nil:
+		return fmt.Errorf("%s: %w", grants.name, w.ctx.Err())
+	case errors.Is(err, ErrClosed):
+		return fmt.Errorf("%s: %w", grants.name, ErrClosed)
+	case errors.As(err, &own):
+		return own
+	case errors.As(err, &refused):
+		return w.c.tokenError(refused.Response, refused.Body)
+	}
+	return &Error{Kind: KindTokenTransient, Status: http.StatusOK, op: grants.name,
+		what:   "the answer holds no token",
+		remedy: "check " + grants.keys + ", and proxy_url for a proxy with a login page"}
+}
+
+// tokenError is the error of a refused token request.
+func (c *Client) tokenError(resp *http.Response, body []byte) *Error {
+	var r refusal
+	if json.Unmarshal(body, &r) != nil {
+		// Entra ID's own fields may have other types elsewhere; those of the RFC count.
+		var rfc struct {
+			Error       string `json:"error"`
+			Description string `json:"error_description"`
+		}
+		_ = json.Unmarshal(body, &rfc)
+		r = refusal{Error: rfc.Error, Description: rfc.Description}
+	}
+	if !errorName.MatchString(r.Error) {
+		r.Error = ""
+	}
+	code, known := r.code()
+	status := resp.StatusCode
+	e := &Error{Status: status, RetryAfter: c.wait(resp.Header), Code: code, op: grants.name,
+		invalidClient: r.Error == "invalid_client"}
+
+	if r.Error == "" && code == 0 && status >= 300 {
+		e = c.statusError(grants, resp, c.mask.text(string(body), 200))
+		switch e.Kind {
+		case KindThrottled, KindService:
+			e.Kind = KindTokenTransient
+		case KindConfig:
+		default:
+			e.Kind = KindToken
+			e.what = fmt.Sprintf("refused without a reason (%d)", status)
+			e.remedy = "check " + grants.keys + ", tenant_id and proxy_url"
+		}
+	} else {
+		e.said = r.told(c.mask)
+		e.what, e.remedy = r.words(code, known, status)
+		e.Kind = KindToken
+		if known && diagnoses[code].transient || status == http.StatusTooManyRequests || status >= 500 ||
+			r.Error == "temporarily_unavailable" || r.Error == "server_error" {
+			e.Kind = KindTokenTransient
+		}
+	}
+	if status == http.StatusTooManyRequests && e.RetryAfter == 0 {
+		e.RetryAfter = throttledWait
+	}
+	if code == loopCode {
+		e.RetryAfter = max(e.RetryAfter, loopWait)
+	}
+	return e
+}
+
+// code picks the code to go by: the first one that has a diagnosis, else the first.
+func (r *refusal) code() (code int, known bool) {
+	codes := r.Codes
+	for _, m := range codeInText.FindAllStringSubmatch(r.Description, 4) {
+		n, _ := strconv.Atoi(m[1])
+		codes = append(codes, n)
+	}
+	for _, n := range codes {
+		if _, known := diagnoses[n]; known {
+			return n, true
+		}
+	}
+	for _, n := range codes {
+		if n > 0 {
+			return n, false
+		}
+	}
+	return 0, false
+}
+
+// words says what is wrong and where to mend it.
+func (r *refusal) words(code int, known bool, status int) (what, remedy string) {
+	prefix := ""
+	if code != 0 {
+		prefix = fmt.Sprintf("AADSTS%d: ", code)
+	}
+	if known {
+		return prefix + diagnoses[code].what, diagnoses[code].remedy
+	}
+	why := r.Error
+	if why == "" {
+		why = "refused"
+	}
+	switch {
+	case status == http.StatusTooManyRequests:
+		return prefix + "throttled (429)", "if it lasts, let fewer programs ask for tokens with this client_id"
+	case status >= 500, why == "temporarily_unavailable", why == "server_error":
+		return prefix + fmt.Sprintf("the token service is not available (%d)", status), entraHealth
+	case why == "invalid_client":
+		return prefix + "the application or its credential was refused (invalid_client)",
+			"check client_id, and client_secret or client_secret_file"
+	case why == "unauthorized_client":
+		return prefix + "the application may not ask for tokens this way (unauthorized_client)", "check client_id, tenant_id and auth"
+	case why == "invalid_resource", why == "invalid_scope", why == "invalid_target":
+		return prefix + "the resource was refused (" + why + ")", "check resource and tenant_id"
+	case why == "invalid_request":
+		return prefix + "the request was refused (invalid_request)", "check " + grants.keys + ", tenant_id and client_id"
+	}
+	return prefix + "no token was given (" + why + ")", "check " + grants.keys + ", tenant_id, client_id and the application in Entra ID"
+}
+
+// told quotes the service: the first sentence of its description, and what its
+// support asks for.
+func (r *refusal) told(m *mask) string {
+	said := codePrefix.ReplaceAllString(m.text(r.Description, 2000), "")
+	if first := sentence.FindStringSubmatch(said); first != nil {
+		said = first[1]
+	}
+	said = clean(said, 200)
+	var ids []string
+	if r.Error != "" {
+		ids = append(ids, r.Error)
+	}
+	if guid.MatchString(r.TraceID) {
+		ids = append(ids, "trace "+r.TraceID)
+	}
+	if guid.MatchString(r.CorrelationID) {
+		ids = append(ids, "correlation "+r.CorrelationID)
+	}
+	if timestamp.MatchString(r.Timestamp) {
+		ids = append(ids, "at "+r.Timestamp)
+	}
+	if said == "" {
+		said = "nothing"
+	}
+	return said + " (" + strings.Join(ids, ", ") + ")"
+}

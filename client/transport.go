@@ -1,0 +1,272 @@
+package client
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"net/url"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"fluent-bit-defender/conf"
+)
+
+const (
+	maxHeaderBytes = 64 << 10 // of one answer, 1xx answers before it included
+	maxCABytes     = 4 << 20  // of ca_file; the bundles of distributions have a quarter of a megabyte
+	connsPerHost   = 4        // one engine needs one; more would only hide a body left open
+)
+
+// transport is the network side of a Client: a http.Transport whose connections all
+// end with close, whatever state they are in.
+type transport struct {
+	http *http.Transport
+
+	mu     sync.Mutex
+	closed bool
+	conns  map[*conn]struct{}
+	base   context.Context // ends dials that are under way
+	stop   context.CancelFunc
+}
+
+// newTransport builds the transport that cfg asks for. Server names and chains are
+// always checked; ca_file adds to the system's roots.
+func newTransport(cfg *conf.Config, m *mask) (*transport, error) {
+	roots, err := rootsWith(cfg.CAFile)
+	if err != nil {
+		return nil, err
+	}
+	proxy, err := proxyFor(cfg.ProxyURL, m)
+	if err != nil {
+		return nil, err
+	}
+	t := &transport{conns: make(map[*conn]struct{})}
+	t.base, t.stop = context.WithCancel(context.Background())
+
+	dialer := &net.Dialer{Timeout: cfg.ConnectTimeout, KeepAlive: 30 * time.Second}
+	// HTTP/1.1 only: a download that we hold stands still by TCP's own back-pressure;
+	// HTTP/2 would first buffer its windows and keep the connection for others.
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	t.http = &http.Transport{
+		Proxy:                  proxy,
+		OnProxyConnectResponse: tunnel,
+		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			return t.dial(ctx, dialer, network, addr)
+		},
+		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots},
+		Protocols:              protocols,
+		TLSHandshakeTimeout:    cfg.ConnectTimeout,
+		ResponseHeaderTimeout:  cfg.ReadTimeout,
+		MaxResponseHeaderBytes: maxHeaderBytes,
+		MaxConnsPerHost:        connsPerHost,
+		MaxIdleConnsPerHost:    1,
+		MaxIdleConns:           2, // the token endpoint and the API
+		IdleConnTimeout:        90 * time.Second,
+		ReadBufferSize:         32 << 10,
+		DisableCompression:     true, // ours streams, the transport's own would hide Content-Encoding
+	}
+	return t, nil
+}
+
+// rootsWith returns the system's roots plus the certificates of file; nil, which
+// means the system's roots, without a file.
+func rootsWith(file string) (*x509.CertPool, error) {
+	if file == "" {
+		return nil, nil
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, fmt.Errorf("ca_file: %w", err)
+	}
+	defer f.Close()
+	pem, err := io.ReadAll(io.LimitReader(f, maxCABytes+1))
+	if err != nil {
+		return nil, fmt.Errorf("ca_file: %w", err)
+	}
+	if len(pem) > maxCABytes {
+		return nil, fmt.Errorf("ca_file %s is larger than %d MiB: it should hold certificates only", file, maxCABytes>>20)
+	}
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		pool = x509.NewCertPool() // no system roots here: those of the file alone
+	}
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("ca_file %s holds no certificate in PEM form", file)
+	}
+	return pool, nil
+}
+
+// proxyFor returns the choice of proxy: the one given, else the environment's. No
+// error of it shows an address, because a proxy's password can stand in it.
+func proxyFor(text string, m *mask) (func(*http.Request) (*url.URL, error), error) {
+	var given *url.URL
+	if text != "" {
+		var err error
+		if given, err = url.Parse(text); err != nil || given.Host == "" {
+			return nil, errors.New("proxy_url is not an address such as http://proxy.example:3128")
+		}
+	}
+	return func(req *http.Request) (*url.URL, error) {
+		// Plain http is for loopback addresses, because it does not leave the
+		// machine there; through a proxy it would.
+		if req.URL.Scheme == "http" {
+			return nil, nil
+		}
+		u, err := given, error(nil)
+		if given == nil {
+			u, err = http.ProxyFromEnvironment(req)
+		}
+		if err != nil {
+			return nil, errProxyVariable
+		}
+		m.hide(password(u))
+		return u, nil
+	}, nil
+}
+
+var errProxyVariable = errors.New("the proxy variable of the environment (HTTPS_PROXY or HTTP_PROXY) is not an address")
+
+func password(u *url.URL) string {
+	if u == nil || u.User == nil {
+		return ""
+	}
+	p, _ := u.User.Password()
+	return p
+}
+
+// dial opens a connection that close can end.
+func (t *transport) dial(ctx context.Context, d *net.Dialer, network, addr string) (net.Conn, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(t.base, cancel)()
+	nc, err := d.DialContext(ctx, network, addr)
+	if err != nil {
+		return nil, err
+	}
+	c := &conn{Conn: nc, owner: t}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		nc.Close()
+		return nil, ErrClosed
+	}
+	t.conns[c] = struct{}{}
+	return c, nil
+}
+
+// close ends every connection and every dial.
+func (t *transport) close() {
+	t.stop()
+	t.mu.Lock()
+	t.closed = true
+	open := t.conns
+	t.conns = make(map[*conn]struct{})
+	t.mu.Unlock()
+	for c := range open {
+		c.Conn.Close()
+	}
+	t.http.CloseIdleConnections()
+}
+
+// conn is a connection that its transport knows of.
+type conn struct {
+	net.Conn
+	owner *transport
+}
+
+func (c *conn) Close() error {
+	c.owner.mu.Lock()
+	delete(c.owner.conns, c)
+	c.owner.mu.Unlock()
+	return c.Conn.Close()
+}
+
+// target is whom a request goes to, in the words an error needs.
+type target struct {
+	name string // what the request is
+	keys string // the keys of the stanza that hold its address
+	slow string // what helps against slow answers
+}
+
+var (
+	alerts = target{"alerts request", "url, cloud and region", "raise read_timeout or lower max_window"}
+	grants = target{"token request", "authority, token_url and cloud", "raise read_timeout"}
+)
+
+// exchange sends req and returns its answer's head, its body under guard, and the
+// local instant at which the head came. Errors are *Error, or wrap ctx's error, or
+// ErrClosed. shown is req's address as it may be logged.
+func (c *Client) exchange(ctx context.Context, to target, req *http.Request, shown string) (*http.Response, *body, time.Time, error) {
+	if c.base.Err() != nil {
+		return nil, nil, time.Time{}, fmt.Errorf("%s: %w", to.name, ErrClosed)
+	}
+	req.Header.Set("User-Agent", "fluent-bit-defender/"+Version)
+
+	rctx, cancel := context.WithCancelCause(ctx)
+	release := context.AfterFunc(c.base, func() { cancel(ErrClosed) })
+	var connected atomic.Bool
+	limit := c.read
+	if c.traced {
+		limit += c.connect
+		rctx = httptrace.WithClientTrace(rctx, &httptrace.ClientTrace{
+			GotConn: func(httptrace.GotConnInfo) { connected.Store(true) },
+		})
+	} else {
+		connected.Store(true)
+	}
+	// The transport's own timeouts come first; this one also bounds what they leave
+	// out, such as a proxy that never answers CONNECT.
+	watchdog := time.AfterFunc(limit, func() { cancel(errNoAnswer) })
+	start := time.Now()
+	resp, err := c.rt.RoundTrip(req.WithContext(rctx))
+	came := time.Now()
+	watchdog.Stop()
+	if err != nil {
+		cause := context.Cause(rctx)
+		release()
+		cancel(nil)
+		switch {
+		case ctx.Err() != nil:
+			err = fmt.Errorf("%s: %w", to.name, ctx.Err())
+		case c.base.Err() != nil:
+			err = fmt.Errorf("%s: %w", to.name, ErrClosed)
+		case errors.Is(cause, errNoAnswer):
+			err = c.networkError(to, req.URL, errNoAnswer, connected.Load())
+		default:
+			err = c.networkError(to, req.URL, err, connected.Load())
+		}
+		c.trace(ctx, req.Method, shown, 0, came.Sub(start), err)
+		return nil, nil, time.Time{}, err
+	}
+	c.trace(ctx, req.Method, shown, resp.StatusCode, came.Sub(start), nil)
+	b := c.guard(to.name, ctx, rctx, cancel, resp)
+	b.release = release
+	return resp, b, came, nil
+}
+
+// trace writes the debug line of one request.
+func (c *Client) trace(ctx context.Context, method, shown string, status int, took time.Duration, err error) {
+	if !c.log.Enabled(ctx, slog.LevelDebug) {
+		return
+	}
+	attrs := []slog.Attr{
+		slog.String("method", method),
+		slog.String("url", shown),
+		slog.Int("status", status),
+		slog.Duration("took", took.Round(time.Millisecond)),
+	}
+	if err != nil {
+		attrs = append(attrs, slog.String("error", err.Error()))
+	}
+	c.log.LogAttrs(ctx, slog.LevelDebug, "request", attrs...)
+}
