@@ -186,11 +186,14 @@ func (c *Client) ask(ctx context.Context, q Query, tok *token) (*Answer, error) 
 	if err != nil {
 		return nil, err
 	}
+	// A 400 counts as well: a service whose clock went back may refuse every window that we ask for until we notice.
+	if resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusBadRequest {
+		c.clock.observe(resp.Header, came)
+	}
 	if resp.StatusCode != http.StatusOK {
 		defer body.Close()
 		return nil, c.statusError(alerts, resp, c.snippet(resp, body))
 	}
-	c.clock.observe(resp.Header, came)
 	plain, err := decoded(resp.Header, body)
 	if err != nil {
 		body.Close()

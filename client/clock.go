@@ -33,7 +33,7 @@ func (s sighting) at(t time.Time) time.Time { return s.date.Add(t.Sub(s.came)) }
 // agrees says whether the two sightings can be of one clock.
 func (s sighting) agrees(o sighting) bool { return o.date.Sub(s.at(o.came)).Abs() <= disbelief }
 
-// observe takes the Date of a successful answer that came at the local instant came.
+// observe takes the Date of an answer of the service itself (not of a proxy on the way) that came at the local instant came.
 // Answers with an Age come from a cache: their Date says nothing about now.
 func (c *clock) observe(h http.Header, came time.Time) {
 	if len(h.Values("Age")) > 0 {

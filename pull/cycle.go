@@ -59,7 +59,7 @@ func (e *Engine) now(ctx context.Context) (time.Time, bool) {
 			return time.Time{}, false
 		}
 		if err == nil {
-			return now.UTC(), true
+			return now.UTC().Truncate(100 * time.Nanosecond), true // the service's resolution: never in its future
 		}
 		if !sleep(ctx, e.failed(nil, err)) {
 			return time.Time{}, false
@@ -75,7 +75,8 @@ func (e *Engine) begin(now time.Time) {
 	if first {
 		e.lastFull = e.settled.Add(e.cfg.Overlap)
 		if !e.snap.Found {
-			e.settled = now.Add(-e.cfg.InitialLookback)
+			// Counted from the start, not from when the first token came.
+			e.settled = now.Add(-time.Since(e.born) - e.cfg.InitialLookback)
 			if n := e.snap.Neighbour; !n.IsZero() {
 				e.log.Warn(fmt.Sprintf("no state for these filters, but the tenant was pulled with others until %s: starting there or %s ago, whichever is earlier; alerts pulled with the other filters may come again",
 					n.Format(time.RFC3339), e.cfg.InitialLookback))
@@ -143,6 +144,9 @@ func (e *Engine) steps(ctx context.Context, now time.Time) bool {
 		work = append(work, more...)
 		if !sleep(ctx, wait) {
 			return false
+		}
+		if t, err := e.client.Now(ctx); got.err != nil && err == nil && now.Sub(t) > edge {
+			return false // the service's clock went back: what was planned lies in its future
 		}
 	}
 	return true

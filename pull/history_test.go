@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -182,6 +183,7 @@ type history struct {
 	core    *core
 	store   *crashStore
 	began   time.Time
+	since   time.Time // start of the first life that stored anything
 	healed  bool
 	crashes []arrival // when and in which life the process lost what was not durable
 	starts  []time.Time
@@ -268,6 +270,9 @@ func (h *history) start() {
 	jitter := rand.New(rand.NewPCG(h.seed, uint64(len(h.starts))))
 	e.jitter = jitter.Float64
 	h.starts = append(h.starts, time.Now())
+	if !h.disk.found {
+		h.since = time.Now()
+	}
 	h.core.engine, h.core.paused = e, false
 	h.core.lives++
 	e.Start()
@@ -356,7 +361,7 @@ func (h *history) check(alerts []defendersim.Alert) {
 	for _, s := range h.core.broken {
 		h.fail("%s", s)
 	}
-	from := h.began.Add(-h.cfg.InitialLookback + 5*time.Second)
+	from := h.since.Add(-h.cfg.InitialLookback + 5*time.Second)
 	poisoned := 0
 	for _, row := range h.svc.Due(defendersim.Filter{}, from, h.began.Add(h.span), h.cfg.Overlap) {
 		if row.Poisoned {
@@ -394,19 +399,21 @@ func (h *history) repeatable(a arrival) bool {
 
 // checkRequests holds the requests against the back-off: after an error nothing is asked for three quarters of a second.
 func (h *history) checkRequests() {
+	if h.shift != 0 || h.modes.StallCut != 0 {
+		return // service times cannot be compared; an answer that we held is asked again at once
+	}
 	var last defendersim.Entry
-	for _, en := range h.svc.Journal() {
+	journal := h.svc.Journal()
+	slices.SortFunc(journal, func(a, b defendersim.Entry) int { return a.N - b.N })
+	for _, en := range journal {
 		if en.Kind != defendersim.KindAlerts {
 			continue
 		}
-		failed := last.Status >= 400 && last.Status != 401 || last.Status == 200 && !last.Whole && last.Fault != ""
-		restarted := false
-		for _, s := range h.starts {
-			if !s.Before(last.Done) && !s.After(en.At.Add(time.Second)) {
-				restarted = true
-			}
-		}
-		if failed && h.shift == 0 && !restarted && h.modes.StallCut == 0 && en.At.Sub(last.Done) < 750*time.Millisecond {
+		restarted := slices.ContainsFunc(h.starts, func(s time.Time) bool {
+			return !s.Before(last.At) && !s.After(en.At)
+		})
+		failed := last.N > 0 && last.Status != 200 && last.Status != 401
+		if failed && !restarted && en.At.Sub(last.Done) < 750*time.Millisecond {
 			h.fail("request %d came %s after request %d failed with %d %s", en.N, en.At.Sub(last.Done), last.N, last.Status, last.Fault)
 		}
 		last = en

@@ -59,6 +59,7 @@ type Engine struct {
 	retries  map[gapKey]*retry
 	trouble  trouble
 	latest   time.Time // service time at which the last cycle began
+	born     time.Time // local
 
 	// snap is what the store held at New; read until the first cycle.
 	snap state.Snapshot
@@ -91,7 +92,7 @@ func New(cfg *conf.Config, c *client.Client, st state.Store, log *slog.Logger) (
 	}
 	e := &Engine{
 		cfg: cfg, client: c, store: st, log: log, jitter: rand.Float64, snap: snap,
-		known: map[record.ID]bool{}, retries: map[gapKey]*retry{},
+		born: time.Now(), known: map[record.ID]bool{}, retries: map[gapKey]*retry{},
 		seen: newSeen(maxSeen),
 	}
 	e.ctx, e.cancel = context.WithCancel(context.Background())

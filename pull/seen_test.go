@@ -1,0 +1,161 @@
+package pull
+
+import (
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"fluent-bit-defender/record"
+)
+
+func id(n int) (r record.ID) {
+	r[0], r[1], r[2] = byte(n), byte(n>>8), byte(n>>16)
+	return r
+}
+
+func keepNone(int64, int64) bool { return false }
+
+const minute = bucketSpan
+
+func TestSeenTellsWhatIsNew(t *testing.T) {
+	s := newSeen(10)
+	if fresh, _ := s.add(id(1), 5*minute); !fresh {
+		t.Error("the first time a row came it was not new")
+	}
+	if fresh, _ := s.add(id(1), 5*minute); fresh {
+		t.Error("the second time it was")
+	}
+	s.load(id(2), 5*minute)
+	if fresh, _ := s.add(id(2), 5*minute); fresh {
+		t.Error("what the store holds was new")
+	}
+}
+
+func TestSeenAgesByTheLastComing(t *testing.T) {
+	s := newSeen(10)
+	s.load(id(1), 5*minute)
+	if _, moved := s.add(id(1), 14*minute); moved != nil {
+		t.Error("it moved for less than ten minutes")
+	}
+	_, moved := s.add(id(1), 16*minute)
+	if moved == nil || *moved != (reaged{id(1), 5 * minute, 16 * minute}) {
+		t.Fatalf("the store was not told of the move: %v", moved)
+	}
+	s.prune(16*minute, 100, keepNone, func(record.ID, int64) { t.Error("it was dropped at its old age") })
+	if s.len() != 1 {
+		t.Fatal("it is gone")
+	}
+	var dropped []int64
+	s.prune(17*minute, 100, keepNone, func(_ record.ID, at int64) { dropped = append(dropped, at) })
+	if len(dropped) != 1 || dropped[0] != 16*minute || s.len() != 0 {
+		t.Errorf("dropped %v, %d left", dropped, s.len())
+	}
+}
+
+func TestSeenTellsTheStoreOnlyOfWhatItHolds(t *testing.T) {
+	s := newSeen(10)
+	s.add(id(1), minute)
+	s.add(id(2), minute)
+	if at, ok := s.store(id(1)); !ok || at != minute {
+		t.Fatalf("store: %d %v", at, ok)
+	}
+	if _, ok := s.store(id(1)); ok {
+		t.Error("it was stored twice")
+	}
+	var dropped []record.ID
+	s.prune(2*minute, 100, keepNone, func(id record.ID, _ int64) { dropped = append(dropped, id) })
+	if len(dropped) != 1 || dropped[0] != id(1) {
+		t.Errorf("dropped %v", dropped)
+	}
+	if _, ok := s.store(id(2)); ok {
+		t.Error("a forgotten row was stored")
+	}
+}
+
+func TestSeenKeepsWhatIsInAGap(t *testing.T) {
+	s := newSeen(10)
+	s.add(id(1), minute)
+	s.add(id(2), 3*minute)
+	s.prune(10*minute, 100, func(from, to int64) bool { return from <= minute && minute < to }, func(record.ID, int64) {})
+	if s.len() != 1 {
+		t.Fatalf("%d left", s.len())
+	}
+	if fresh, _ := s.add(id(1), minute); fresh {
+		t.Error("the gap's row was forgotten")
+	}
+}
+
+func TestSeenForgetsTheOldestWhenItIsFull(t *testing.T) {
+	s := newSeen(3)
+	for n := range 5 {
+		s.add(id(n), int64(n)*minute)
+	}
+	if n := s.shrink(func(record.ID, int64) {}); n != 2 || s.len() != 3 {
+		t.Fatalf("%d forgotten, %d left", n, s.len())
+	}
+	if fresh, _ := s.add(id(4), 4*minute); fresh {
+		t.Error("the newest was forgotten")
+	}
+	if fresh, _ := s.add(id(0), 0); !fresh {
+		t.Error("the oldest was kept")
+	}
+}
+
+// Whatever is added, moved, stored and pruned, the set is what a plain map would be, and the store is told of every change
+// to what it holds.
+func TestSeenAgainstAModel(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s := newSeen(1000)
+		model := map[record.ID]int64{}
+		stored := map[record.ID]int64{}
+		t.Repeat(map[string]func(*rapid.T){
+			"add": func(t *rapid.T) {
+				id, at := id(rapid.IntRange(0, 20).Draw(t, "id")), int64(rapid.IntRange(0, 100).Draw(t, "minute"))*minute
+				fresh, moved := s.add(id, at)
+				old, known := model[id]
+				if fresh == known {
+					t.Fatalf("fresh %v, known %v", fresh, known)
+				}
+				if !known || at-old > 10*minute {
+					model[id] = at
+				}
+				if moved != nil {
+					if stored[id] != moved.old {
+						t.Fatalf("the store holds %d, told %d", stored[id], moved.old)
+					}
+					stored[id] = moved.new
+				}
+			},
+			"store": func(t *rapid.T) {
+				id := id(rapid.IntRange(0, 20).Draw(t, "id"))
+				if at, ok := s.store(id); ok {
+					stored[id] = at
+				}
+			},
+			"prune": func(t *rapid.T) {
+				before := int64(rapid.IntRange(0, 100).Draw(t, "before")) * minute
+				s.prune(before, 1000, keepNone, func(id record.ID, at int64) {
+					if stored[id] != at {
+						t.Fatalf("the store holds %d, told to drop %d", stored[id], at)
+					}
+					delete(stored, id)
+				})
+				for id, at := range model {
+					if at < before {
+						delete(model, id)
+					}
+				}
+			},
+			"": func(t *rapid.T) {
+				if s.len() != len(model) {
+					t.Fatalf("%d held, model %d", s.len(), len(model))
+				}
+				for id, at := range stored {
+					if model[id] != at {
+						t.Fatalf("stored %d, held %d", at, model[id])
+					}
+				}
+			},
+		})
+	})
+}
