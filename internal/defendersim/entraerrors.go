@@ -1,0 +1,60 @@
+package defendersim
+
+// entraErrors is Entra ID's table of errors, as far as an unattended client meets them: the number after AADSTS, the OAuth
+// error beside it, the status, and the text in words of our own.
+var entraErrors = map[int]struct {
+	error  string
+	status int
+	text   string
+}{
+	// Permanent until an operator acts.
+	7000215: {"invalid_client", 401, "Invalid client secret provided. Send the secret's value, not the secret's id."},
+	7000222: {"invalid_client", 401, "The provided client secret keys are expired."},
+	7000218: {"invalid_client", 401, "The request body must contain the parameter 'client_assertion' or 'client_secret'."},
+	700016:  {"unauthorized_client", 400, "The application was not found in the directory."},
+	70001:   {"unauthorized_client", 400, "The application is disabled."},
+	7000112: {"unauthorized_client", 400, "The application is disabled."},
+	90002:   {"invalid_request", 400, "The tenant was not found. Check the tenant id and the cloud."},
+	500011:  {"invalid_resource", 400, "The resource principal was not found in the tenant."},
+	65001:   {"invalid_grant", 400, "The user or administrator has not consented to use the application."},
+	650057:  {"invalid_resource", 400, "The resource is not listed in the permissions of the application's registration."},
+	700027:  {"invalid_client", 401, "The certificate that signed the client assertion is not registered."},
+	50012:   {"invalid_client", 401, "Authentication failed."},
+	50013:   {"invalid_grant", 400, "The assertion is not valid."},
+	500133:  {"invalid_grant", 400, "The assertion is not within its valid time range."},
+	700024:  {"invalid_client", 401, "The client assertion is not within its valid time range."},
+	53003:   {"invalid_grant", 400, "Access has been blocked by conditional access policies."},
+	70008:   {"invalid_grant", 400, "The refresh token has expired."},
+	700082:  {"invalid_grant", 400, "The refresh token has expired due to inactivity."},
+	50173:   {"invalid_grant", 400, "The grant was revoked."},
+	54005:   {"invalid_grant", 400, "The authorization code was already used."},
+
+	// Malformed requests.
+	900144:  {"invalid_request", 400, "The request body lacks a required parameter."},
+	900561:  {"invalid_request", 400, "The endpoint only accepts POST requests."},
+	901002:  {"invalid_request", 400, "The 'resource' request parameter is not supported."},
+	70003:   {"unsupported_grant_type", 400, "The grant type is not supported."},
+	1002012: {"invalid_scope", 400, "The scope is not valid: client credential flows need the resource with the suffix /.default."},
+
+	// Transient.
+	50196: {"invalid_request", 400, "The server ended the request because the client loops: it asked for the same too often."},
+	90055: {"temporarily_unavailable", 429, "The tenant is throttled."},
+	50033: {"temporarily_unavailable", 503, "A transient error occurred. Try again."},
+	90006: {"temporarily_unavailable", 503, "The service is temporarily unavailable."},
+	90012: {"temporarily_unavailable", 503, "The request has timed out."},
+	90024: {"temporarily_unavailable", 503, "The request budget is exceeded."},
+	90033: {"temporarily_unavailable", 503, "A transient error has occurred in the directory."},
+}
+
+// entraForStatus is the error that a bare status has on a token endpoint.
+func entraForStatus(status int) int {
+	switch {
+	case status == 401:
+		return 7000215
+	case status == 429:
+		return 90055
+	case status >= 500:
+		return 90033
+	}
+	return 900144
+}
