@@ -149,6 +149,10 @@ func (c *Client) Now(ctx context.Context) (time.Time, error) {
 	return time.Now().Round(0).UTC(), nil
 }
 
+// Doubtful tells whether the last Date contradicts Now and none has confirmed or refuted it yet: what was concluded from Now
+// meanwhile may have to be concluded again. Like Now it may be called from any goroutine.
+func (c *Client) Doubtful() bool { return c.clock.doubtful() }
+
 // Fetch asks for the alerts of q and returns once the head of the answer came. A
 // 401 drops the token, gets a new one and asks once more. ctx also ends the
 // reading of the answer's body.

@@ -66,3 +66,10 @@ func (c *clock) now(t time.Time) (time.Time, bool) {
 	}
 	return c.known.at(t), true
 }
+
+// doubtful tells whether a Date waits for its confirmation.
+func (c *clock) doubtful() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !c.suspect.date.IsZero()
+}

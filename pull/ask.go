@@ -22,7 +22,7 @@ type answer struct {
 // ask sends one request and keeps every row that comes whole, also of an answer that breaks later.
 func (e *Engine) ask(ctx context.Context, pc *piece, now time.Time) (got answer) {
 	e.asked, e.held, e.salvage = pc, false, false
-	began := time.Now()
+	pc.asked = time.Now()
 	ans, err := e.client.Fetch(ctx, e.query(pc))
 	if err != nil {
 		e.count(func(s *Stats) { s.Requests++; s.RequestsFailed++ })
@@ -46,7 +46,7 @@ func (e *Engine) ask(ctx context.Context, pc *piece, now time.Time) (got answer)
 		}
 		s.BytesRead += uint64(e.reader.Offset())
 	})
-	e.log.Debug(fmt.Sprintf("%s: %d rows, %d new, %d bytes in %s", pc, got.rows, got.fresh, e.reader.Offset(), time.Since(began).Round(time.Millisecond)))
+	e.log.Debug(fmt.Sprintf("%s: %d rows, %d new, %d bytes in %s", pc, got.rows, got.fresh, e.reader.Offset(), time.Since(pc.asked).Round(time.Millisecond)))
 	return got
 }
 

@@ -73,6 +73,8 @@ func (e *Engine) change(onlySafe bool) (c state.Change, dirty bool) {
 			e.log.Warn(fmt.Sprintf("more than %d alerts are remembered: the oldest are forgotten, so some may come twice (none is lost); use a shorter ago or overlap, or filters", maxSeen))
 		}
 	}
+	// A change drops before it adds, so what was dropped since a failed commit must not be added any more.
+	e.pending.Add = slices.DeleteFunc(e.pending.Add, func(en state.Entry) bool { return !e.seen.holds(record.ID(en.Hash), en.Age) })
 	return e.pending, e.dirty
 }
 

@@ -146,11 +146,11 @@ func (s *crashStore) Commit(c state.Change) error {
 	}
 	d := s.disk
 	d.found, d.settled, d.gaps = true, c.Settled, c.Gaps
-	for _, e := range c.Add {
-		d.seen[e] = true
-	}
 	for _, e := range c.Drop {
 		delete(d.seen, e)
+	}
+	for _, e := range c.Add {
+		d.seen[e] = true
 	}
 	return nil
 }

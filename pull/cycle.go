@@ -19,6 +19,7 @@ type piece struct {
 	probe        *probe            // it was halved to find out about a hidden cap
 	gap          bool              // it is a gap that is tried again
 	ago          bool              // it is asked for by ago
+	asked        time.Time         // local, when it was last asked for
 }
 
 func (pc *piece) span() time.Duration { return pc.until.Sub(pc.since) }
@@ -86,14 +87,21 @@ func (e *Engine) begin(now time.Time) {
 			}
 		}
 	}
-	// A clock that went back (or a stored time of one that was ahead) would leave new rows before settled.
-	back := e.latest.Sub(now) > edge || e.settled.After(now)
-	if newest := now.Add(-e.cfg.Overlap); (back || first && e.snap.Found) && e.settled.After(newest) {
-		if back {
-			e.log.Warn(fmt.Sprintf("the service's clock went back: asking again from %s instead of %s", newest.Format(time.RFC3339), e.settled.Format(time.RFC3339)))
-		}
-		e.settled = newest
+	// A clock that went back, as soon as we believe it, makes every settled time since then too late by as much.
+	back := time.Duration(0)
+	newest := now.Add(-e.cfg.Overlap)
+	if first && e.snap.Found {
+		back = e.settled.Sub(newest)
+	} else if !first {
+		back = e.latest.Add(time.Since(e.latestAt)).Sub(now)
 	}
+	if back > edge {
+		if back > 5*edge {
+			e.log.Warn(fmt.Sprintf("the service's clock went back by %s: asking again from %s", back.Round(time.Second), earlier(newest, e.settled.Add(-back)).Format(time.RFC3339)))
+		}
+		e.settled = earlier(newest, e.settled.Add(-back))
+	}
+	e.latestAt = time.Now()
 	e.latest = now
 	e.setMark()
 }
@@ -160,7 +168,7 @@ func (e *Engine) next(pc *piece, got answer, now time.Time) (more []*piece, wait
 		if more := e.full(pc, got); more != nil {
 			return more, 0
 		}
-		e.settle(earlier(pc.until, now.Add(-e.cfg.Overlap)))
+		e.settle(pc, now)
 		return nil, 0
 	case got.cut && pc.span() > floor:
 		e.log.Debug(fmt.Sprintf("the answer for %s was cut while the queue was full; asking for its halves", pc))
@@ -180,11 +188,19 @@ func (e *Engine) next(pc *piece, got answer, now time.Time) (more []*piece, wait
 	return nil, wait
 }
 
-// settle moves settled to t, if that is later, and notes it behind the rows fetched so far.
-func (e *Engine) settle(t time.Time) {
+// settle moves settled to what is known after pc was read (or became a gap), and notes it behind the rows fetched so far. The
+// answer's own Date has the last word on the time at which it was asked for: while it contradicts the time we took it for,
+// nothing is settled, and the span is asked again.
+func (e *Engine) settle(pc *piece, now time.Time) {
+	then, err := e.client.Now(e.ctx)
+	if err != nil {
+		return
+	}
+	t := earlier(pc.until, earlier(now, then.Add(-time.Since(pc.asked))).Add(-e.cfg.Overlap))
+	doubt := e.client.Doubtful()
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if t.After(e.settled) {
+	if t.After(e.settled) && !doubt {
 		e.settled = t
 	}
 	e.stats.Settled = e.settled
@@ -218,10 +234,10 @@ func (e *Engine) byAgo(ctx context.Context, now time.Time) bool {
 	if err != nil || after.Add(edge-e.cfg.Ago).After(settled) {
 		return false
 	}
-	if e.cfg.Limit > 0 && got.rows >= e.cfg.Limit || e.suspicious(pc, got) {
+	if e.cfg.Limit > 0 && got.rows >= e.cfg.Limit || e.hidden.suspicious(got) {
 		return false
 	}
-	e.settle(now.Add(-e.cfg.Overlap))
+	e.settle(pc, now)
 	return true
 }
 

@@ -33,7 +33,7 @@ func (e *Engine) makeGap(pc *piece, reason error, now time.Time) bool {
 	e.gapsMade++
 	e.retries[keyOf(g)] = &retry{due: time.Now().Add(e.backOff(0, time.Minute))}
 	e.log.Error(fmt.Sprintf("cannot read the alerts processed from %s: %v; newer alerts go on, this span is asked again until it can be read; gaps open: %d", pc, reason, open))
-	e.settle(earlier(pc.until, now.Add(-e.cfg.Overlap)))
+	e.settle(pc, now)
 	return true
 }
 
@@ -91,7 +91,7 @@ func (e *Engine) readGap(g state.Gap, pc *piece, got answer, now time.Time) {
 	} else {
 		parts = e.full(pc, got)
 	}
-	last := !g.Until.After(now.Add(-e.cfg.Overlap)) // else late rows may still come to it: it is asked again
+	last := !g.Until.After(now.Add(-e.cfg.Overlap)) && !e.client.Doubtful() // else late rows may still come to it: it is asked again
 	if parts == nil && !last {
 		return
 	}

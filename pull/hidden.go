@@ -7,6 +7,7 @@ import (
 
 // hiddenCap is what is suspected and known of a cap that the service puts on its answers without a word.
 type hiddenCap struct {
+	floor int       // fewest rows of an answer that can be suspected
 	size  int       // rows at which an answer is taken for capped; 0: none known
 	count int       // rows of the last answer that was not limited
 	last  *piece    // its piece
@@ -49,7 +50,7 @@ func (e *Engine) full(pc *piece, got answer) []*piece {
 		}
 		return nil
 	}
-	if pc.probe == nil && pc.span() > floor && e.suspicious(pc, got) {
+	if pc.probe == nil && pc.span() > floor && e.hidden.suspicious(got) {
 		pr := &probe{count: got.rows, left: 2}
 		if e.hidden.count == got.rows {
 			pr.prev = e.hidden.last
@@ -64,8 +65,8 @@ func (e *Engine) full(pc *piece, got answer) []*piece {
 
 // suspicious tells whether got looks capped: as many rows as the last answer, or a round number of them (caps are
 // round, and the first capped answer has none before it).
-func (e *Engine) suspicious(_ *piece, got answer) bool {
-	return got.rows >= capFloor && (got.rows == e.hidden.count || got.rows%500 == 0)
+func (h *hiddenCap) suspicious(got answer) bool {
+	return got.rows >= h.floor && (got.rows == h.count || got.rows%(h.floor/2) == 0)
 }
 
 // probed looks at one half of a piece that may have been capped.
@@ -91,7 +92,7 @@ func (e *Engine) probed(pc *piece, pr *probe, got answer) []*piece {
 }
 
 func (e *Engine) remember(pc *piece, got answer) {
-	if pc.unlimited && pc.span() <= floor || got.rows < capFloor {
+	if pc.unlimited && pc.span() <= floor || got.rows < e.hidden.floor {
 		pc = nil
 	}
 	e.hidden.count, e.hidden.last = got.rows, pc

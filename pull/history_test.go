@@ -130,6 +130,9 @@ func drawPlan(t *rapid.T) plan {
 	if c.Limit == 0 && chance("untimed", 4) {
 		p.mix.UntimedShare = 0.05 // behind a limit such rows may be hidden for good
 	}
+	if c.Limit == 0 && p.mix.UntimedShare == 0 && chance("cap", 5) {
+		m.Cap = rapid.SampledFrom([]int{20, 30, 50}).Draw(t, "cap size")
+	}
 	if rapid.Bool().Draw(t, "faulty") {
 		p.faultShare = rapid.SampledFrom([]float64{0.1, 0.3, 0.7}).Draw(t, "fault share")
 		p.faults = rapid.SliceOfNDistinct(rapid.IntRange(0, len(faultKinds)-1), 1, 5, rapid.ID).Draw(t, "faults")
@@ -178,12 +181,14 @@ func TestHistories(t *testing.T) {
 type history struct {
 	plan
 	svc     *defendersim.Service
-	rnd     *rand.Rand
+	rnd     *rand.Rand // of events
+	wire    *rand.Rand // of faults
 	disk    *crashStore
 	core    *core
 	store   *crashStore
 	began   time.Time
 	since   time.Time // start of the first life that stored anything
+	before  int       // requests before it
 	healed  bool
 	crashes []arrival // when and in which life the process lost what was not durable
 	starts  []time.Time
@@ -197,11 +202,20 @@ func (h *history) fail(format string, args ...any) {
 	}
 }
 
-// live lives p inside a bubble and checks it.
-func live(p plan) *history {
-	h := &history{plan: p, rnd: rand.New(rand.NewPCG(p.seed, 1)), disk: newDisk(), began: time.Now().UTC()}
+// newHistory makes the service and the core of a plan; alerts and the first start are the caller's.
+func newHistory(p plan) *history {
+	h := &history{
+		plan: p, rnd: rand.New(rand.NewPCG(p.seed, 1)), wire: rand.New(rand.NewPCG(p.seed, 3)),
+		disk: newDisk(), began: time.Now().UTC()}
 	h.svc = defendersim.New(defendersim.Config{Seed: p.seed, Modes: p.modes, JournalSize: 100_000})
 	h.core = &core{arrived: map[string][]arrival{}}
+	h.svc.OnRequest(h.fault)
+	return h
+}
+
+// live lives p inside a bubble and checks it.
+func live(p plan) *history {
+	h := newHistory(p)
 	alerts := defendersim.Generate(rand.New(rand.NewPCG(p.seed, 2)), p.rows, h.began.Add(-2*p.cfg.InitialLookback), h.began.Add(p.span), p.mix)
 	h.svc.Add(alerts...)
 	for i := range min(p.poison, len(alerts)) {
@@ -211,7 +225,6 @@ func live(p plan) *history {
 		from := h.began.Add(time.Duration(h.rnd.Int64N(int64(p.span))))
 		h.svc.FailSpan(from, from.Add(p.failSpan), h.began.Add(p.span+p.shift), defendersim.Status(500))
 	}
-	h.svc.OnRequest(h.fault)
 	if p.diskFull {
 		full := h.began.Add(p.span / 3)
 		h.disk.faulty = func() error {
@@ -224,30 +237,29 @@ func live(p plan) *history {
 	h.start()
 	h.run()
 	h.stop(false)
-	h.check(alerts)
+	h.check()
 	return h
 }
 
 // fault is what goes wrong with one request.
 func (h *history) fault(req defendersim.Request) *defendersim.Fault {
 	if h.skews {
-		// Single Dates only: one in ten, never two in a row.
+		// Single Dates only, never two in a row. What is set here holds for the next request.
 		h.svc.SetModes(func(m *defendersim.Modes) {
-			m.DateOffset = 0
-			if req.N%10 == 3 {
-				m.DateOffset = time.Hour
-			} else if req.N%10 == 8 {
-				m.DateOffset = -time.Hour
+			off := time.Duration(h.wire.IntN(2)*2-1) * time.Hour
+			if m.DateOffset != 0 || h.wire.IntN(5) > 0 {
+				off = 0
 			}
+			m.DateOffset = off
 		})
 	}
-	if h.healed || h.rnd.Float64() >= h.faultShare || len(h.plan.faults) == 0 {
+	if h.healed || h.wire.Float64() >= h.faultShare || len(h.plan.faults) == 0 {
 		return nil
 	}
 	if req.Kind == defendersim.KindToken {
-		return tokenFaults[h.rnd.IntN(len(tokenFaults))]()
+		return tokenFaults[h.wire.IntN(len(tokenFaults))]()
 	}
-	return faultKinds[h.plan.faults[h.rnd.IntN(len(h.plan.faults))]].make(h.rnd)
+	return faultKinds[h.plan.faults[h.wire.IntN(len(h.plan.faults))]].make(h.wire)
 }
 
 func (h *history) start() {
@@ -269,9 +281,11 @@ func (h *history) start() {
 	}
 	jitter := rand.New(rand.NewPCG(h.seed, uint64(len(h.starts))))
 	e.jitter = jitter.Float64
+	e.hidden.floor = 20 // the histories are small
 	h.starts = append(h.starts, time.Now())
 	if !h.disk.found {
-		h.since = time.Now()
+		stats := h.svc.Stats()
+		h.since, h.before = time.Now(), stats.Alerts+stats.Tokens+stats.Other
 	}
 	h.core.engine, h.core.paused = e, false
 	h.core.lives++
@@ -357,11 +371,20 @@ func (h *history) run() {
 	}
 }
 
-func (h *history) check(alerts []defendersim.Alert) {
+func (h *history) check() {
 	for _, s := range h.core.broken {
 		h.fail("%s", s)
 	}
-	from := h.since.Add(-h.cfg.InitialLookback + 5*time.Second)
+	from := h.began.Add(1000 * time.Hour) // the earliest time that was asked for since anything was stored
+	for _, en := range h.svc.Journal() {
+		if en.Kind == defendersim.KindAlerts && en.N > h.before && en.Query.Ago == 0 && en.Query.Since.Before(from) && !en.Query.Since.IsZero() {
+			from = en.Query.Since
+		}
+	}
+	from = from.Add(edge)
+	if began := h.since.Add(-h.cfg.InitialLookback + time.Second); h.shift == 0 && !h.skews && h.disk.found && from.After(began) {
+		h.fail("the pulling began at %s, not at %s", from, began)
+	}
 	poisoned := 0
 	for _, row := range h.svc.Due(defendersim.Filter{}, from, h.began.Add(h.span), h.cfg.Overlap) {
 		if row.Poisoned {

@@ -59,6 +59,7 @@ type Engine struct {
 	retries  map[gapKey]*retry
 	trouble  trouble
 	latest   time.Time // service time at which the last cycle began
+	latestAt time.Time // the same, by the local monotonic clock
 	born     time.Time // local
 
 	// snap is what the store held at New; read until the first cycle.
@@ -95,6 +96,7 @@ func New(cfg *conf.Config, c *client.Client, st state.Store, log *slog.Logger) (
 		born: time.Now(), known: map[record.ID]bool{}, retries: map[gapKey]*retry{},
 		seen: newSeen(maxSeen),
 	}
+	e.hidden.floor = capFloor
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	e.queue.init(cfg.QueueLimit)
 	for _, entry := range snap.Seen {

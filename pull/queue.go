@@ -162,10 +162,11 @@ func (q *queue) activeTime() time.Duration {
 	return q.active + time.Since(q.resumed)
 }
 
-// backPressured tells, at exit, whether back-pressure had paused the instance before: the core then does not pause it again,
-// while one that ran gets two pauses on its way out (flb_input_pause in 5.1.1 returns early when the input's buffer is full).
+// backPressured tells, at exit, whether the core had paused the instance before, by back-pressure or a rate limit: on its way out an instance
+// that ran gets exactly two pauses, one that is paused gets none more, or two more (flb_input_pause in 5.1.1). Cores without
+// pauses give none.
 func (q *queue) backPressured() bool {
 	q.lock.Lock()
 	defer q.lock.Unlock()
-	return q.pauses == 1
+	return q.pauses != 0 && q.pauses != 2
 }

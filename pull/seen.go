@@ -79,6 +79,12 @@ func (s *seen) store(id record.ID) (int64, bool) {
 	return a.time(), true
 }
 
+// holds tells whether id is held with this age.
+func (s *seen) holds(id record.ID, t int64) bool {
+	a, ok := s.ages[id]
+	return ok && a.time() == t
+}
+
 // prune drops whole buckets older than before, those that keep says to keep apart, until it has dropped about most
 // identities; drop is called for each that the store holds.
 func (s *seen) prune(before int64, most int, keep func(from, to int64) bool, drop func(record.ID, int64)) {

@@ -1,0 +1,99 @@
+package state
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"fmt"
+	"io"
+)
+
+// check says whether r, size bytes long, is a file that this package can use: nil, errDamaged, ErrNewer, ErrForeign, or an
+// error of reading it. An empty file is a new one.
+func check(r io.ReaderAt, size int64) error {
+	if size == 0 {
+		return nil
+	}
+	var magic [len(sqliteMagic)]byte
+	if _, err := r.ReadAt(magic[:], 0); err == nil && string(magic[:]) == sqliteMagic {
+		// The db key of Fluent Bit's own inputs is such a file, and a copied stanza names it easily.
+		return fmt.Errorf("%w (SQLite, as the db of Fluent Bit's other inputs)", ErrForeign)
+	}
+	var l layoutCheck
+	if err := walk(r, size, &l); err != nil {
+		return err
+	}
+	return l.finish()
+}
+
+const sqliteMagic = "SQLite format 3\x00"
+
+// layoutCheck is the visitor that checks a file for the layout above. Buckets and records that it does not know are
+// left alone.
+type layoutCheck struct {
+	version, stanzas, others bool // what the file has: a version, stanzas, buckets of someone else
+	meta, seen               bool // what the stanza has that is being visited
+}
+
+func (l *layoutCheck) element(path [][]byte, key, value []byte, bucket bool) error {
+	if len(path) == 0 {
+		switch {
+		case !bucket:
+			return damaged("a value outside of all buckets") // bbolt has no way to put one there
+		case bytes.Equal(key, layoutBucket):
+		case bytes.HasPrefix(key, stanzaPrefix) && len(key) == len(stanzaPrefix)+sha256.Size:
+			l.stanzas, l.meta, l.seen = true, false, false
+		default:
+			l.others = true
+		}
+		return nil
+	}
+	if len(path) == 1 && bytes.Equal(path[0], layoutBucket) && bytes.Equal(key, versionKey) {
+		var rec layoutRecord
+		if err := decodeRecord(value, &rec); err != nil {
+			return err
+		}
+		if rec.Version > layoutVersion {
+			return fmt.Errorf("%w (layout %d)", ErrNewer, rec.Version)
+		}
+		l.version = true
+		return nil
+	}
+	if !bytes.HasPrefix(path[0], stanzaPrefix) {
+		return nil
+	}
+	switch {
+	case len(path) == 1 && bytes.Equal(key, metaKey):
+		l.meta = true
+		if bucket || len(value) > maxMeta {
+			return damaged("the meta record of a stanza has %d bytes", len(value))
+		}
+		return decodeRecord(value, new(stanzaMeta))
+	case len(path) == 1 && bytes.Equal(key, seenBucket):
+		l.seen = true
+		if !bucket {
+			return damaged("the seen set of a stanza is no bucket")
+		}
+	case len(path) == 2 && bytes.Equal(path[1], seenBucket) && (bucket || len(key) != entryKey):
+		return damaged("a seen entry of %d bytes", len(key))
+	}
+	return nil
+}
+
+func (l *layoutCheck) leave(path [][]byte) error {
+	if len(path) == 1 && bytes.HasPrefix(path[0], stanzaPrefix) && (!l.meta || !l.seen) {
+		return damaged("a stanza has no meta record or no seen set")
+	}
+	return nil
+}
+
+// finish judges the file as a whole, once all of it was visited.
+func (l *layoutCheck) finish() error {
+	switch {
+	case l.version || !l.stanzas && !l.others: // ours, or a new one
+		return nil
+	case l.stanzas:
+		return damaged("it has stanzas and no layout version")
+	default:
+		return ErrForeign
+	}
+}

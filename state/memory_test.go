@@ -1,0 +1,114 @@
+package state
+
+import (
+	"fmt"
+	"runtime"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestMemoryOutlivesAHotReload(t *testing.T) {
+	// All stanzas close before the first opens again.
+	var stanzas []Key
+	var open []Store
+	for i := range 200 {
+		key := newKey(t)
+		s, err := OpenMemory(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		mustCommit(t, s, Change{Settled: at(i), Add: entries(i, i+1)})
+		stanzas, open = append(stanzas, key), append(open, s)
+	}
+	for _, s := range open {
+		mustClose(t, s)
+	}
+	for i, key := range stanzas {
+		s, err := OpenMemory(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantLoad(t, s, Snapshot{Found: true, Settled: at(i), Seen: entries(i, i+1)})
+		mustClose(t, s)
+	}
+}
+
+func TestMemoryForgetsWhatNoStanzaUsesForADay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		open := func(key Key) Store {
+			t.Helper()
+			s, err := OpenMemory(key)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return s
+		}
+		old, used, late := newKey(t), newKey(t), newKey(t)
+		s := open(old)
+		mustCommit(t, s, Change{Settled: at(1)})
+		mustClose(t, s)
+		running := open(used)
+		mustCommit(t, running, Change{Settled: at(2)})
+		time.Sleep(time.Hour)
+		s = open(late)
+		mustCommit(t, s, Change{Settled: at(3)})
+		mustClose(t, s)
+		time.Sleep(memoryUnusedFor)
+		mustClose(t, running) // was open all the time
+		mustClose(t, open(newKey(t)))
+		for key, found := range map[Key]bool{old: false, used: true, late: true} {
+			s := open(key)
+			if snap := mustLoad(t, s); snap.Found != found {
+				t.Errorf("%s found: %v", key, snap.Found)
+			}
+			mustClose(t, s)
+		}
+	})
+}
+
+func TestMemoryHoldsABoundedNumberOfUnusedStanzas(t *testing.T) {
+	first := newKey(t)
+	for i := range maxUnused + 10 {
+		key := first
+		key.Filters = fmt.Sprint(i)
+		s, err := OpenMemory(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		mustCommit(t, s, Change{Settled: at(i)})
+		mustClose(t, s)
+	}
+	memory.mu.Lock()
+	defer memory.mu.Unlock()
+	if n := len(memory.buckets); n > maxUnused {
+		t.Errorf("%d are held", n)
+	}
+	if memory.buckets[Key{API: first.API, Place: first.Place, Tenant: first.Tenant, Filters: fmt.Sprint(maxUnused + 9)}] == nil {
+		t.Error("the newest is gone")
+	}
+}
+
+// The seen set of a full hour of a busy tenant fits well into what the plugin may add (issue: 64 MB).
+func TestMemoryTakesLittleMoreThanItsEntries(t *testing.T) {
+	s, err := OpenMemory(newKey(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	const n = 200_000
+	heap := func() uint64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before := heap()
+	for i := 0; i < n; i += 1000 {
+		mustCommit(t, s, Change{Settled: at(i), Add: entries(i, i+1000)})
+	}
+	if took := heap() - before; took > 28*n {
+		t.Errorf("%d rows of 24 bytes take %d bytes", n, took)
+	}
+	runtime.KeepAlive(s)
+}

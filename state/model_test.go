@@ -1,0 +1,167 @@
+package state
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+)
+
+// Any mix of commits, loads, closes and reopens of three stanzas acts like a map, in memory and in one file, which is sound
+// after each step.
+func TestStoresActLikeTheModel(t *testing.T) {
+	withoutSync(t)
+	for _, kind := range openers {
+		t.Run(kind.name, func(t *testing.T) {
+			dir := t.TempDir()
+			runs := 0
+			rapid.Check(t, func(rt *rapid.T) {
+				runs++
+				where := filepath.Join(dir, fmt.Sprint(runs))
+				if err := os.Mkdir(where, 0o700); err != nil {
+					rt.Fatal(err)
+				}
+				checkModel(t, rt, where, kind)
+				if err := os.RemoveAll(where); err != nil {
+					rt.Fatal(err)
+				}
+			})
+		})
+	}
+}
+
+type modelStanza struct {
+	key     Key
+	store   Store // nil: closed
+	seen    model
+	found   bool
+	settled time.Time
+	gaps    []Gap
+}
+
+func checkModel(t *testing.T, rt *rapid.T, where string, kind opener) {
+	tenant := newKey(t)
+	stanzas := make([]*modelStanza, 3)
+	for i := range stanzas {
+		key := tenant
+		key.Filters = fmt.Sprint(i)
+		stanzas[i] = &modelStanza{key: key, seen: make(model)}
+	}
+	defer func() {
+		for _, st := range stanzas {
+			if st.store != nil {
+				_ = st.store.Close() // failed before
+			}
+		}
+	}()
+	pick := func(rt *rapid.T) *modelStanza {
+		st := rapid.SampledFrom(stanzas).Draw(rt, "stanza")
+		if st.store == nil {
+			s, err := kind.open(where, st.key)
+			if err != nil {
+				rt.Fatal(err)
+			}
+			st.store = s
+		}
+		return st
+	}
+	genTime := rapid.Map(rapid.IntRange(0, 1000), at)
+	commit := func(rt *rapid.T, st *modelStanza, c Change) {
+		if rapid.Bool().Draw(rt, "settles") {
+			c.Settled = genTime.Draw(rt, "settled")
+			st.settled = c.Settled
+		}
+		for range rapid.IntRange(0, 3).Draw(rt, "gaps") {
+			c.Gaps = append(c.Gaps, Gap{Since: genTime.Draw(rt, "since"), Until: genTime.Draw(rt, "until"), Reason: rapid.String().Draw(rt, "reason")})
+		}
+		if err := st.store.Commit(c); err != nil {
+			rt.Fatal(err)
+		}
+		st.found, st.gaps = true, c.Gaps
+		st.seen.apply(c.Add, c.Drop)
+	}
+	rt.Repeat(map[string]func(*rapid.T){
+		"commit some": func(rt *rapid.T) {
+			commit(rt, pick(rt), Change{
+				Add:  rapid.SliceOfN(genEntry, 0, 60).Draw(rt, "add"),
+				Drop: rapid.SliceOfN(genEntry, 0, 60).Draw(rt, "drop"),
+			})
+		},
+		"commit a run": func(rt *rapid.T) {
+			from := rapid.IntRange(0, 1500).Draw(rt, "from")
+			commit(rt, pick(rt), Change{Add: entries(from, from+rapid.IntRange(1, 800).Draw(rt, "n"))})
+		},
+		"drop the oldest": func(rt *rapid.T) {
+			st := pick(rt)
+			all := st.seen.all()
+			commit(rt, st, Change{Drop: all[:rapid.IntRange(0, len(all)).Draw(rt, "n")]})
+		},
+		"drop every few": func(rt *rapid.T) {
+			st := pick(rt)
+			step := rapid.IntRange(2, 90).Draw(rt, "step")
+			var c Change
+			for i, e := range st.seen.all() {
+				if i%step == 0 {
+					c.Drop = append(c.Drop, e)
+				}
+			}
+			commit(rt, st, c)
+		},
+		"load": func(rt *rapid.T) {
+			st := pick(rt)
+			got, err := st.store.Load()
+			if err != nil {
+				rt.Fatal(err)
+			}
+			want := Snapshot{Found: st.found, Settled: st.settled, Seen: st.seen.all(), Gaps: st.gaps}
+			for _, other := range stanzas {
+				if other != st {
+					want.Neighbour = latest(want.Neighbour, other.settled)
+				}
+			}
+			if diff := differ(want, got); diff != "" {
+				rt.Fatalf("(-want +got):\n%s", diff)
+			}
+		},
+		"close": func(rt *rapid.T) {
+			st := rapid.SampledFrom(stanzas).Draw(rt, "stanza")
+			if st.store == nil {
+				return
+			}
+			if err := st.store.Close(); err != nil {
+				rt.Fatal(err)
+			}
+			st.store = nil
+		},
+		"close all": func(rt *rapid.T) {
+			for _, st := range stanzas {
+				if st.store != nil {
+					if err := st.store.Close(); err != nil {
+						rt.Fatal(err)
+					}
+					st.store = nil
+				}
+			}
+			if _, err := os.Stat(filepath.Join(where, "state.db")); err == nil {
+				mustBeSound(t, filepath.Join(where, "state.db"))
+			}
+		},
+		"": func(rt *rapid.T) {
+			fd, err := os.Open(filepath.Join(where, "state.db"))
+			if err != nil {
+				return // in memory, or not opened yet
+			}
+			defer fd.Close()
+			info, err := fd.Stat()
+			if err != nil {
+				rt.Fatal(err)
+			}
+			if err := check(fd, info.Size()); err != nil {
+				rt.Fatalf("our check: %v", err)
+			}
+		},
+	})
+}
