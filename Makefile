@@ -19,9 +19,10 @@ SOAK         ?= 1h
 
 build: ## the shared object and the host that stands in for Fluent Bit
 	@mkdir -p build
-	$(GO) build -buildmode=c-shared -trimpath -ldflags "$(LDFLAGS)" -o $(SO) ./plugin
+	@echo building $(SO) >&2
+	@$(GO) build -buildmode=c-shared -trimpath -ldflags "$(LDFLAGS)" -o $(SO) ./plugin
 	@rm -f build/in_defender.h
-	$(GO) build -trimpath -o build/flbhost ./internal/flbhost/cmd/flbhost
+	@$(GO) build -trimpath -o build/flbhost ./internal/flbhost/cmd/flbhost
 
 demo: build ## records of a simulated service as JSON lines, until Ctrl-C or for DEMO_SECONDS
 	@$(GO) run ./internal/demo -so $(SO) -seconds $(DEMO_SECONDS)

@@ -1,0 +1,237 @@
+package record
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"runtime"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+func TestNoAllocationPerRow(t *testing.T) {
+	body := alerts(2000)
+	for name, opt := range map[string]Options{
+		"plain":                  siemOptions(),
+		"event id, without null": {Schema: SIEM, TimeKey: "AlertTime", EventIDKey: "event_id", DropNull: true},
+	} {
+		r := NewReader(opt)
+		dst := make([]byte, 0, 1<<16)
+		in := bytes.NewReader(body)
+		pass := func() {
+			in.Reset(body)
+			r.Reset(in, clock)
+			for {
+				_, _, err := r.Next(dst)
+				if err == io.EOF {
+					return
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		pass()
+		if n := testing.AllocsPerRun(5, pass); n != 0 {
+			t.Errorf("%s: %v allocations for %d rows", name, n, 2000)
+		}
+	}
+}
+
+// stream makes a body piece by piece, so that no test holds it.
+type stream struct {
+	parts []part
+	at    int
+}
+
+type part struct {
+	text  string
+	times int
+}
+
+func (s *stream) Read(p []byte) (n int, err error) {
+	for n < len(p) && len(s.parts) > 0 {
+		head := &s.parts[0]
+		if head.times == 0 {
+			s.parts = s.parts[1:]
+			continue
+		}
+		k := copy(p[n:], head.text[s.at:])
+		n += k
+		if s.at += k; s.at == len(head.text) {
+			s.at = 0
+			head.times--
+		}
+	}
+	if n == 0 {
+		return 0, io.EOF
+	}
+	return n, nil
+}
+
+// bounded reads an answer and checks what the Reader holds after each row.
+func bounded(t *testing.T, opt Options, salvage bool, body io.Reader) (rows int, raw []got, err error) {
+	t.Helper()
+	r := NewReader(opt)
+	if salvage {
+		r.Salvage(always)
+	}
+	r.Reset(body, clock)
+	opt = opt.withDefaults()
+	dst := make([]byte, 0, opt.MaxRecord+4096)
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	for {
+		data, row, err := r.Next(dst[:0])
+		if most := opt.MaxAlert + maxPiece + readAhead + pad; len(r.w.buf) > most {
+			t.Fatalf("a window of %d bytes, more than %d", len(r.w.buf), most)
+		}
+		if len(data) > opt.MaxRecord {
+			t.Fatalf("a record of %d bytes, more than %d", len(data), opt.MaxRecord)
+		}
+		if err != nil {
+			runtime.GC()
+			runtime.ReadMemStats(&after)
+			if grown := int64(after.HeapAlloc) - int64(before.HeapAlloc); grown > 16<<20 {
+				t.Errorf("%d bytes held at the end", grown)
+			}
+			r.Reset(strings.NewReader("[]"), clock)
+			if len(r.w.buf) != windowSize+pad || len(r.t.table.slots) > keptTable || cap(r.t.idText) > keptText {
+				t.Errorf("after a Reset: window %d, table %d, text %d", len(r.w.buf), len(r.t.table.slots), cap(r.t.idText))
+			}
+			if err == io.EOF {
+				err = nil
+			}
+			return rows, raw, err
+		}
+		rows++
+		if row.Raw {
+			g := got{Row: row, End: r.Offset()}
+			if len(raw) == 0 {
+				g.Data = bytes.Clone(data)
+			}
+			raw = append(raw, g)
+		} else if _, _, err := decode(data); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestHostileRows(t *testing.T) {
+	const mega = 1 << 20
+	keys := make([]string, 1_000_000)
+	for i := range keys {
+		keys[i] = `"` + strconv.Itoa(i) + `":0`
+	}
+	million := strings.Join(keys, ",")
+	cases := []struct {
+		name   string
+		row    []part
+		reason string // "": a record
+	}{
+		{"200 MB in one string", []part{{`{"AlertId":"x","s":"`, 1}, {strings.Repeat("abcdefgh", 1024), 200 * 128}, {`"}`, 1}}, "larger than 1048576 bytes"},
+		{"20 MB of escapes", []part{{`{"AlertId":"x","s":"`, 1}, {`\ud83d\ude00\\`, 20 * mega / 14}, {`"}`, 1}}, "larger than 1048576 bytes"},
+		{"20 MB of numbers", []part{{`{"AlertId":"x","s":[1`, 1}, {`,-1.5e3`, 20 * mega / 7}, {`]}`, 1}}, "larger than 1048576 bytes"},
+		{"a number of 20 MB", []part{{`{"AlertId":"x","s":`, 1}, {`7`, 20 * mega}, {`}`, 1}}, "larger than 1048576 bytes"},
+		{"20 MB of white space", []part{{`{"AlertId":"x"`, 1}, {" \n", 10 * mega}, {`}`, 1}}, "larger than 1048576 bytes"},
+		{"a million keys, too large", []part{{`{"AlertId":"x",` + million + `}`, 1}}, "larger than 1048576 bytes"},
+		{"100,000 keys", []part{{`{"AlertId":"x",` + strings.Join(keys[:100_000], ",") + `}`, 1}}, ""},
+		{"one key 200,000 times", []part{{`{"AlertId":"x"`, 1}, {`,"":0`, 200_000}, {`}`, 1}}, ""},
+		{"100,000 objects with duplicates", []part{{`{"AlertId":"x","AlertId":"x","l":[0`, 1}, {`,{"":0}`, 100_000}, {`]}`, 1}}, ""},
+		{"depth 100,000", []part{{`{"AlertId":"x","d":`, 1}, {`[`, 100_000}, {`]`, 100_000}, {`}`, 1}}, "nested deeper than 28 levels"},
+		{"depth 1,000,000", []part{{`{"AlertId":"x","d":`, 1}, {`[`, 1_000_000}, {`]`, 1_000_000}, {`}`, 1}}, "larger than 1048576 bytes"},
+		{"numbers of 400 digits", []part{{`{"AlertId":"x","d":[0`, 1}, {"," + strings.Repeat("9", 400), 2000}, {`]}`, 1}}, ""},
+		{"lone surrogates", []part{{`{"AlertId":"x","d":"`, 1}, {`\udc00`, 100_000}, {`"}`, 1}}, ""},
+		{"invalid UTF-8", []part{{`{"AlertId":"x","d":"`, 1}, {"\xff", 600_000}, {`"}`, 1}}, ""},
+		{"more invalid UTF-8 than the record holds", []part{{`{"AlertId":"x","d":"`, 1}, {"\xff", 900_000}, {`"}`, 1}}, "its record would be larger than 2097152 bytes"},
+		{"more doubles than the record holds", []part{{`{"AlertId":"x","d":[0`, 1}, {",1e1", 260_000}, {`]}`, 1}}, "its record would be larger than 2097152 bytes"},
+		{"NUL as escapes", []part{{`{"AlertId":"x","d":"`, 1}, {`\u0000`, 100_000}, {`"}`, 1}}, ""},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			size := 0
+			for _, p := range c.row {
+				size += len(p.text) * p.times
+			}
+			for _, around := range [][2]string{{"[" + alertA + ",", "," + alertB + "]"}, {`{"value":[` + alertA + ",", "," + alertB + "]}"}, {"", ""}} {
+				parts := append([]part{{around[0], 1}}, c.row...)
+				body := &stream{parts: append(parts, part{around[1], 1})}
+				rows, raw, err := bounded(t, siemOptions(), false, body)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if want := 1 + 2*min(1, len(around[0])); rows != want || len(raw) != min(1, len(c.reason)) {
+					t.Fatalf("%d rows, %d of them raw", rows, len(raw))
+				}
+				if c.reason == "" {
+					continue
+				}
+				text, reason := raw[0].raw(t)
+				if reason != c.reason || raw[0].Size != size || !strings.HasPrefix(text, `{"AlertId":"x"`) || len(text) < mega/2 && c.reason[0] != 'n' {
+					t.Errorf("%s; %d of %d bytes; %.20q, %d bytes", reason, raw[0].Size, size, text, len(text))
+				}
+			}
+		})
+	}
+}
+
+func TestHostileBodies(t *testing.T) {
+	const mega = 1 << 20
+	cases := []struct {
+		name    string
+		body    []part
+		salvage bool
+		want    string // the beginning of the error
+	}{
+		{"depth without end", []part{{"[", 2 * mega}}, false, "the answer is no valid JSON at byte 1048577: brackets nested too deep"},
+		{"an object without alert fields", []part{{`{"a":[0`, 1}, {",0", 20 * mega}, {"]}", 1}}, false, "the answer is no list of alerts: an object without alert fields"},
+		{"many fields without alert fields", []part{{`{"a":0`, 1}, {`,"b":{}`, 3 * mega}, {"}", 1}}, false, "the answer is no list of alerts: an object without alert fields"},
+		{"a broken object without alert fields", []part{{`{"a":0`, 1}, {`,"b":{}`, 3 * mega}, {"]", 1}}, false, "the answer is no list of alerts: an object without alert fields that is no JSON"},
+		{"a key without end", []part{{`{"`, 1}, {"value", 10 * mega}}, false, "the answer ends at byte 52428802 before"},
+		{"a next link without end", []part{{`{"value":[],"@odata.nextLink":"`, 1}, {"x", 20 * mega}}, false, "the answer ends at byte 20971551 before"},
+		{"white space without end", []part{{" ", 50 * mega}}, false, "the answer is no list of alerts: an empty body"},
+		{"salvage of garbage", []part{{"[{},x", 1}, {"garbage ", 3 * mega}}, true, ""},
+		{"salvage of braces", []part{{"[{},x", 1}, {`,{`, 2 * mega}}, true, ""},
+		{"salvage of rows without alert fields", []part{{"[{},x", 1}, {`,{"a":1}`, 2 * mega}}, true, ""},
+		{"salvage of nested rows", []part{{"[{},x", 1}, {`,{"AlertId":[0`, mega}}, true, ""},
+		{"salvage of nested rows far from the bound", []part{{"[{},x", 1}, {strings.Repeat(`,{"AlertId":[0`, 12) + strings.Repeat(",0", 100_000), 20}}, true, ""},
+		{"salvage of rows with much white space", []part{{"[{},x", 1}, {`,{"AlertId":0}` + strings.Repeat(" ", 100_000), 50}, {"x", 1}}, true, ""},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			size := 0
+			for _, p := range c.body {
+				size += len(p.text) * p.times
+			}
+			_, raw, err := bounded(t, siemOptions(), c.salvage, &stream{parts: c.body})
+			if got := fmt.Sprint(err); c.want != "" && !strings.HasPrefix(got, c.want) || c.want == "" && err != nil {
+				t.Error(err)
+			}
+			if c.salvage && len(raw) == 0 {
+				t.Error("nothing was handed over raw")
+			}
+			for _, row := range raw {
+				size -= row.Size
+			}
+			if c.salvage && (size < 0 || size > 100) && !strings.Contains(c.name, "rows with much") {
+				t.Errorf("%d bytes are missing", size)
+			}
+		})
+	}
+}
+
+// A large object may turn out to be a list or an alert after more than is kept of it.
+func TestLateDecision(t *testing.T) {
+	const mega = 1 << 20
+	filler := part{`"x":[1,{"value":[2],"AlertId":3}],`, 3 * mega / 33}
+	rows, raw, err := bounded(t, siemOptions(), false, &stream{parts: []part{{"{", 1}, filler, {`"value":[` + alertA + "," + alertB + "]}", 1}}})
+	if err != nil || rows != 2 || len(raw) != 0 {
+		t.Errorf("a list: %d rows, %d raw, %v", rows, len(raw), err)
+	}
+	rows, raw, err = bounded(t, siemOptions(), false, &stream{parts: []part{{"{", 1}, filler, {`"AlertId":"a"}`, 1}}})
+	if err != nil || rows != 1 || len(raw) != 1 || raw[0].Size != 1+len(filler.text)*filler.times+14 {
+		t.Errorf("an alert: %d rows, %d raw, %v", rows, len(raw), err)
+	}
+}

@@ -1,0 +1,356 @@
+package record
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"reflect"
+	"regexp"
+	"strings"
+	"testing"
+	"testing/iotest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+)
+
+// checkTranscode compares what becomes of a list of rows with what encoding/json makes of it: the same texts are JSON, and the records
+// hold the same values but for what the package comment says about repairs, numbers, duplicates and raw rows.
+func checkTranscode(t rapid.TB, list []byte, dropNull bool) {
+	t.Helper()
+	opt := siemOptions()
+	opt.DropNull, opt.MaxAlert = dropNull, 1<<16
+	body := append(append([]byte{'['}, list...), ']')
+	rows, err := readAll(NewReader(opt), bytes.NewReader(body))
+	var texts []json.RawMessage
+	if valid := json.Unmarshal(body, &texts) == nil; valid != (err == nil) {
+		var no *NotAlertsError // [1][2] is a list with text behind it: no error of the syntax
+		if bytes.Count(body, []byte{'['})+bytes.Count(body, []byte{'{'}) > 9000 || errors.As(err, &no) && !valid {
+			return // encoding/json stops at a depth of 10,000
+		}
+		t.Fatalf("encoding/json: %t, we: %v\n%q", valid, err, body)
+	}
+	if err != nil {
+		return
+	}
+	if len(rows) != len(texts) {
+		t.Fatalf("%d rows of %d", len(rows), len(texts))
+	}
+	for i, row := range rows {
+		checkRow(t, row, bytes.TrimSpace(texts[i]), opt)
+	}
+}
+
+func checkRow(t rapid.TB, row got, text []byte, opt Options) {
+	t.Helper()
+	want, fffd := model(text, opt.DropNull)
+	fields, isObject := want.(object)
+	reason := ""
+	switch {
+	case len(text) > opt.MaxAlert:
+		reason = NewReader(opt).reasonLarge
+	case !isObject:
+		reason = reasonNoObject
+	case depthOf(text) > maxDepth:
+		reason = NewReader(opt).reasonDeep
+	case len(row.Data) <= opt.withDefaults().MaxRecord && row.Reason == NewReader(opt).reasonRecord:
+		return
+	}
+	if row.Raw != (reason != "") || row.Reason != reason || row.Size != len(text) {
+		t.Fatalf("%+v, want reason %q for %q", row.Row, reason, text)
+	}
+	if row.Raw {
+		raw, _ := row.raw(t)
+		if repaired := repair(text); raw != repaired && len(text) <= opt.MaxAlert {
+			t.Fatalf("raw %q, want %q", raw, repaired)
+		}
+		return
+	}
+	if got := row.fields(t); !reflect.DeepEqual(got, fields) {
+		t.Fatalf("%q: %s", text, cmp.Diff(fields, got))
+	}
+	if repaired := fffd != literalFFFD(text); row.Repaired != repaired {
+		t.Fatalf("repaired: %t, want %t: %q", row.Repaired, repaired, text)
+	}
+	at := pulled
+	updated := int64(0)
+	for _, f := range modelFields(text) {
+		s, ok := f.Value.(string)
+		if f.Name == opt.TimeKey && ok {
+			at = readTime(s, pulled)
+		}
+		if f.Name == opt.Schema.Updated && ok {
+			if u := readTime(s, time.Time{}); !u.IsZero() {
+				updated = u.UnixNano()
+			}
+		}
+	}
+	if !row.time(t).Equal(at) || row.Updated != updated {
+		t.Fatalf("time %v, want %v; updated %d, want %d: %q", row.time(t), at, row.Updated, updated, text)
+	}
+}
+
+func modelFields(text []byte) object {
+	v, _ := model(text, false)
+	return v.(object)
+}
+
+// readTime reads a time by the standard library where that reads it, and else by parseTime, which FuzzTime compares with it.
+func readTime(s string, unreadable time.Time) time.Time {
+	sec, nsec, ok := parseTime([]byte(s))
+	if at, ok := standardTime(s); ok {
+		if inside := at.Unix() >= 0 && at.Unix() <= maxSeconds; inside {
+			return at
+		}
+		return unreadable
+	}
+	if !ok {
+		return unreadable
+	}
+	return time.Unix(sec, int64(nsec))
+}
+
+var rfc3339 = regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d([.,]\d+)?(Z|[+-]([01]\d|2[0-3]):[0-5]\d)$`)
+
+// standardTime is time.Parse without what that lets pass beyond RFC 3339, such as an hour of one digit.
+func standardTime(text string) (at time.Time, ok bool) {
+	at, err := time.Parse(time.RFC3339Nano, text)
+	return at, err == nil && rfc3339.MatchString(text)
+}
+
+// repair is text with each byte that is no UTF-8 as U+FFFD.
+func repair(text []byte) string { return string([]rune(string(text))) }
+
+func depthOf(text []byte) (deepest int) {
+	depth := 0
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.UseNumber()
+	for {
+		token, err := d.Token()
+		if err != nil {
+			return deepest
+		}
+		switch token {
+		case json.Delim('{'), json.Delim('['):
+			depth++
+			deepest = max(deepest, depth)
+		case json.Delim('}'), json.Delim(']'):
+			depth--
+		}
+	}
+}
+
+func FuzzTranscode(f *testing.F) {
+	for _, seed := range []string{
+		``, `{}`, alertA + "," + alertB, `1,"a",null,[2]`, `{"a":1,"a":2,"\u0061":3}`, `{"a":{"b":[1,2.5,-3e400,18446744073709551616]}}`,
+		`{"a":"\ud83d\ude00\ud800\\\"\/\b\f\n\r\t"}`, "{\"\xff\":\"\xe4\xb8\",\"ä\":\"不\"}", `{"a":1},{"b":1,"a":1},{"a":null,"b":1}`,
+		strings.Repeat(`{"a":[`, 15) + strings.Repeat(`]}`, 15), `{"AlertTime":"2017-01-23T07:32:54.1861171+02:00","LastProcessedTimeUtc":"0001-01-01T00:00:00"}`,
+		`{"` + strings.Repeat("n", 61) + `":-0,"` + strings.Repeat("n", 62) + `":0.0}`, "{\"a\" :\t1 ,\r\n\"b\": [ ] }", `{"a":01}`, `{"a":"` + "\x00" + `"}`,
+	} {
+		f.Add([]byte(seed), false)
+		f.Add([]byte(seed), true)
+	}
+	f.Fuzz(func(t *testing.T, list []byte, dropNull bool) { checkTranscode(t, list, dropNull) })
+}
+
+// TestTranscodeProperty makes well-formed lists, and lists with one byte changed, of rows that repeat keys and shapes.
+func TestTranscodeProperty(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		list := []byte(strings.Join(rapid.SliceOfN(drawObject(3), 1, 5).Draw(t, "rows"), ","))
+		if len(list) > 0 && rapid.IntRange(0, 3).Draw(t, "spoil") == 0 {
+			list[rapid.IntRange(0, len(list)-1).Draw(t, "at")] = rapid.Byte().Draw(t, "byte")
+		}
+		checkTranscode(t, list, rapid.Bool().Draw(t, "dropNull"))
+	})
+}
+
+func drawString() *rapid.Generator[string] {
+	return rapid.Custom(func(t *rapid.T) string {
+		parts := rapid.SliceOfN(rapid.SampledFrom([]string{
+			"a", "AlertTime", strings.Repeat("x", 30), strings.Repeat("y", 256), "ä", "不", "😀", "\xff", "\xe4\xb8", `\n`, `\\`, `\"`, `\u00e9`, `\ud83d\ude00`, `\ud800`, "\uFFFD", `\uFFFD`, `\u0000`,
+		}), 0, 6).Draw(t, "parts")
+		return `"` + strings.Join(parts, "") + `"`
+	})
+}
+
+func drawValue(depth int) *rapid.Generator[string] {
+	return rapid.Custom(func(t *rapid.T) string {
+		switch kind := rapid.IntRange(0, 9).Draw(t, "kind"); {
+		case kind < 3:
+			return drawString().Draw(t, "string")
+		case kind < 5:
+			return rapid.SampledFrom([]string{
+				"0", "-0", "1", "-1", "255", "-129", "70000", "4294967296", "-9223372036854775808", "18446744073709551615", "18446744073709551616",
+				"1.5", "-2e10", "1e400", "1e-400", "0.1e1", "123456789012345678901234567890", `"2017-01-23T07:32:54.1861171Z"`, `"0001-01-01T00:00:00"`,
+			}).Draw(t, "number")
+		case kind < 7 || depth == 0:
+			return rapid.SampledFrom([]string{"null", "true", "false"}).Draw(t, "word")
+		case kind == 7:
+			return "[" + strings.Join(rapid.SliceOfN(drawValue(depth-1), 0, 4).Draw(t, "list"), " ,") + "]"
+		case kind == 8:
+			return strings.Repeat("[", 27) + drawString().Draw(t, "deep") + strings.Repeat("]", 27)
+		}
+		return drawObject(depth-1).Draw(t, "object")
+	})
+}
+
+func drawObject(depth int) *rapid.Generator[string] {
+	return rapid.Custom(func(t *rapid.T) string {
+		fields := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) string {
+			key := rapid.SampledFrom([]string{`"AlertId"`, `"AlertTime"`, `"LastProcessedTimeUtc"`, `"FullId"`, `"AlertPart"`, `"a"`, `"b"`, `"c"`, `"\u0061"`, `""`}).Draw(t, "key")
+			if rapid.IntRange(0, 9).Draw(t, "odd key") == 0 {
+				key = drawString().Draw(t, "key")
+			}
+			return key + rapid.SampledFrom([]string{":", ": ", " :\n"}).Draw(t, "colon") + drawValue(depth).Draw(t, "value")
+		}), 0, 8).Draw(t, "fields")
+		return "{" + strings.Join(fields, rapid.SampledFrom([]string{",", ", ", ",\n"}).Draw(t, "comma")) + "}"
+	})
+}
+
+// outcomeOf is all that a Reader says about a body.
+func outcomeOf(r *Reader, body io.Reader) (rows []got, err string) {
+	rows, e := readAll(r, body)
+	if e != nil {
+		err = e.Error()
+	}
+	return rows, err
+}
+
+func FuzzReader(f *testing.F) {
+	for _, seed := range []string{
+		"[" + alertA + "," + alertB + "]", `{"@odata.context":"c","value":[` + alertA + `],"@odata.nextLink":"l"}`, alertA, "\xef\xbb\xbf [ ] ", "<html>", "",
+		"[" + alertA + `,{"AlertId":"c",},` + alertB + "]", "[" + alertA + `,{"AlertId":"` + strings.Repeat("x", 200) + `",},` + alertB + "]",
+		"[" + alertA + alertB + "]x", `[{"AlertId":"c","x":[{"y":"},{"},` + alertB + `]},` + alertA + "]", "[12 , \"\xff\xe4\xb8\",[]", `{"a":[{"b":"\u00e4"}],"AlertId":2}}`,
+	} {
+		f.Add([]byte(seed), uint64(1), uint16(64), true)
+		f.Add([]byte(seed), uint64(7), uint16(100), false)
+	}
+	f.Fuzz(func(t *testing.T, body []byte, seed uint64, maxAlert uint16, salvage bool) {
+		opt := siemOptions()
+		opt.MaxAlert = int(maxAlert)
+		newReader := func() *Reader {
+			r := NewReader(opt)
+			if salvage {
+				r.Salvage(always)
+			}
+			return r
+		}
+		whole, pieces := newReader(), newReader()
+		// a few times, as an engine asks: a bad row may be salvaged only the second time
+		for range 8 {
+			want, err := outcomeOf(whole, bytes.NewReader(body))
+			rows, errPieces := outcomeOf(pieces, &chunks{bytes.Clone(body), rand.New(rand.NewPCG(seed, 1)), 1 + int(seed%97)})
+			if !reflect.DeepEqual(rows, want) || errPieces != err && !strings.Contains(err, "no list of alerts") {
+				t.Fatalf("reads make a difference: %s, %q\n%s, %q\n%q", ids(want), err, ids(rows), errPieces, body)
+			}
+			if err == "" && pieces.Offset() != whole.Offset() {
+				t.Fatalf("%d bytes taken of pieces, %d of the whole", pieces.Offset(), whole.Offset())
+			}
+			checkNothingLost(t, body, want, err == "")
+			if err == "" || !salvage {
+				break
+			}
+		}
+		// whole rows before an error of the body come all the same
+		cut := 0
+		if len(body) > 0 {
+			cut = int(seed % uint64(len(body)+1))
+		}
+		if !salvage {
+			want, _ := outcomeOf(newReader(), bytes.NewReader(body[:cut]))
+			r := newReader()
+			rows, err := readAll(r, io.MultiReader(bytes.NewReader(body[:cut]), iotest.ErrReader(errReset)))
+			var syntax *SyntaxError
+			var no *NotAlertsError
+			if !reflect.DeepEqual(rows, want) || !errors.Is(err, errReset) && !errors.As(err, &syntax) && !errors.As(err, &no) {
+				t.Fatalf("%s, %v; want %s", ids(rows), err, ids(want))
+			}
+		}
+	})
+}
+
+var errReset = errors.New("connection reset")
+
+// checkNothingLost walks over an array: each row stands where the Reader says, and between the rows are only separators.
+func checkNothingLost(t *testing.T, body []byte, rows []got, atEnd bool) {
+	t.Helper()
+	if !bytes.HasPrefix(bytes.TrimLeft(bytes.TrimPrefix(body, byteOrderMark), " \t\r\n"), []byte("[")) {
+		return
+	}
+	separators := func(text []byte) bool { return len(bytes.Trim(text, " \t\r\n,[]")) == 0 }
+	at := 0
+	for _, row := range rows {
+		region := body[at:row.End]
+		if at == 0 {
+			region = bytes.TrimPrefix(region, byteOrderMark)
+		}
+		at = int(row.End)
+		if row.Size > len(region) {
+			t.Fatalf("a row of %d bytes in %q", row.Size, region)
+		}
+		if !strings.HasPrefix(row.Reason, "no valid JSON") {
+			before, text := region[:len(region)-row.Size], region[len(region)-row.Size:]
+			if !separators(before) || len(text) < 9000 && !json.Valid(text) {
+				t.Fatalf("row %q behind %q", text, before)
+			}
+			continue
+		}
+		raw, _ := row.raw(t)
+		found := false
+		for k := 0; k+row.Size <= len(region) && separators(region[:k]) && !found; k++ {
+			found = separators(region[k+row.Size:]) && repair(region[k:k+row.Size]) == raw
+		}
+		if !found {
+			t.Fatalf("%q became %q", region, raw)
+		}
+	}
+	if atEnd && !separators(bytes.TrimPrefix(body[at:], byteOrderMark)) {
+		t.Fatalf("%q is lost", body[at:])
+	}
+}
+
+func FuzzTime(f *testing.F) {
+	for _, seed := range []string{
+		"2017-01-23T07:32:54.1861171Z", "2017-01-23T07:32:54+02:00", "2017-01-23 07:32:54", "2016-12-31T23:59:60Z", "0001-01-01T00:00:00",
+		"2106-02-07T06:28:15Z", "1969-12-31T23:30:00-01:00", "2024-02-29T00:00:00,5z", "2017-01-23T07:32:54.186117123456-0530", "2100-02-29T00:00:00Z", "",
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		sec, nsec, ok := parseTime([]byte(text))
+		if ok && (sec < 0 || sec > maxSeconds || nsec > 999_999_999) {
+			t.Fatalf("%q is out of range: %d, %d", text, sec, nsec)
+		}
+		if at, readable := standardTime(text); readable {
+
+			inside := at.Unix() >= 0 && at.Unix() <= maxSeconds
+			if ok != inside || ok && !time.Unix(sec, int64(nsec)).Equal(at) {
+				t.Fatalf("%q: %d.%09d, %t; the standard library reads %v", text, sec, nsec, ok, at)
+			}
+			return
+		}
+		if !ok {
+			return
+		}
+		// what we read beyond RFC 3339 must be RFC 3339 once it is written its way
+		strict := []byte(strings.ToUpper(strings.Replace(text, ",", ".", 1)))
+		strict[10] = 'T'
+		if string(strict[17:19]) == "60" {
+			copy(strict[17:], "59")
+			sec--
+		}
+		zone := strict[19:]
+		if i := bytes.IndexAny(zone, "+-"); i >= 0 {
+			zone = append(bytes.Clone(zone[:i+3]), append([]byte(":"), append(bytes.Trim(zone[i+3:], ":"), "00"...)[:2]...)...)
+		} else if !bytes.HasSuffix(zone, []byte("Z")) {
+			zone = append(bytes.Clone(zone), 'Z')
+		}
+		at, err := time.Parse(time.RFC3339Nano, string(strict[:19])+string(zone))
+		if err != nil || !time.Unix(sec, int64(nsec)).Equal(at) {
+			t.Fatalf("%q: %d.%09d; written as %s%s: %v, %v", text, sec, nsec, strict[:19], zone, at, err)
+		}
+	})
+}

@@ -1,0 +1,114 @@
+// Package record turns a JSON answer with alerts into MessagePack records as Fluent Bit takes them, one per alert:
+//
+//	[EventTime, {the alert's fields, in the order received, nothing renamed}]
+//
+// It reads the answer as a stream and each alert in one pass over its bytes: syntax, UTF-8, escapes, numbers and depth are
+// checked, the record is written, and the alert's identity and time are picked up on the way. It knows nothing of where
+// the answer came from.
+//
+// What becomes of the values:
+//
+//   - Strings stay strings. Invalid UTF-8 becomes U+FFFD, one for each bad byte; so does a lone surrogate (Row.Repaired).
+//   - Integers of 64 bits, signed or unsigned, are exact. Larger integers and numbers that no double holds (1e400, and 1e-400,
+//     which would turn into 0) become strings with the text as it came. Other numbers become doubles; -0 is the integer 0.
+//   - Of duplicate keys in an object the last wins, and stands where the last stood.
+//   - A row that cannot become a record is handed over as {"raw": text, "error": reason}, the text cut to fit (Row.Raw): one
+//     that is no object, is nested deeper than 28 levels (the alert itself is the first), is larger than Options.MaxAlert, or
+//     whose record would be larger than Options.MaxRecord. Its time is the time of the pull.
+package record
+
+import (
+	"encoding/hex"
+	"fmt"
+)
+
+const (
+	// maxDepth is the deepest nesting of a record's objects and arrays, the alert itself included. Fluent Bit drops the rest of
+	// a chunk at its own limit (32 levels before 4.1, facts/fluent-bit.md).
+	maxDepth = 28
+
+	defaultMaxAlert = 1 << 20
+	minMaxAlert     = 64
+	minMaxRecord    = 1 << 10 // leaves room for the frame of a raw record
+)
+
+// Schema names the fields by which an API's alerts are told apart.
+type Schema struct {
+	ID      []string // the first of these that is present and not empty names the alert; at most 8
+	Part    string   // numbers the parts of one alert
+	Updated string   // when the service last touched the alert
+	Markers []string // an object with any of these is an alert
+}
+
+// SIEM is the schema of the SIEM API of Microsoft Defender for Endpoint (DESIGN, "Identity" and "Bodies").
+var SIEM = Schema{
+	ID:      []string{"FullId", "AlertId"},
+	Part:    "AlertPart",
+	Updated: "LastProcessedTimeUtc",
+	Markers: []string{"AlertId", "AlertTime", "LastProcessedTimeUtc"},
+}
+
+// Options say how alerts become records. They are fixed for the life of a Reader.
+type Options struct {
+	Schema Schema
+
+	// TimeKey is the field of the alert that gives the record's time. When it is missing, unreadable, before 1970 or after
+	// 2106, the record gets the time of the pull.
+	TimeKey string
+
+	// EventIDKey, if not empty, adds Row.ID as 32 hex digits under this name, as the last field, to raw records too. A
+	// field of this name that the alert has itself is replaced by it.
+	EventIDKey string
+
+	// DropNull leaves out the fields whose value is null, of the alert and of the objects nested in it. Nulls in arrays stay:
+	// the others' positions mean something.
+	DropNull bool
+
+	MaxAlert  int // most bytes of JSON of one alert, at least 64; 0: 1 MiB
+	MaxRecord int // most bytes of one record, at least 1 KiB; 0: twice MaxAlert
+}
+
+// ID tells rows apart: the first 16 bytes of a SHA-256 over the alert's identity (the first Schema.ID that is not empty, Part and
+// Updated), or over the whole text of a row that has none and of a raw row. SHA-256 because an alert's fields hold
+// what an attacker chose, and two alerts with one ID would be one alert too few.
+type ID [16]byte
+
+// String returns the ID as 32 hex digits, as EventIDKey shows it.
+func (id ID) String() string { return hex.EncodeToString(id[:]) }
+
+// Row tells what the reader found out about a row beside its record.
+type Row struct {
+	ID       ID
+	Updated  int64  // Schema.Updated in Unix nanoseconds; 0: none, unreadable, before 1970 or after 2106; 0 for a raw row
+	Raw      bool   // handed over as {"raw": ..., "error": Reason}
+	Reason   string // why it is raw
+	Repaired bool   // U+FFFD stands for what was no UTF-8
+	Size     int    // bytes of JSON, before any cut
+}
+
+// withDefaults fills in what is zero.
+func (o Options) withDefaults() Options {
+	if o.MaxAlert <= 0 {
+		o.MaxAlert = defaultMaxAlert
+	}
+	o.MaxAlert = max(o.MaxAlert, minMaxAlert)
+	if o.MaxRecord <= 0 {
+		o.MaxRecord = 2 * o.MaxAlert
+	}
+	o.Schema.ID = o.Schema.ID[:min(len(o.Schema.ID), maxIDs)]
+	// the frame of a raw record holds the reason and the event id's key beside the text
+	o.MaxRecord = max(o.MaxRecord, minMaxRecord+2*len(o.EventIDKey))
+	return o
+}
+
+// The reasons why rows that are well-formed JSON are handed over raw.
+const (
+	reasonNoObject = "not an object"
+	reasonStuck    = "could not be turned into a record"
+)
+
+func (o Options) reasonLarge() string { return fmt.Sprintf("larger than %d bytes", o.MaxAlert) }
+func (o Options) reasonDeep() string  { return fmt.Sprintf("nested deeper than %d levels", maxDepth) }
+func (o Options) reasonRecord() string {
+	return fmt.Sprintf("its record would be larger than %d bytes", o.MaxRecord)
+}

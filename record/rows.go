@@ -1,0 +1,124 @@
+package record
+
+// row reads a row. Nearly all are whole in the window and become records at once; the others take the long way: the scanner looks for
+// their end as more comes, so that no byte is looked at more than three times however the body comes in.
+func (r *Reader) row(dst []byte) ([]byte, Row, bool) {
+	c, ok := r.peek()
+	if !ok {
+		return dst, Row{}, false
+	}
+	if c == '{' {
+		base := len(dst)
+		var row Row
+		var out outcome
+		dst, row, out = r.t.row(dst, r.w.src(), r.w.pos, r.now)
+		if out == whole && row.Size <= r.t.opt.MaxAlert && len(dst)-base <= r.t.opt.MaxRecord {
+			return dst, row, r.took(row.Size)
+		}
+		dst = dst[:base]
+	}
+	r.scan.reset(scanDepth)
+	for k := 0; ; {
+		n, event := r.scan.feed(r.w.unread()[k:])
+		k += n
+		switch event {
+		case scanEnd:
+			return r.wholeRow(dst, k)
+		case scanBad:
+			r.broke(k, r.scan.msg)
+			return dst, Row{}, false
+		}
+		if k > r.t.opt.MaxAlert {
+			return r.largeRow(dst, k)
+		}
+		if !r.more() {
+			return dst, Row{}, false
+		}
+	}
+}
+
+// wholeRow reads a row of n bytes that is well-formed JSON and stands in the window.
+func (r *Reader) wholeRow(dst []byte, n int) ([]byte, Row, bool) {
+	text := r.w.unread()[:n]
+	reason := reasonNoObject
+	switch {
+	case n > r.t.opt.MaxAlert:
+		reason = r.reasonLarge
+	case text[0] == '{':
+		base := len(dst)
+		var row Row
+		var out outcome
+		dst, row, out = r.t.row(dst, r.w.src(), r.w.pos, r.now)
+		switch {
+		case out == whole && len(dst)-base <= r.t.opt.MaxRecord:
+			return dst, row, r.took(n)
+		case out == whole:
+			reason = r.reasonRecord
+		case out == tooDeep:
+			reason = r.reasonDeep
+		default: // would mean that transcoder and scanner disagree; the fuzz tests look for that
+			reason = reasonStuck
+		}
+		dst = dst[:base]
+	}
+	r.t.beginHash()
+	r.t.hash.Write(text)
+	row := Row{ID: r.t.endHash(), Raw: true, Reason: reason, Size: n}
+	dst, row.Repaired = r.t.raw(dst, cutText(text, r.t.opt.MaxAlert), reason, r.now())
+	return r.t.endRaw(dst, row.ID), row, r.took(n)
+}
+
+// largeRow reads a row that is larger than MaxAlert and of which n bytes stand in the window. Its beginning is handed over raw, its rest is
+// checked and dropped. As long as scan.keys is set it may also be the object around a list: see decide.
+func (r *Reader) largeRow(dst []byte, n int) ([]byte, Row, bool) {
+	base := len(dst)
+	text := r.w.unread()[:n]
+	signature := r.signature(text)
+	if !r.scan.keys && r.passLarge(signature) {
+		return dst, Row{}, false
+	}
+	row := Row{Raw: true, Reason: r.reasonLarge}
+	dst, row.Repaired = r.t.raw(dst, cutText(text, r.t.opt.MaxAlert), row.Reason, r.now())
+	r.t.beginHash()
+	for event := scanMore; ; {
+		r.t.hash.Write(text)
+		row.Size += n
+		r.w.pos += n
+		switch event {
+		case scanKey:
+			switch r.kind(0) {
+			case isList:
+				return dst[:base], Row{}, false
+			case isAlert:
+				r.scan.keys = false
+			}
+		case scanEnd:
+			if r.scan.keys {
+				r.notAlerts("an object without alert fields", nil)
+				return dst[:base], Row{}, false
+			}
+			row.ID = r.t.endHash()
+			return r.t.endRaw(dst, row.ID), row, r.took(0)
+		case scanBad:
+			if r.scan.keys {
+				r.notAlerts("an object without alert fields that is no JSON", nil)
+			} else {
+				r.brokeLarge(signature, r.scan.msg, r.w.offset())
+			}
+			return dst[:base], Row{}, false
+		}
+		if len(r.w.unread()) == 0 && !r.more() {
+			return dst[:base], Row{}, false
+		}
+		n, event = r.scan.feed(r.w.unread())
+		text = r.w.unread()[:n]
+	}
+}
+
+// cutText returns the first n bytes of text, less a character that this cuts.
+func cutText(text []byte, n int) []byte {
+	if len(text) <= n {
+		return text
+	}
+	return text[:wholeRunes(text[:n])]
+}

@@ -1,0 +1,207 @@
+package record
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"io"
+	"slices"
+)
+
+// Salvage is for an answer that has the same syntax error again and again: what cannot be read is handed over raw, and the rows
+// behind it are read as ever. Nothing of the text is lost but the separators between rows. What is bad text and how it is cut
+// depends on the text alone, not on where it stands or how it came in, so the raw rows have the same IDs every time.
+
+// badText is what was found to be bad. It begins at the window's first untaken byte.
+type badText struct {
+	reason string
+	id     ID   // of the piece before: each piece's ID depends on all before, so that equal pieces of one text stay apart
+	list   bool // it began among the rows of a list
+	search int  // where to look for the next row
+	comma  bool // the last byte before that is no white space was a comma
+}
+
+const (
+	maxPiece  = windowSize // of bad text in one raw row
+	maxBroken = 1000
+)
+
+// Salvage sets the function that is asked at a syntax error with its Signature. On true the bad text is handed over as one row
+// or more of Row.Raw and reading goes on at the next object that is whole, is followed by a comma or the list's end, has one of
+// Schema.Markers and stands behind a comma; the body's end then ends the rows with io.EOF wherever it comes. On false, or with no
+// function, Next returns the SyntaxError. The function stays for all later answers.
+//
+// An error in a row beyond its first MaxAlert bytes, when those are no longer at hand, can be passed over only from its second time
+// on: pass is asked, but Next returns the error. When a row begins the same again, pass is asked before it is read.
+func (r *Reader) Salvage(pass func(sig ID) bool) { r.pass = pass }
+
+// signature returns the Signature for text that is bad in its last byte.
+func (r *Reader) signature(text []byte) ID {
+	return shortHash(sha256.Sum256(text[:min(len(text), r.t.opt.MaxAlert)]))
+}
+
+func (r *Reader) ask(signature ID) bool { return r.pass != nil && r.pass(signature) }
+
+// broke deals with a syntax error k bytes behind what is taken.
+func (r *Reader) broke(k int, msg string) {
+	signature := r.signature(r.w.unread()[:k+1])
+	offset := r.w.offset() + int64(k)
+	switch {
+	case k >= r.t.opt.MaxAlert: // the same as if those bytes were gone, for the reads' sizes must make no difference
+		if !r.passLarge(signature) {
+			r.brokeLarge(signature, msg, offset)
+		}
+	case r.ask(signature):
+		r.startSalvage(msg, k == 0)
+	default:
+		r.err = &SyntaxError{Offset: offset, Msg: msg, Signature: signature}
+	}
+}
+
+// brokeLarge deals with a syntax error beyond MaxAlert bytes of a row, after passLarge.
+func (r *Reader) brokeLarge(signature ID, msg string, offset int64) {
+	if _, known := r.broken[signature]; !known {
+		if len(r.broken) >= maxBroken {
+			clear(r.broken)
+		}
+		r.broken[signature] = msg
+		r.ask(signature) // for the caller's count: nothing can be passed over this time
+	}
+	r.err = &SyntaxError{Offset: offset, Msg: msg, Signature: signature}
+}
+
+// passLarge asks, before a row larger than MaxAlert is read, whether to pass it over, if a row that began the same was broken before.
+func (r *Reader) passLarge(signature ID) bool {
+	msg, known := r.broken[signature]
+	if !known || !r.ask(signature) {
+		return false
+	}
+	r.startSalvage(msg, false)
+	return true
+}
+
+// startSalvage begins with bad text at the first untaken byte. comma: a row may begin there.
+func (r *Reader) startSalvage(msg string, comma bool) {
+	r.bad = badText{reason: "no valid JSON: " + msg, comma: comma, list: r.state < atTail && !r.single}
+	r.state, r.single, r.salvaged = atBadText, false, true
+}
+
+// salvage hands over bad text up to the next row, up to the body's end, or as much as one raw row holds.
+func (r *Reader) salvage(dst []byte) ([]byte, Row, bool) {
+	// so that even text of bad bytes alone, each of which becomes three, is not cut
+	most := max(16, min(maxPiece, r.t.opt.MaxAlert, r.t.rawRoom(r.bad.reason)/3))
+	for b := &r.bad; r.err == nil; {
+		text := r.w.unread()
+		if i := bytes.IndexByte(text[b.search:], '{'); i >= 0 {
+			b.search += i
+		} else {
+			b.search = len(text)
+		}
+		switch {
+		case b.search >= most:
+			n := wholeRunes(text[:most])
+			return r.badPiece(dst, n, n)
+		case b.search < len(text):
+			at := b.search
+			b.search++
+			if b.behindComma(text[:at]) && r.rowAt(at) {
+				r.state = atRow
+				return r.badPiece(dst, len(trimComma(r.w.unread()[:at])), at)
+			}
+		case r.w.more():
+		case r.w.err == io.EOF:
+			r.state = atEnd
+			return r.badPiece(dst, len(r.trimEnd(text)), len(text))
+		default:
+			r.err = r.w.cut()
+		}
+	}
+	return dst, Row{}, false
+}
+
+// badPiece takes bytes of bad text and hands over the first n of them; there may be none.
+func (r *Reader) badPiece(dst []byte, n, take int) ([]byte, Row, bool) {
+	b := &r.bad
+	text := r.w.unread()[:n]
+	if rest := trimSpace(r.w.unread()[:take]); len(rest) > 0 {
+		b.comma = rest[len(rest)-1] == ','
+	}
+	b.search = max(b.search-take, 0)
+	r.w.pos += take
+	if len(trimSpace(text)) == 0 {
+		return dst, Row{}, false
+	}
+	r.t.beginHash()
+	r.t.hash.Write(b.id[:])
+	r.t.hash.Write(text)
+	b.id = r.t.endHash()
+	row := Row{ID: b.id, Raw: true, Reason: b.reason, Size: n}
+	dst, row.Repaired = r.t.raw(dst, text, b.reason, r.now())
+	return r.t.endRaw(dst, row.ID), row, true
+}
+
+// behindComma tells whether text, from the beginning of the piece at hand, ends with a comma.
+func (b *badText) behindComma(text []byte) bool {
+	if text = trimSpace(text); len(text) > 0 {
+		return text[len(text)-1] == ','
+	}
+	return b.comma
+}
+
+// rowAt tells whether a row begins at the '{' that stands there in the window: an object with one of Schema.Markers, no larger or
+// deeper than a record may be, with a comma or the list's end behind it. Without the marker the objects nested in a bad row would
+// be taken for rows. The bound on the depth bounds how many rows a byte is read for in vain.
+func (r *Reader) rowAt(at int) bool {
+	r.scan.reset(maxDepth)
+	r.scan.keys = len(r.t.opt.Schema.Markers) > 0
+	for k, ended := at, false; ; {
+		if !ended {
+			n, event := r.scan.feed(r.w.unread()[k:])
+			k += n
+			switch event {
+			case scanKey:
+				r.scan.keys = !slices.Contains(r.t.opt.Schema.Markers, unquote(r.scan.key))
+				continue
+			case scanBad:
+				return false
+			case scanEnd:
+				ended = true
+			}
+		}
+		for rest := r.w.unread()[k:]; ended && len(rest) > 0 && isSpace(rest[0]); rest = rest[1:] {
+			k++
+		}
+		if k-at > r.t.opt.MaxAlert || ended && r.scan.keys {
+			return false
+		}
+		if k < len(r.w.unread()) {
+			c := r.w.unread()[k]
+			return c == ',' || c == ']'
+		}
+		if !r.w.more() {
+			if r.w.err != io.EOF {
+				r.err = r.w.cut()
+			}
+			return false
+		}
+	}
+}
+
+func trimSpace(text []byte) []byte { return bytes.TrimRight(text, " \t\r\n") }
+
+// trimComma takes away the comma that stands between bad text and the next row.
+func trimComma(text []byte) []byte { return trimSpace(bytes.TrimSuffix(trimSpace(text), []byte{','})) }
+
+// trimEnd takes away the list's end, and that of the object around it, so that a bad row has the same ID as the last of a list.
+func (r *Reader) trimEnd(text []byte) []byte {
+	rest := trimSpace(text)
+	if !r.bad.list {
+		return rest
+	}
+	if r.object {
+		rest = trimSpace(bytes.TrimSuffix(rest, []byte{'}'}))
+	}
+	if list := bytes.TrimSuffix(rest, []byte{']'}); len(list) < len(rest) {
+		return trimSpace(list)
+	}
+	return trimSpace(text)
+}

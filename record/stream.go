@@ -1,0 +1,172 @@
+package record
+
+import (
+	"crypto/sha256"
+	"io"
+	"time"
+)
+
+// Reader reads the alerts of one answer after the other, each answer as a stream. An answer is an array of rows; an object whose
+// "value" is one, with any other fields around it; or a single alert: an object with one of Schema.Markers before any
+// such "value". White space may stand around it, and a byte order mark before it.
+//
+// A Reader belongs to one goroutine. It holds a window of 256 KiB, which grows while a row is larger, to no more than
+// Options.MaxAlert and 320 KiB, and is given back at the next Reset. A well-formed row costs no allocation once the Reader has met its
+// keys and dst has room for it.
+type Reader struct {
+	w    window
+	t    transcoder
+	scan scanner
+	now  func() time.Time
+	pass func(ID) bool
+
+	state  state
+	single bool   // the answer is one alert
+	object bool   // the list is an object's value
+	link   bool   // scan keeps the next link
+	next   string // the next link
+	err    error
+
+	bad      badText
+	salvaged bool          // something of this answer was salvaged
+	broken   map[ID]string // the messages of rows that broke beyond MaxAlert bytes, by signature
+
+	reasonLarge, reasonDeep, reasonRecord string
+}
+
+type state byte
+
+const (
+	atStart   state = iota
+	atObject        // the body is an object: which one?
+	atFirst         // behind the '[': a row or the list's end
+	atRow           // a row must come
+	atNext          // behind a row: a comma or the list's end
+	atTail          // behind the list, in the rest of its object
+	atEnd           // behind all
+	atBadText       // see badText
+)
+
+// readAhead is the least that the window has room for beside a row and a piece of bad text.
+const readAhead = 64 << 10
+
+// NewReader returns a Reader. It needs a Reset before its first Next.
+func NewReader(opt Options) *Reader {
+	opt = opt.withDefaults()
+	r := &Reader{
+		err: io.EOF, broken: map[ID]string{},
+		reasonLarge: opt.reasonLarge(), reasonDeep: opt.reasonDeep(), reasonRecord: opt.reasonRecord(),
+	}
+	r.t.opt, r.t.hash = opt, sha256.New()
+	if key := opt.EventIDKey; key != "" {
+		coded := make([]byte, 5+len(key))
+		h := putStrHeader(coded, 0, len(key))
+		r.t.eventKey = coded[:h+copy(coded[h:], key)]
+	}
+	r.w.limit = opt.MaxAlert + maxPiece + readAhead
+	return r
+}
+
+// Reset begins with another answer; the Reader never closes body. now is asked for the time of rows that have none of
+// their own.
+func (r *Reader) Reset(body io.Reader, now func() time.Time) {
+	r.w.reset(body)
+	r.t.shrink()
+	r.now = now
+	r.state, r.single, r.object, r.salvaged = atStart, false, false, false
+	r.link, r.next, r.err = false, "", nil
+}
+
+// Offset returns how many bytes of the body are taken: up to the end of the row that Next returned last.
+func (r *Reader) Offset() int64 { return r.w.offset() }
+
+// NextLink returns the string that stood as "@odata.nextLink" beside the list, "" if none did. It is known for sure after io.EOF.
+func (r *Reader) NextLink() string { return r.next }
+
+// Next appends the record of the next row to dst, and may use the rest of dst's capacity as a scratch pad. io.EOF: the answer was
+// read to its end and was well-formed (or salvaged). The other errors are *SyntaxError, *NotAlertsError, *TruncatedError, or a wrapped
+// error of the body's Read; they come after all whole rows that stood before, and every later Next returns them again.
+// With an error dst comes back as long as it was.
+func (r *Reader) Next(dst []byte) ([]byte, Row, error) {
+	for r.err == nil {
+		var row Row
+		ok := false
+		switch r.state {
+		case atStart:
+			r.begin()
+		case atObject:
+			dst, row, ok = r.decide(dst)
+		case atFirst:
+			if c, some := r.peek(); some && c == ']' {
+				r.endList()
+			} else {
+				r.state = atRow
+			}
+		case atRow:
+			dst, row, ok = r.row(dst)
+		case atNext:
+			r.separator()
+		case atTail:
+			r.tail()
+		case atEnd:
+			r.end()
+		case atBadText:
+			dst, row, ok = r.salvage(dst)
+		}
+		if ok {
+			return dst, row, nil
+		}
+	}
+	return dst, Row{}, r.err
+}
+
+// peek returns the next byte that is no white space. Without one it sets err.
+func (r *Reader) peek() (byte, bool) {
+	c, ok := r.w.peek()
+	if !ok {
+		r.err = r.w.cut()
+	}
+	return c, ok
+}
+
+// more reads more of the body. When nothing comes it sets err.
+func (r *Reader) more() bool {
+	if !r.w.more() {
+		r.err = r.w.cut()
+		return false
+	}
+	return true
+}
+
+// separator takes what stands behind a row.
+func (r *Reader) separator() {
+	switch c, ok := r.peek(); {
+	case !ok:
+	case c == ',':
+		r.w.pos++
+		r.state = atRow
+	case c == ']':
+		r.endList()
+	default:
+		r.broke(0, quoteByte(c)+" where a comma must stand between rows")
+	}
+}
+
+// took takes a row of n bytes.
+func (r *Reader) took(n int) bool {
+	r.w.pos += n
+	r.state = atNext
+	if r.single {
+		r.state = atEnd
+	}
+	return true
+}
+
+// endList takes the ']' at hand.
+func (r *Reader) endList() {
+	r.w.pos++
+	r.state = atEnd
+	if r.object {
+		r.state = atTail
+	}
+}

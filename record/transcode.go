@@ -1,0 +1,325 @@
+package record
+
+import (
+	"encoding/binary"
+	"hash"
+	"time"
+)
+
+// transcoder turns the text of one row into a record. It belongs to one Reader and is used by its goroutine only.
+//
+// src is a window with the row in it and pad bytes behind its end, the first of them 0; out is the record's buffer up to its
+// capacity. Functions take and return indices into both; a negative index into src means that they could not go on: the text ends too
+// early, is wrong, or is not for us. The scanner then says which.
+type transcoder struct {
+	opt      Options
+	eventKey []byte // EventIDKey as a MessagePack string
+	src      []byte
+	out      []byte
+	shapes   [maxDepth + 1]*shape // by depth, as far as they were needed
+
+	// careful: every key is looked up in table, because one came twice or is EventIDKey, or because a shape does not hold all keys
+	// of an object. The first pass only finds out that it is so; such rows are read a second time.
+	careful bool
+	table   keyTable
+	objects uint32 // counts the objects of the row
+	dirty   bool   // an object of the row may hold fields that must go
+
+	again    bool // came out of the first pass: read the row carefully
+	deep     bool // nested deeper than maxDepth
+	repaired bool // U+FFFD stands for what was no UTF-8
+	found    found
+
+	idText []byte    // what an ID is the hash of
+	hash   hash.Hash // over whole rows
+}
+
+type outcome byte
+
+const (
+	stuck   outcome = iota // no JSON object, or one that is not whole yet
+	whole                  // the row became a record
+	tooDeep                // it is nested deeper than maxDepth
+)
+
+const (
+	slack    = 2 * pad // what a key and a short value need of out: see room
+	keptText = 64 << 10
+	mapHead  = 3 // a map's or array's header is as wide as this until its end is known: see endGroup
+)
+
+// row appends the record of the row that begins at src[i], a '{', to dst. If the outcome is not whole, dst comes back as
+// long as it was, perhaps with more room. Row.Size tells how long the row's text is.
+func (t *transcoder) row(dst, src []byte, i int, now func() time.Time) (_ []byte, row Row, _ outcome) {
+	base := len(dst)
+	t.src, t.out = src, dst[:cap(dst)]
+	t.careful, t.again = false, false
+	end, o, count := t.alert(i, base)
+	if t.again {
+		t.careful = true
+		t.table.reset()
+		end, o, count = t.alert(i, base)
+	}
+	if end < 0 {
+		if t.deep {
+			return t.out[:base], row, tooDeep
+		}
+		return t.out[:base], row, stuck
+	}
+	row.ID = t.identity(src[i:end])
+	row.Size = end - i
+	row.Repaired = t.repaired
+	if sec, nsec, ok := parseTime(t.text(t.found.updated)); ok {
+		row.Updated = sec*1e9 + int64(nsec)
+	}
+	sec, nsec, ok := parseTime(t.text(t.found.time))
+	if !ok {
+		sec, nsec = inRange(now())
+	}
+	head := base + headSize
+	if t.dirty { // only now, for what was found stands in out
+		o, count = t.compact(head+mapHead, o, 1)
+	}
+	if len(t.eventKey) > 0 {
+		t.room(o + len(t.eventKey))
+		o = putEventID(t.out, o, t.eventKey, row.ID)
+		count++
+	}
+	putHead(t.out, base, sec, nsec)
+	o = t.endGroup(head, o, count, mapGroup)
+	return t.out[:o], row, whole
+}
+
+// alert writes the fields of the row that begins at src[i], leaving room before them for what is known at their end.
+func (t *transcoder) alert(i, base int) (end, o, count int) {
+	t.deep, t.repaired, t.dirty, t.objects, t.found = false, false, false, 1, found{}
+	t.room(base)
+	return t.fields(i+1, base+headSize+mapHead, 1, 1)
+}
+
+// fields writes the fields of an object, from behind its '{' to behind its '}', and tells how many they are. object is its
+// number in the row.
+func (t *transcoder) fields(i, o, depth int, object uint32) (_, _, count int) {
+	s := t.src
+	if i = skipSpace(s, i); s[i] == '}' {
+		return i + 1, o, 0
+	}
+	sh := t.shape(depth)
+	sh.object++
+	last := 0 // the place in sh of the key before
+	for {
+		t.room(o)
+		at := o
+		var r role
+		if t.careful {
+			if i, o, r = t.carefulKey(i, o, depth, object); i < 0 {
+				return -1, o, 0
+			}
+		} else {
+			place := sh.fields[last].next
+			f := &sh.fields[place]
+			if end := i + len(f.text); string(s[i:end]) == f.text && place != noField {
+				i = end
+				o = f.put(t.out, o)
+			} else {
+				if i, o, place = t.unforeseenKey(i, o, sh, depth); i < 0 {
+					return -1, o, 0
+				}
+				sh.fields[last].next = place
+				f = &sh.fields[place]
+			}
+			if f.stamp == sh.object || f.role&roleEventID != 0 {
+				t.again = true
+				return -1, o, 0
+			}
+			f.stamp = sh.object
+			last, r = place, f.role
+		}
+		if s[i] <= ' ' {
+			i = skipSpace(s, i)
+		}
+		v := o
+		switch {
+		case r != 0:
+			i, o = t.ownValue(r, i, o, depth)
+		case s[i] == '"':
+			i, o = t.str(i+1, o)
+		case isNull(s, i):
+			t.out[o] = msgNil
+			i, o = i+4, o+1
+		default:
+			i, o = t.value(i, o, depth)
+		}
+		if i < 0 {
+			return -1, o, 0
+		}
+		count++
+		if t.opt.DropNull && t.out[v] == msgNil {
+			if t.careful { // it may be the last of its name, and then the others go too: see compact
+				t.dirty = true
+			} else {
+				o = at
+				count--
+			}
+		}
+		if s[i] <= ' ' {
+			i = skipSpace(s, i)
+		}
+		if s[i] != ',' {
+			break
+		}
+		if i++; s[i] <= ' ' {
+			i = skipSpace(s, i)
+		}
+	}
+	if s[i] != '}' {
+		return -1, o, 0
+	}
+	return i + 1, o, count
+}
+
+// ownValue writes the value of a field that has a role, and picks it up.
+func (t *transcoder) ownValue(r role, i, o, depth int) (int, int) {
+	before := t.repaired
+	t.repaired = false
+	end, oEnd := t.value(i, o, depth)
+	if end >= 0 {
+		t.keep(r, i, end, o, oEnd)
+	}
+	t.repaired = t.repaired || before
+	return end, oEnd
+}
+
+// value writes the value that begins at src[i]; depth is that of what it stands in. out has room for a short one.
+func (t *transcoder) value(i, o, depth int) (int, int) {
+	s := t.src
+	switch s[i] {
+	case '"':
+		return t.str(i+1, o)
+	case 'n':
+		if isNull(s, i) {
+			t.out[o] = msgNil
+			return i + 4, o + 1
+		}
+	case 't':
+		if s[i+1] == 'r' && s[i+2] == 'u' && s[i+3] == 'e' {
+			t.out[o] = msgTrue
+			return i + 4, o + 1
+		}
+	case 'f':
+		if s[i+1] == 'a' && s[i+2] == 'l' && s[i+3] == 's' && s[i+4] == 'e' {
+			t.out[o] = msgFalse
+			return i + 5, o + 1
+		}
+	case '{', '[':
+		if depth == maxDepth {
+			t.deep = true
+			return -1, o
+		}
+		if s[i] == '[' {
+			return t.array(i+1, o, depth+1)
+		}
+		return t.object(i+1, o, depth+1)
+	case '-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9':
+		return t.number(i, o)
+	}
+	return -1, o
+}
+
+func (t *transcoder) object(i, o, depth int) (int, int) {
+	head := o
+	t.objects++
+	object := t.objects
+	i, o, count := t.fields(i, o+mapHead, depth, object)
+	if i < 0 {
+		return -1, o
+	}
+	if t.dirty {
+		o, count = t.compact(head+mapHead, o, object)
+	}
+	return i, t.endGroup(head, o, count, mapGroup)
+}
+
+func (t *transcoder) array(i, o, depth int) (int, int) {
+	s := t.src
+	head := o
+	o += mapHead
+	if i = skipSpace(s, i); s[i] == ']' {
+		return i + 1, t.endGroup(head, o, 0, arrayGroup)
+	}
+	for count := 1; ; count++ {
+		t.room(o)
+		if i, o = t.value(i, o, depth); i < 0 {
+			return -1, o
+		}
+		i = skipSpace(s, i)
+		if s[i] == ']' {
+			return i + 1, t.endGroup(head, o, count, arrayGroup)
+		}
+		if s[i] != ',' {
+			return -1, o
+		}
+		i = skipSpace(s, i+1)
+	}
+}
+
+// group holds the bytes that begin the headers of a map or an array.
+type group struct{ empty, of16, of32 byte }
+
+var (
+	mapGroup   = group{0x80, 0xde, 0xdf}
+	arrayGroup = group{0x90, 0xdc, 0xdd}
+)
+
+// endGroup writes the header of a map or array whose contents end at o. Its length is not known before, so it has the
+// width of most; only an empty one is shorter, and one of more than 65535 is moved by two bytes.
+func (t *transcoder) endGroup(head, o, count int, g group) int {
+	switch {
+	case o == head+mapHead:
+		t.out[head] = g.empty
+		return head + 1
+	case count < 1<<16:
+		t.out[head], t.out[head+1], t.out[head+2] = g.of16, byte(count>>8), byte(count)
+		return o
+	}
+	t.room(o)
+	copy(t.out[head+5:], t.out[head+mapHead:o])
+	t.out[head] = g.of32
+	binary.BigEndian.PutUint32(t.out[head+1:], uint32(count))
+	return o + 2
+}
+
+// room makes sure that out has slack bytes from o on.
+func (t *transcoder) room(o int) {
+	if o+slack > len(t.out) {
+		t.grow(o, slack)
+	}
+}
+
+// grow gives out room for n bytes from o on; what stands before o stays.
+func (t *transcoder) grow(o, n int) {
+	size := o + n
+	out := make([]byte, size+size/4+4<<10)
+	copy(out, t.out[:o])
+	t.out = out
+}
+
+// shrink gives back what a large row left behind.
+func (t *transcoder) shrink() {
+	t.src, t.out = nil, nil
+	t.table.reset()
+	if cap(t.idText) > keptText {
+		t.idText = nil
+	}
+}
+
+func skipSpace(s []byte, i int) int {
+	for isSpace(s[i]) {
+		i++
+	}
+	return i
+}
+
+func isNull(s []byte, i int) bool {
+	return binary.LittleEndian.Uint32(s[i:]) == 'n'|'u'<<8|'l'<<16|'l'<<24
+}
