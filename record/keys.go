@@ -45,9 +45,9 @@ func (t *transcoder) shape(depth int) *shape {
 
 // put writes the key at out[o]; what stands behind it up to pad bytes is lost.
 func (f *field) put(out []byte, o int) int {
-	copy32(out, o, f.coded[:], 0)
+	copy32(out[o:], f.coded[:])
 	if f.size > 32 {
-		copy32(out, o+32, f.coded[:], 32)
+		copy32(out[o+32:], f.coded[32:])
 	}
 	return o + f.size
 }
