@@ -10,6 +10,7 @@ GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@latest
 # A real Fluent Bit is used where there is one: FLUENT_BIT, else fluent-bit on PATH.
 FLUENT_BIT  ?= $(shell command -v fluent-bit 2>/dev/null)
 export FLUENT_BIT
+export IN_DEFENDER_SO := $(CURDIR)/$(SO)
 
 DEMO_SECONDS ?= 0
 BENCH        ?= .
@@ -28,7 +29,8 @@ demo: build ## records of a simulated service as JSON lines, until Ctrl-C or for
 	@$(GO) run ./internal/demo -so $(SO) -seconds $(DEMO_SECONDS)
 
 test: build ## everything that fits five minutes on two cores
-	@$(GO) run ./internal/testrun -- -race -timeout 10m ./...
+	@HISTORIES=100 $(GO) run ./internal/testrun -- -race -timeout 10m ./...
+	@HISTORIES=2000 $(GO) run ./internal/testrun -- -count=1 -run TestHistories ./pull
 
 lint: generate ## formatting, vet, staticcheck, and nothing generated that is stale
 	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "not gofmt'ed: $$unformatted"; exit 1; }
