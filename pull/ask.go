@@ -17,6 +17,8 @@ type answer struct {
 	fresh int   // of which not seen before
 	err   error // nil: it was read to its end
 	cut   bool  // it broke after we had held the download
+
+	salvaged bool // it held bad text, which was handed over raw
 }
 
 // ask sends one request and keeps every row that comes whole, also of an answer that breaks later.
@@ -36,6 +38,7 @@ func (e *Engine) ask(ctx context.Context, pc *piece, now time.Time) (got answer)
 	if errors.Is(got.err, io.EOF) {
 		got.err = nil
 	}
+	got.salvaged = e.salvage
 	e.publish()
 	var syntax *record.SyntaxError
 	got.cut = got.err != nil && e.held && !errors.As(got.err, &syntax)

@@ -90,7 +90,7 @@ func (e *Engine) begin(now time.Time) {
 	// A clock that went back, as soon as we believe it, makes every settled time since then too late by as much.
 	back := time.Duration(0)
 	newest := now.Add(-e.cfg.Overlap)
-	if first && e.snap.Found {
+	if first && e.settled.After(now) {
 		back = e.settled.Sub(newest)
 	} else if !first {
 		back = e.latest.Add(time.Since(e.latestAt)).Sub(now)
@@ -234,7 +234,7 @@ func (e *Engine) byAgo(ctx context.Context, now time.Time) bool {
 	if err != nil || after.Add(edge-e.cfg.Ago).After(settled) {
 		return false
 	}
-	if e.cfg.Limit > 0 && got.rows >= e.cfg.Limit || e.hidden.suspicious(got) {
+	if e.limited(pc, got) || e.hidden.suspicious(got) {
 		return false
 	}
 	e.settle(pc, now)

@@ -26,7 +26,7 @@ type probe struct {
 // full returns the pieces that must be asked because more rows than came may hide behind got, nil if there are
 // none: by the limit asked for, by a cap known, or to find out about one.
 func (e *Engine) full(pc *piece, got answer) []*piece {
-	if e.cfg.Limit > 0 && !pc.unlimited && got.rows >= e.cfg.Limit {
+	if e.limited(pc, got) {
 		if pc.span() > floor {
 			return pc.halves()
 		}
@@ -42,7 +42,7 @@ func (e *Engine) full(pc *piece, got answer) []*piece {
 		case got.rows > size:
 			e.log.Info(fmt.Sprintf("an answer held %d rows: the service does not cap answers at %d", got.rows, size))
 			e.hidden.size = 0
-		case got.rows == size && pc.span() > floor:
+		case (got.rows == size || got.salvaged) && pc.span() > floor:
 			return pc.halves()
 		case got.rows == size && time.Since(e.hidden.told) > 10*time.Minute:
 			e.hidden.told = time.Now()
@@ -61,6 +61,12 @@ func (e *Engine) full(pc *piece, got answer) []*piece {
 	}
 	e.remember(pc, got)
 	return nil
+}
+
+// limited tells whether rows may be missing from got because of the limit asked for. How many rows were in bad text that was handed over
+// raw is not known.
+func (e *Engine) limited(pc *piece, got answer) bool {
+	return e.cfg.Limit > 0 && !pc.unlimited && (got.rows >= e.cfg.Limit || got.salvaged)
 }
 
 // suspicious tells whether got looks capped: as many rows as the last answer, or a round number of them (caps are

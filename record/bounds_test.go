@@ -192,12 +192,12 @@ func TestHostileBodies(t *testing.T) {
 		{"a key without end", []part{{`{"`, 1}, {"value", 10 * mega}}, false, "the answer ends at byte 52428802 before"},
 		{"a next link without end", []part{{`{"value":[],"@odata.nextLink":"`, 1}, {"x", 20 * mega}}, false, "the answer ends at byte 20971551 before"},
 		{"white space without end", []part{{" ", 50 * mega}}, false, "the answer is no list of alerts: an empty body"},
-		{"salvage of garbage", []part{{"[{},x", 1}, {"garbage ", 3 * mega}}, true, ""},
-		{"salvage of braces", []part{{"[{},x", 1}, {`,{`, 2 * mega}}, true, ""},
-		{"salvage of rows without alert fields", []part{{"[{},x", 1}, {`,{"a":1}`, 2 * mega}}, true, ""},
-		{"salvage of nested rows", []part{{"[{},x", 1}, {`,{"AlertId":[0`, mega}}, true, ""},
-		{"salvage of nested rows far from the bound", []part{{"[{},x", 1}, {strings.Repeat(`,{"AlertId":[0`, 12) + strings.Repeat(",0", 100_000), 20}}, true, ""},
-		{"salvage of rows with much white space", []part{{"[{},x", 1}, {`,{"AlertId":0}` + strings.Repeat(" ", 100_000), 50}, {"x", 1}}, true, ""},
+		{"salvage of garbage", []part{{"[{},x", 1}, {"garbage ", 3 * mega}, {"]", 1}}, true, ""},
+		{"salvage of braces", []part{{"[{},x", 1}, {`,{`, 2 * mega}, {"]", 1}}, true, ""},
+		{"salvage of rows without alert fields", []part{{"[{},x", 1}, {`,{"a":1}`, 2 * mega}, {"]", 1}}, true, ""},
+		{"salvage of nested rows", []part{{"[{},x", 1}, {`,{"AlertId":[0`, mega}, {"]", 1}}, true, ""},
+		{"salvage of nested rows far from the bound", []part{{"[{},x", 1}, {strings.Repeat(`,{"AlertId":[0`, 12) + strings.Repeat(",0", 100_000), 20}, {"]", 1}}, true, ""},
+		{"salvage of rows with much white space", []part{{"[{},x", 1}, {`,{"AlertId":0}` + strings.Repeat(" ", 100_000), 50}, {"x]", 1}}, true, ""},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {

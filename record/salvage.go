@@ -17,7 +17,7 @@ type badText struct {
 	id     ID   // of the piece before: each piece's ID depends on all before, so that equal pieces of one text stay apart
 	list   bool // it began among the rows of a list
 	search int  // where to look for the next row
-	comma  bool // the last byte before that is no white space was a comma
+	last   byte // the last byte taken that is no white space; at first a comma where a row may begin
 }
 
 const (
@@ -27,7 +27,8 @@ const (
 
 // Salvage sets the function that is asked at a syntax error with its Signature. On true the bad text is handed over as one row
 // or more of Row.Raw and reading goes on at the next object that is whole, is followed by a comma or the list's end, has one of
-// Schema.Markers and stands behind a comma; the body's end then ends the rows with io.EOF wherever it comes. On false, or with no
+// Schema.Markers and stands behind a comma, or at the body's end. A body that ends before its list does is a TruncatedError all the same:
+// its last bad text is not handed over, for more may belong to it. On false, or with no
 // function, Next returns the SyntaxError. The function stays for all later answers.
 //
 // An error in a row beyond its first MaxAlert bytes, when those are no longer at hand, can be passed over only from its second time
@@ -81,7 +82,10 @@ func (r *Reader) passLarge(signature ID) bool {
 
 // startSalvage begins with bad text at the first untaken byte. comma: a row may begin there.
 func (r *Reader) startSalvage(msg string, comma bool) {
-	r.bad = badText{reason: "no valid JSON: " + msg, comma: comma, list: r.state < atTail && !r.single}
+	r.bad = badText{reason: "no valid JSON: " + msg, list: r.state < atTail && !r.single}
+	if comma {
+		r.bad.last = ','
+	}
 	r.state, r.single, r.salvaged = atBadText, false, true
 }
 
@@ -108,6 +112,8 @@ func (r *Reader) salvage(dst []byte) ([]byte, Row, bool) {
 				return r.badPiece(dst, len(trimComma(r.w.unread()[:at])), at)
 			}
 		case r.w.more():
+		case r.w.err == io.EOF && r.unclosed(text):
+			r.err = &TruncatedError{Offset: r.w.offset() + int64(len(text))}
 		case r.w.err == io.EOF:
 			r.state = atEnd
 			return r.badPiece(dst, len(r.trimEnd(text)), len(text))
@@ -123,7 +129,7 @@ func (r *Reader) badPiece(dst []byte, n, take int) ([]byte, Row, bool) {
 	b := &r.bad
 	text := r.w.unread()[:n]
 	if rest := trimSpace(r.w.unread()[:take]); len(rest) > 0 {
-		b.comma = rest[len(rest)-1] == ','
+		b.last = rest[len(rest)-1]
 	}
 	b.search = max(b.search-take, 0)
 	r.w.pos += take
@@ -141,10 +147,24 @@ func (r *Reader) badPiece(dst []byte, n, take int) ([]byte, Row, bool) {
 
 // behindComma tells whether text, from the beginning of the piece at hand, ends with a comma.
 func (b *badText) behindComma(text []byte) bool {
+	return b.end(text) == ','
+}
+
+// end is the last byte of text that is no white space, or of what was taken before it.
+func (b *badText) end(text []byte) byte {
 	if text = trimSpace(text); len(text) > 0 {
-		return text[len(text)-1] == ','
+		return text[len(text)-1]
 	}
-	return b.comma
+	return b.last
+}
+
+// unclosed tells whether the body ends with text before its list does: rows behind the bad text may be missing.
+func (r *Reader) unclosed(text []byte) bool {
+	end := byte(']')
+	if r.object {
+		end = '}'
+	}
+	return r.bad.list && r.bad.end(text) != end
 }
 
 // rowAt tells whether a row begins at the '{' that stands there in the window: an object with one of Schema.Markers, no larger or
