@@ -30,6 +30,9 @@ func (e *Engine) ask(ctx context.Context, pc *piece, now time.Time) (got answer)
 		e.count(func(s *Stats) { s.Requests++; s.RequestsFailed++ })
 		return answer{err: err}
 	}
+	if e.cur == nil { // else a panic left it behind
+		e.cur = e.unpark()
+	}
 	e.reader.Reset(ans.Body, func() time.Time { return now })
 	for got.err == nil {
 		got.err = e.row(ctx, pc, now, &got)
@@ -39,7 +42,8 @@ func (e *Engine) ask(ctx context.Context, pc *piece, now time.Time) (got answer)
 		got.err = nil
 	}
 	got.salvaged = e.salvage
-	e.publish()
+	e.park(e.cur)
+	e.cur = nil
 	var syntax *record.SyntaxError
 	got.cut = got.err != nil && e.held && !errors.As(got.err, &syntax)
 	e.count(func(s *Stats) {
@@ -68,10 +72,10 @@ func (e *Engine) row(ctx context.Context, pc *piece, now time.Time, got *answer)
 	got.fresh++
 	if at > 0 && len(data) > e.cfg.BatchSize { // the row begins the next batch
 		full := e.cur
-		e.cur = e.newBatch()
-		e.cur.Data = append(e.cur.Data, data[at:]...)
 		full.Data = data[:at]
-		e.push(full)
+		e.cur = e.push(full)
+		// The row still stands behind the end of the full batch: only this goroutine gives a buffer out again.
+		e.cur.Data = append(e.cur.Data, data[at:]...)
 	} else {
 		e.cur.Data = data
 	}
@@ -79,6 +83,7 @@ func (e *Engine) row(ctx context.Context, pc *piece, now time.Time, got *answer)
 		e.cur.opened = time.Now()
 	}
 	e.cur.ids = append(e.cur.ids, row.ID)
+	e.lastSeq = e.cur.seq
 	if len(e.cur.Data) >= e.cfg.BatchSize || e.hungry.Load() && time.Since(e.cur.opened) >= openFor {
 		e.publish()
 	}
@@ -129,9 +134,7 @@ func (e *Engine) publish() {
 	if len(e.cur.ids) == 0 {
 		return
 	}
-	full := e.cur
-	e.cur = e.newBatch()
-	e.push(full)
+	e.cur = e.push(e.cur)
 }
 
 // passOver decides, at a syntax error, whether the bad text is handed over raw: when it came three times the same, and then for the

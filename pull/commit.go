@@ -30,10 +30,7 @@ type mark struct {
 
 // setMark notes the present settled time and gaps behind the rows fetched so far. The caller holds mu and is the pulling goroutine.
 func (e *Engine) setMark() {
-	m := mark{e.cur.seq, e.settled, slices.Clone(e.gaps)}
-	if len(e.cur.ids) == 0 {
-		m.seq--
-	}
+	m := mark{e.lastSeq, e.settled, slices.Clone(e.gaps)}
 	if n := len(e.marks); n > 0 && e.marks[n-1].seq == m.seq {
 		e.marks[n-1] = m
 		return

@@ -48,7 +48,8 @@ type Engine struct {
 
 	// Owned by the pulling goroutine.
 	reader   *record.Reader
-	cur      *Batch // the batch that is being filled
+	cur      *Batch // the batch that is being filled, while an answer is read
+	lastSeq  uint64 // of the last batch with a row in it
 	held     bool   // the download of the current answer waited for room in the queue
 	asked    *piece // the piece whose answer is being read
 	salvage  bool   // a syntax error of the current answer was passed over: so are the next
@@ -110,7 +111,6 @@ func New(cfg *conf.Config, c *client.Client, st state.Store, log *slog.Logger) (
 		MaxAlert: cfg.MaxAlertSize, MaxRecord: cfg.BatchSize,
 	})
 	e.reader.Salvage(e.passOver)
-	e.cur = e.newBatch()
 	return e, nil
 }
 

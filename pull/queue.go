@@ -25,7 +25,8 @@ type Batch struct {
 type queue struct {
 	lock    sync.Mutex
 	ready   []*Batch
-	bytes   int // of ready
+	open    *Batch // not full yet; nobody fills it while it lies here
+	bytes   int    // of ready and open
 	limit   int
 	spare   []*Batch
 	seq     uint64
@@ -43,9 +44,33 @@ func (q *queue) init(limit int) {
 	q.drained = make(chan struct{}, 1)
 }
 
-func (q *queue) newBatch() *Batch {
+// unpark returns the batch to fill: the open one, so that small answers share a batch, or a new one.
+func (q *queue) unpark() *Batch {
 	q.lock.Lock()
 	defer q.lock.Unlock()
+	if b := q.open; b != nil {
+		q.open = nil
+		q.bytes -= len(b.Data)
+		return b
+	}
+	return q.newBatch()
+}
+
+// park leaves b where Fluent Bit can take it before it is full.
+func (q *queue) park(b *Batch) {
+	q.lock.Lock()
+	defer q.lock.Unlock()
+	if len(b.ids) == 0 {
+		q.seq-- // it was the last, and never held a row
+		q.spare = append(q.spare, b)
+		return
+	}
+	q.open = b
+	q.bytes += len(b.Data)
+}
+
+// newBatch returns an empty batch. The caller holds lock.
+func (q *queue) newBatch() *Batch {
 	b := &Batch{}
 	if n := len(q.spare); n > 0 {
 		b, q.spare = q.spare[n-1], q.spare[:n-1]
@@ -62,12 +87,14 @@ func (q *queue) forgetSpare() {
 	q.spare = nil
 }
 
-func (q *queue) push(b *Batch) {
+// push gives away a full batch and returns the next one to fill.
+func (q *queue) push(b *Batch) *Batch {
 	q.lock.Lock()
 	defer q.lock.Unlock()
 	q.ready = append(q.ready, b)
 	q.bytes += len(b.Data)
 	q.hungry.Store(false)
+	return q.newBatch()
 }
 
 func (q *queue) queued() int {
@@ -97,13 +124,18 @@ func (e *Engine) Take() *Batch {
 	if q.pauses > 0 {
 		return nil
 	}
-	if len(q.ready) == 0 {
+	var b *Batch
+	switch {
+	case len(q.ready) > 0:
+		b = q.ready[0]
+		q.ready[0] = nil
+		q.ready = q.ready[1:]
+	case q.open != nil:
+		b, q.open = q.open, nil
+	default:
 		q.hungry.Store(true)
 		return nil
 	}
-	b := q.ready[0]
-	q.ready[0] = nil
-	q.ready = q.ready[1:]
 	q.bytes -= len(b.Data)
 	select {
 	case q.drained <- struct{}{}:
