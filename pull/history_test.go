@@ -247,7 +247,7 @@ func (h *history) fault(req defendersim.Request) *defendersim.Fault {
 		// Single Dates only, never two in a row. What is set here holds for the next request.
 		h.svc.SetModes(func(m *defendersim.Modes) {
 			off := time.Duration(h.wire.IntN(2)*2-1) * time.Hour
-			if m.DateOffset != 0 || h.wire.IntN(5) > 0 {
+			if m.DateOffset != 0 || h.wire.IntN(5) > 0 || req.N < 4 { // the first Date of all must be believed
 				off = 0
 			}
 			m.DateOffset = off
@@ -382,7 +382,7 @@ func (h *history) check() {
 		}
 	}
 	from = from.Add(edge)
-	if h.shift == 0 && !h.skews {
+	if h.shift == 0 {
 		from = h.since.Add(-h.cfg.InitialLookback + time.Second)
 	}
 	poisoned := 0
