@@ -13,8 +13,9 @@ export FLUENT_BIT
 export IN_DEFENDER_SO := $(CURDIR)/$(SO)
 
 DEMO_SECONDS ?= 0
-BENCH        ?= .
-SOAK         ?= 1h
+HISTORIES    ?= 1000000
+
+HISTORIES_CI ?= 2000
 
 .PHONY: build demo test lint bench soak vuln generate clean
 
@@ -30,7 +31,7 @@ demo: build ## records of a simulated service as JSON lines, until Ctrl-C or for
 
 test: build ## everything that fits five minutes on two cores
 	@HISTORIES=100 $(GO) run ./internal/testrun -- -race -timeout 10m ./...
-	@HISTORIES=2000 $(GO) run ./internal/testrun -- -count=1 -run TestHistories ./pull
+	@HISTORIES=$(HISTORIES_CI) $(GO) run ./internal/testrun -- -count=1 -run TestHistories ./pull
 
 lint: generate ## formatting, vet, staticcheck, and nothing generated that is stale
 	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "not gofmt'ed: $$unformatted"; exit 1; }
@@ -41,8 +42,13 @@ lint: generate ## formatting, vet, staticcheck, and nothing generated that is st
 generate:
 	$(GO) generate ./...
 
+soak: build ## the long form: a million histories, a hundred kills and reloads, an hour of the service's clock
+	HISTORIES=$(HISTORIES) $(GO) test -count=1 -timeout 24h -run TestHistories -v ./pull
+	SOAK=1 $(GO) test -count=1 -timeout 24h -v ./internal/e2e ./internal/hostile
+
 bench: ## speed and memory, as ratios measured in one run
-	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./record ./state ./pull
+	cd bench && $(GO) run . $(BENCH_FLAGS)
+	$(GO) test -run '^$$' -bench . -benchmem ./record ./state
 
 vuln: ## needs the vulnerability database, so it is not part of lint
 	$(GO) run $(GOVULNCHECK) ./...

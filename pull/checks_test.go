@@ -2,13 +2,53 @@ package pull
 
 import (
 	"flag"
+	"fmt"
 	"os"
 	"strconv"
+	"sync"
+	"testing"
 )
 
-// setChecks makes each of the two shards live half of HISTORIES.
-func setChecks() {
+// TestMain takes the number of histories from HISTORIES: 100 in each shard by default, thousands in `make test`, a million in `make soak`.
+func TestMain(m *testing.M) {
 	if n, err := strconv.Atoi(os.Getenv("HISTORIES")); err == nil {
 		flag.Set("rapid.checks", strconv.Itoa((n+1)/2))
 	}
+	code := m.Run()
+	if total.histories > 0 {
+		fmt.Println(&total)
+	}
+	os.Exit(code)
+}
+
+// total is what all histories of a run amount to.
+var total totals
+
+type totals struct {
+	mu                                                                   sync.Mutex
+	histories, requests, faults, served, arrived, repeated, raw, crashes int
+}
+
+func (t *totals) add(h *history) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.histories++
+	stats := h.svc.Stats()
+	t.requests += stats.Alerts + stats.Tokens
+	for _, n := range stats.Faults {
+		t.faults += n
+	}
+	t.served += int(stats.Rows)
+	for _, came := range h.core.arrived {
+		t.arrived++
+		t.repeated += len(came) - 1
+	}
+	t.raw += h.core.raw
+	t.crashes += len(h.crashes)
+}
+
+func (t *totals) String() string {
+	return fmt.Sprintf("%d histories: %d requests, %d faults, %d rows served, %d alerts handed over (%d rows of them raw), "+
+		"%d repeated over %d crashes and exits under back-pressure, none lost unless a test failed",
+		t.histories, t.requests, t.faults, t.served, t.arrived, t.raw, t.repeated, t.crashes)
 }

@@ -21,7 +21,6 @@ type core struct {
 	active  time.Duration // time lived without a pause
 	arrived map[string][]arrival
 	lives   int // starts so far
-	pending int // rows in the ring
 	raw     int
 	broken  []string // what was not as it must be
 }

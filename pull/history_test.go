@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -238,6 +237,7 @@ func live(p plan) *history {
 	h.run()
 	h.stop(false)
 	h.check()
+	total.add(h)
 	return h
 }
 
@@ -441,10 +441,4 @@ func (h *history) checkRequests() {
 		}
 		last = en
 	}
-}
-
-// TestMain takes the number of histories from HISTORIES: 100 by default, thousands in `make test`, a million in `make soak`.
-func TestMain(m *testing.M) {
-	setChecks()
-	os.Exit(m.Run())
 }
