@@ -144,15 +144,6 @@ func depthOf(text []byte) (deepest int) {
 }
 
 func FuzzTranscode(f *testing.F) {
-	for _, seed := range []string{
-		``, `{}`, alertA + "," + alertB, `1,"a",null,[2]`, `{"a":1,"a":2,"\u0061":3}`, `{"a":{"b":[1,2.5,-3e400,18446744073709551616]}}`,
-		`{"a":"\ud83d\ude00\ud800\\\"\/\b\f\n\r\t"}`, "{\"\xff\":\"\xe4\xb8\",\"ä\":\"不\"}", `{"a":1},{"b":1,"a":1},{"a":null,"b":1}`,
-		strings.Repeat(`{"a":[`, 15) + strings.Repeat(`]}`, 15), `{"AlertTime":"2017-01-23T07:32:54.1861171+02:00","LastProcessedTimeUtc":"0001-01-01T00:00:00"}`,
-		`{"` + strings.Repeat("n", 61) + `":-0,"` + strings.Repeat("n", 62) + `":0.0}`, "{\"a\" :\t1 ,\r\n\"b\": [ ] }", `{"a":01}`, `{"a":"` + "\x00" + `"}`,
-	} {
-		f.Add([]byte(seed), false)
-		f.Add([]byte(seed), true)
-	}
 	f.Fuzz(func(t *testing.T, list []byte, dropNull bool) { checkTranscode(t, list, dropNull) })
 }
 
@@ -220,14 +211,6 @@ func outcomeOf(r *Reader, body io.Reader) (rows []got, err string) {
 }
 
 func FuzzReader(f *testing.F) {
-	for _, seed := range []string{
-		"[" + alertA + "," + alertB + "]", `{"@odata.context":"c","value":[` + alertA + `],"@odata.nextLink":"l"}`, alertA, "\xef\xbb\xbf [ ] ", "<html>", "",
-		"[" + alertA + `,{"AlertId":"c",},` + alertB + "]", "[" + alertA + `,{"AlertId":"` + strings.Repeat("x", 200) + `",},` + alertB + "]",
-		"[" + alertA + alertB + "]x", `[{"AlertId":"c","x":[{"y":"},{"},` + alertB + `]},` + alertA + "]", "[12 , \"\xff\xe4\xb8\",[]", `{"a":[{"b":"\u00e4"}],"AlertId":2}}`,
-	} {
-		f.Add([]byte(seed), uint64(1), uint16(64), true)
-		f.Add([]byte(seed), uint64(7), uint16(100), false)
-	}
 	f.Fuzz(func(t *testing.T, body []byte, seed uint64, maxAlert uint16, salvage bool) {
 		opt := siemOptions()
 		opt.MaxAlert = int(maxAlert)
@@ -239,6 +222,7 @@ func FuzzReader(f *testing.F) {
 			return r
 		}
 		whole, pieces := newReader(), newReader()
+		pieces.w.size = 16 + int(seed%1000) // so that short bodies make the window move and grow, too
 		// a few times, as an engine asks: a bad row may be salvaged only the second time
 		for range 8 {
 			want, err := outcomeOf(whole, bytes.NewReader(body))
@@ -313,12 +297,6 @@ func checkNothingLost(t *testing.T, body []byte, rows []got, atEnd bool) {
 }
 
 func FuzzTime(f *testing.F) {
-	for _, seed := range []string{
-		"2017-01-23T07:32:54.1861171Z", "2017-01-23T07:32:54+02:00", "2017-01-23 07:32:54", "2016-12-31T23:59:60Z", "0001-01-01T00:00:00",
-		"2106-02-07T06:28:15Z", "1969-12-31T23:30:00-01:00", "2024-02-29T00:00:00,5z", "2017-01-23T07:32:54.186117123456-0530", "2100-02-29T00:00:00Z", "",
-	} {
-		f.Add(seed)
-	}
 	f.Fuzz(func(t *testing.T, text string) {
 		sec, nsec, ok := parseTime([]byte(text))
 		if ok && (sec < 0 || sec > maxSeconds || nsec > 999_999_999) {

@@ -5,31 +5,37 @@ import (
 	"hash/maphash"
 )
 
-// Rows of one answer repeat their keys in the same order. So for each level of nesting the transcoder keeps the keys it met there, each
-// with its MessagePack form and the key that followed it last time. That one is compared with the text in a few
-// instructions, instead of being scanned, looked up and encoded; a wrong guess costs one look-up.
+// Rows of one answer repeat their keys in the same order. So for each level of nesting the transcoder keeps the keys it met there and
+// which followed which. The key that followed last time is compared with the text in a few instructions (see fields), instead
+// of being scanned, looked up and encoded; a wrong guess costs one look-up.
 
 const (
-	maxName   = 61  // of a key that is kept: `"name":` fills 64 bytes
-	maxFields = 512 // of a level
-	slots     = 2 * maxFields
-	noField   = 0 // the first place is of no key: what follows it comes first in an object
+	maxForetold = 29  // bytes of a name that can be foretold: `"name":` fills 32
+	maxName     = 128 // bytes of a name that is kept
+	maxFields   = 512 // names of a level that are kept
+	slots       = 2 * maxFields
 )
 
 // field is a key that was met.
 type field struct {
-	text  string   // `"name":`
-	coded [64]byte // the name as a MessagePack string
-	size  int      // of coded
+	words [4]uint64 // `"name":` if it can be foretold
+	masks [4]uint64 // of the bits that count: all, and so no text matches, if it cannot
+	head  byte      // of the name as a MessagePack string, which is as long as `"name`
+	size  int       // of that
 	role  role
-	next  int    // the place of the key that followed last time
+	next  *field // the key that followed last time
 	stamp uint64 // the last object in which the key stood
+	coded string // the name as a MessagePack string
 }
+
+// noField is no key: it matches nothing.
+var noField = &field{masks: [4]uint64{^uint64(0)}}
 
 // shape holds the keys of the objects at one level of nesting.
 type shape struct {
-	fields []field
-	index  [slots]uint16 // hash table of places in fields
+	fields [slots]*field // a hash table
+	count  int           // of the keys in it
+	start  field         // no key: what follows it comes first in an object
 	object uint64        // counts the level's objects: the stamp of the one at hand
 }
 
@@ -38,52 +44,55 @@ var hashSeed = maphash.MakeSeed() // so that nobody can know which keys collide
 // shape returns the shape of the objects at a depth.
 func (t *transcoder) shape(depth int) *shape {
 	if t.shapes[depth] == nil {
-		t.shapes[depth] = &shape{fields: make([]field, 1, 64)}
+		t.shapes[depth] = &shape{start: field{next: noField}}
 	}
 	return t.shapes[depth]
 }
 
-// put writes the key at out[o]; what stands behind it up to pad bytes is lost.
-func (f *field) put(out []byte, o int) int {
-	copy32(out[o:], f.coded[:])
-	if f.size > 32 {
-		copy32(out[o+32:], f.coded[32:])
-	}
-	return o + f.size
-}
-
-// unforeseenKey writes the key that begins at src[i], takes its colon, and returns its place in sh.
-func (t *transcoder) unforeseenKey(i, o int, sh *shape, depth int) (_, _, place int) {
+// unforeseenKey writes the key that begins at src[i] and takes its colon.
+func (t *transcoder) unforeseenKey(i, o int, sh *shape, depth int) (int, int, *field) {
 	at := o
 	if i, o = t.key(i, o); i < 0 {
-		return -1, o, noField
+		return -1, o, nil
 	}
 	coded := t.out[at:o]
-	h := maphash.Bytes(hashSeed, coded) % slots
-	for ; sh.index[h] != noField; h = (h + 1) % slots {
-		if f := &sh.fields[sh.index[h]]; bytes.Equal(f.coded[:f.size], coded) {
-			return i, o, int(sh.index[h])
+	slot := maphash.Bytes(hashSeed, coded) % slots
+	for ; sh.fields[slot] != nil; slot = (slot + 1) % slots {
+		if f := sh.fields[slot]; f.coded == string(coded) {
+			return i, o, f
 		}
 	}
 	name := t.out[strText(t.out, at):o]
+	if sh.count == maxFields { // begin anew with the next object
+		*sh = shape{object: sh.object, start: field{next: noField}}
+		t.again = true
+		return -1, o, nil
+	}
 	if len(name) > maxName {
 		t.again = true
-		return -1, o, noField
-	}
-	if len(sh.fields) == maxFields { // begin anew with the next object
-		sh.fields = sh.fields[:1]
-		sh.fields[0].next = noField
-		clear(sh.index[:])
-		t.again = true
-		return -1, o, noField
+		return -1, o, nil
 	}
 	f := newField(name, coded)
 	if depth == 1 {
 		f.role = t.roleOf(name)
 	}
-	sh.index[h] = uint16(len(sh.fields))
-	sh.fields = append(sh.fields, f)
-	return i, o, int(sh.index[h])
+	sh.fields[slot] = f
+	sh.count++
+	return i, o, f
+}
+
+func newField(name, coded []byte) *field {
+	f := &field{head: coded[0], size: len(coded), masks: noField.masks, next: noField, coded: string(coded)}
+	escaped := func(r rune) bool { return r < ' ' || r == '"' || r == '\\' } // which cannot stand in the text as they are
+	if len(name) <= maxForetold && !bytes.ContainsFunc(name, escaped) {
+		var text [32]byte
+		n := copy(text[:], `"`+string(name)+`":`)
+		for i := range f.words {
+			f.words[i] = load64(text[:], 8*i)
+			f.masks[i] = ^uint64(0) >> (64 - 8*max(0, min(8, n-8*i)))
+		}
+	}
+	return f
 }
 
 // key writes the key that begins at src[i] and takes its colon.
@@ -100,10 +109,4 @@ func (t *transcoder) key(i, o int) (int, int) {
 		return -1, o
 	}
 	return i + 1, o
-}
-
-func newField(name, coded []byte) field {
-	f := field{text: `"` + string(name) + `":`, size: len(coded)}
-	copy(f.coded[:], coded)
-	return f
 }

@@ -42,6 +42,19 @@ func BenchmarkTranscode(b *testing.B) {
 
 // BenchmarkReader is the whole row stream, from a body in memory.
 func BenchmarkReader(b *testing.B) {
+	benchReader(b, func(body []byte) io.Reader { return bytes.NewReader(body) })
+}
+
+// BenchmarkReaderOfTLS reads no more at once than a TLS connection gives.
+func BenchmarkReaderOfTLS(b *testing.B) {
+	benchReader(b, func(body []byte) io.Reader { return smallReads{bytes.NewReader(body)} })
+}
+
+type smallReads struct{ r io.Reader }
+
+func (s smallReads) Read(p []byte) (int, error) { return s.r.Read(p[:min(len(p), 16<<10)]) }
+
+func benchReader(b *testing.B, open func(body []byte) io.Reader) {
 	body := alerts(benchRows)
 	r := NewReader(Options{Schema: SIEM, TimeKey: "AlertTime"})
 	dst := make([]byte, 0, 1<<20)
@@ -49,7 +62,7 @@ func BenchmarkReader(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		rows := 0
-		r.Reset(bytes.NewReader(body), benchNow)
+		r.Reset(open(body), benchNow)
 		for {
 			if len(dst) > 1<<19 {
 				dst = dst[:0]

@@ -1,14 +1,14 @@
 package record
 
-// row reads a row. Nearly all are whole in the window and become records at once; the others take the long way: the scanner looks for
-// their end as more comes, so that no byte is looked at more than three times however the body comes in.
+// row reads a row. Nearly all are whole in the window, or are once more has come, and become records at once. The others take the long
+// way: the scanner looks for their end as they come in. However that may be, no byte is looked at more than five times.
 func (r *Reader) row(dst []byte) ([]byte, Row, bool) {
 	c, ok := r.peek()
 	if !ok {
 		return dst, Row{}, false
 	}
-	if c == '{' {
-		base := len(dst)
+	for c == '{' {
+		base, tried := len(dst), len(r.w.unread())
 		var row Row
 		var out outcome
 		dst, row, out = r.t.row(dst, r.w.src(), r.w.pos, r.now)
@@ -16,6 +16,9 @@ func (r *Reader) row(dst []byte) ([]byte, Row, bool) {
 			return dst, row, r.took(row.Size)
 		}
 		dst = dst[:base]
+		if out != stuck || tried > r.t.opt.MaxAlert || !r.w.more() || len(r.w.unread()) < 2*tried {
+			break
+		}
 	}
 	r.scan.reset(scanDepth)
 	for k := 0; ; {

@@ -111,12 +111,12 @@ func (r *Reader) salvage(dst []byte) ([]byte, Row, bool) {
 				r.state = atRow
 				return r.badPiece(dst, len(trimComma(r.w.unread()[:at])), at)
 			}
-		case r.w.more():
-		case r.w.err == io.EOF && r.unclosed(text):
-			r.err = &TruncatedError{Offset: r.w.offset() + int64(len(text))}
+		case r.w.more(): // text is no longer what is unread
+		case r.w.err == io.EOF && r.unclosed(r.w.unread()):
+			r.err = r.w.cut()
 		case r.w.err == io.EOF:
 			r.state = atEnd
-			return r.badPiece(dst, len(r.trimEnd(text)), len(text))
+			return r.badPiece(dst, len(r.trimEnd(r.w.unread())), len(r.w.unread()))
 		default:
 			r.err = r.w.cut()
 		}

