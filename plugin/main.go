@@ -13,6 +13,8 @@ package main
 import "C"
 
 import (
+	"os"
+	"runtime/debug"
 	"unsafe"
 
 	"github.com/fluent/fluent-bit-go/input"
@@ -107,6 +109,14 @@ func defenderUnregister(def unsafe.Pointer) {
 		input.FLBPluginUnregister(def)
 		return 0
 	})
+}
+
+// The heap is small and mostly bytes without pointers, so collecting it more often costs next to nothing, and keeps the memory of the node it
+// shares: without this, twice what lives is resident. Whoever sets GOGC has the last word.
+func init() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(25)
+	}
 }
 
 func main() {}

@@ -70,6 +70,9 @@ func (e *Engine) row(ctx context.Context, pc *piece, now time.Time, got *answer)
 		return ctx.Err()
 	}
 	got.fresh++
+	if row.Raw {
+		e.oddities.came(e.log, row.Reason, row.Size)
+	}
 	if at > 0 && len(data) > e.cfg.BatchSize { // the row begins the next batch
 		full := e.cur
 		full.Data = data[:at]

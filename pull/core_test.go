@@ -3,6 +3,7 @@ package pull
 import (
 	"bytes"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/vmihailenco/msgpack/v5"
@@ -117,7 +118,7 @@ type crashStore struct {
 	seen    map[state.Entry]bool
 	gaps    []state.Gap
 	faulty  func() error // asked before a commit
-	dead    bool         // the process is gone: nothing is stored any more
+	dead    atomic.Bool  // the process is gone: nothing is stored any more
 	disk    *crashStore  // where commits go
 }
 
@@ -135,7 +136,7 @@ func (s *crashStore) Load() (state.Snapshot, error) {
 }
 
 func (s *crashStore) Commit(c state.Change) error {
-	if s.dead {
+	if s.dead.Load() {
 		return fmt.Errorf("the process is gone")
 	}
 	if s.faulty != nil {

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -188,7 +189,7 @@ type history struct {
 	began   time.Time
 	since   time.Time // start of the first life that stored anything
 	before  int       // requests before it
-	healed  bool
+	healed  atomic.Bool
 	crashes []arrival // when and in which life the process lost what was not durable
 	starts  []time.Time
 	faults  []string
@@ -227,7 +228,7 @@ func live(p plan) *history {
 	if p.diskFull {
 		full := h.began.Add(p.span / 3)
 		h.disk.faulty = func() error {
-			if now := time.Now(); now.After(full) && now.Before(full.Add(p.span/3)) && !h.healed {
+			if now := time.Now(); now.After(full) && now.Before(full.Add(p.span/3)) && !h.healed.Load() {
 				return errors.New("no space left on device")
 			}
 			return nil
@@ -253,7 +254,7 @@ func (h *history) fault(req defendersim.Request) *defendersim.Fault {
 			m.DateOffset = off
 		})
 	}
-	if h.healed || h.wire.Float64() >= h.faultShare || len(h.plan.faults) == 0 {
+	if h.healed.Load() || h.wire.Float64() >= h.faultShare || len(h.plan.faults) == 0 {
 		return nil
 	}
 	if req.Kind == defendersim.KindToken {
@@ -300,7 +301,7 @@ func (h *history) stop(crash bool) {
 		h.crashes = append(h.crashes, arrival{c.lives, c.active, time.Now()})
 	}
 	if crash {
-		h.store.dead = true
+		h.store.dead.Store(true)
 	} else if !c.paused {
 		c.pause()
 		c.engine.Pause()
@@ -326,8 +327,8 @@ func (h *history) run() {
 	// After the span: the longest waits of the engine, then gaps, then what becomes visible late.
 	rest := h.cfg.Overlap + 3*h.cfg.PollInterval + 6*h.cfg.RetryMax + 4*time.Minute + max(h.shift, 0)
 	for time.Since(h.began) < h.span+rest+max(-h.shift, 0) {
-		if !h.healed && time.Since(h.began) >= h.span {
-			h.healed = true
+		if !h.healed.Load() && time.Since(h.began) >= h.span {
+			h.healed.Store(true)
 			if h.core.paused {
 				h.core.resume()
 			}
@@ -339,7 +340,7 @@ func (h *history) run() {
 		if h.core.paused && time.Now().After(resumeAt) {
 			h.core.resume()
 		}
-		for i := 0; i < len(events) && !h.healed; i++ {
+		for i := 0; i < len(events) && !h.healed.Load(); i++ {
 			if !due(events[i]) {
 				continue
 			}

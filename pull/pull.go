@@ -59,6 +59,7 @@ type Engine struct {
 	gapsMade int // gaps made since the last whole answer
 	retries  map[gapKey]*retry
 	trouble  trouble
+	oddities oddities
 	latest   time.Time // service time at which the last cycle began
 	latestAt time.Time // the same, by the local monotonic clock
 	born     time.Time // local
@@ -99,7 +100,7 @@ func New(cfg *conf.Config, c *client.Client, st state.Store, log *slog.Logger) (
 	}
 	e.hidden.floor = capFloor
 	e.ctx, e.cancel = context.WithCancel(context.Background())
-	e.queue.init(cfg.QueueLimit)
+	e.queue.init(cfg.QueueLimit, cfg.BatchSize)
 	for _, entry := range snap.Seen {
 		e.seen.load(record.ID(entry.Hash), entry.Age)
 	}

@@ -28,6 +28,7 @@ type queue struct {
 	open    *Batch // not full yet; nobody fills it while it lies here
 	bytes   int    // of ready and open
 	limit   int
+	size    int // of a full batch
 	spare   []*Batch
 	seq     uint64
 	pauses  int // since the last Resume
@@ -38,8 +39,8 @@ type queue struct {
 	drained chan struct{} // a batch was taken
 }
 
-func (q *queue) init(limit int) {
-	q.limit = limit
+func (q *queue) init(limit, size int) {
+	q.limit, q.size = limit, size
 	q.resumed = time.Now()
 	q.drained = make(chan struct{}, 1)
 }
@@ -94,7 +95,11 @@ func (q *queue) push(b *Batch) *Batch {
 	q.ready = append(q.ready, b)
 	q.bytes += len(b.Data)
 	q.hungry.Store(false)
-	return q.newBatch()
+	next := q.newBatch()
+	if next.Data == nil { // where one batch was full the next will be: growing to it step by step would leave garbage of its size
+		next.Data = make([]byte, 0, q.size+q.size/16)
+	}
+	return next
 }
 
 func (q *queue) queued() int {
@@ -157,7 +162,7 @@ func (e *Engine) Done(b *Batch) {
 	q := &e.queue
 	q.lock.Lock()
 	defer q.lock.Unlock()
-	if len(q.spare) < 2 {
+	if len(q.spare) <= q.limit/q.size {
 		q.spare = append(q.spare, b)
 	}
 }

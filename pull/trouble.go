@@ -104,3 +104,29 @@ func (t *trouble) healed(log *slog.Logger, text string) {
 	log.Info(fmt.Sprintf("%s after %d failures", text, t.count))
 	*t = trouble{}
 }
+
+// oddities tells of rows that were handed over raw: each reason at once, then every ten minutes with a count. Owned by the pulling
+// goroutine.
+type oddities map[string]*oddity
+
+type oddity struct {
+	told time.Time
+	rows int
+}
+
+func (o *oddities) came(log *slog.Logger, reason string, size int) {
+	if *o == nil || len(*o) >= 100 { // reasons are few, unless someone plays with us
+		*o = oddities{}
+	}
+	odd := (*o)[reason]
+	if odd == nil {
+		odd = &oddity{}
+		(*o)[reason] = odd
+	}
+	odd.rows++
+	if !odd.told.IsZero() && time.Since(odd.told) < tellAgain {
+		return
+	}
+	odd.told = time.Now()
+	log.Warn(fmt.Sprintf("a row of %d bytes cannot become a record: %s; it is handed over raw, with the error beside it (%d such rows so far)", size, reason, odd.rows))
+}
