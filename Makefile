@@ -24,6 +24,7 @@ build: ## the shared object and the host that stands in for Fluent Bit
 	@echo building $(SO) >&2
 	@$(GO) build -buildmode=c-shared -trimpath -ldflags "$(LDFLAGS)" -o $(SO) ./plugin
 	@rm -f build/in_defender.h
+	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags "$(LDFLAGS)" -o build/defenderctl ./cmd/defenderctl
 	@$(GO) build -trimpath -o build/flbhost ./internal/flbhost/cmd/flbhost
 
 demo: build ## records of a simulated service as JSON lines, until Ctrl-C or for DEMO_SECONDS

@@ -10,7 +10,20 @@ type diagnosis struct {
 // entraHealth is the remedy where only Entra ID can mend it.
 const entraHealth = "if it lasts, look at the health of Entra ID"
 
-// diagnoses holds the codes that facts/microsoft.md lists, in plain words.
+// logInAgain is the remedy of a login that ended.
+const logInAgain = "log in again with `defenderctl login`; no restart is needed"
+
+const (
+	// rightTime is the remedy of an assertion that is too early or too late.
+	rightTime = "set this machine's clock right; the token in federated_token_file must be renewed in time"
+	// fitFederation is the remedy of a token that no federated credential fits.
+	fitFederation = "compare issuer, subject (system:serviceaccount:NAMESPACE:NAME) and audience of the application's federated credential " +
+		"with the token in federated_token_file"
+)
+
+// diagnoses holds, in plain words, the codes that facts/microsoft.md lists, and the finer
+// ones of Microsoft's table of errors that certificates, federated credentials and
+// logins meet.
 var diagnoses = map[int]diagnosis{
 	// The client secret.
 	7000215: {what: "the client secret is wrong",
@@ -47,20 +60,29 @@ var diagnoses = map[int]diagnosis{
 		remedy: "check that the certificate or federated credential is the application's and has not expired"},
 	50013: {what: "the assertion is not valid",
 		remedy: "check its issuer, subject and audience against the application's federated credential"},
-	500133: {what: "the assertion is outside its time range",
-		remedy: "set this machine's clock right"},
-	700024: {what: "the assertion is outside its time range",
-		remedy: "set this machine's clock right"},
+	500133: {what: "the assertion is outside its time range", remedy: rightTime},
+	700024: {what: "the assertion is outside its time range", remedy: rightTime},
+	700021: {what: "the assertion is another application's",
+		remedy: "check client_id"},
+	700023: {what: "the assertion is for another token endpoint",
+		remedy: "check token_url, authority and tenant_id"},
+	70021: {what: "no federated credential of the application fits the token", remedy: fitFederation},
+	700211: {what: "no federated credential of the application has the token's issuer",
+		remedy: fitFederation},
+	700212: {what: "no federated credential of the application has the token's audience",
+		remedy: fitFederation},
+	700213: {what: "no federated credential of the application has the token's subject",
+		remedy: fitFederation},
+	7000218: {what: "the application must prove itself, and did not",
+		remedy: "give it a credential; for a login, add http://localhost under mobile and desktop applications and allow public client flows"},
+	700025: {what: "the application is a public one, which has no credential",
+		remedy: "forbid public client flows in Entra ID, or use auth authorization_code"},
 
 	// Logins of a person.
-	70008: {what: "the login has expired",
-		remedy: "log in again"},
-	700082: {what: "the login has expired because it was not used for too long",
-		remedy: "log in again"},
-	50173: {what: "the login was revoked, for example by a changed password",
-		remedy: "log in again"},
-	54005: {what: "the authorization code was used already",
-		remedy: "log in again"},
+	70008:  {what: "the login has expired", remedy: logInAgain},
+	700082: {what: "the login has expired because it was not used for too long", remedy: logInAgain},
+	50173:  {what: "the login was revoked, for example by a changed password", remedy: logInAgain},
+	54005:  {what: "the authorization code was used already", remedy: logInAgain},
 
 	// Nobody's fault here.
 	50196: {what: "Entra ID sees a loop of equal token requests and blocks them for a while", transient: true,

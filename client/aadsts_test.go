@@ -7,6 +7,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"fluent-bit-defender/conf"
+	"fluent-bit-defender/internal/defendersim"
 )
 
 // refused is an answer of Entra ID in its usual form.
@@ -82,11 +85,15 @@ func TestRefusedTokens(t *testing.T) {
 			`check authority, token_url and cloud, tenant_id, client_id and the application in Entra ID; the service says "x ()"`)
 }
 
-// The codes of facts/microsoft.md and whether they go away by themselves.
+// The codes of facts/microsoft.md and whether they go away by themselves, and further ones of Microsoft's table.
+var (
+	permanent = []int{7000215, 7000222, 700016, 70001, 7000112, 90002, 500011, 65001, 650057, 700027, 50012, 50013,
+		500133, 700024, 53003, 70008, 700082, 50173, 54005, 901002,
+		7000218, 700025, 700021, 700023, 70021, 700211, 700212, 700213}
+	transient = []int{50196, 90055, 50033, 90006, 90012, 90024, 90033}
+)
+
 func TestEveryListedCodeHasWords(t *testing.T) {
-	permanent := []int{7000215, 7000222, 700016, 70001, 7000112, 90002, 500011, 65001, 650057, 700027, 50012, 50013,
-		500133, 700024, 53003, 70008, 700082, 50173, 54005, 901002}
-	transient := []int{50196, 90055, 50033, 90006, 90012, 90024, 90033}
 	if len(permanent)+len(transient) != len(diagnoses) {
 		t.Errorf("%d codes listed, %d known", len(permanent)+len(transient), len(diagnoses))
 	}
@@ -109,6 +116,39 @@ func TestEveryListedCodeHasWords(t *testing.T) {
 	}
 }
 
+// Whatever credential meets a code, and in whatever version: one line in plain words, and all is well when it is gone.
+func TestEveryListedCodeOfTheSimulatedEntraID(t *testing.T) {
+	for auth := range credentials {
+		if auth == conf.ManagedIdentity {
+			continue // it asks no token endpoint
+		}
+		t.Run(auth, func(t *testing.T) {
+			versions(t, auth, func(w *world) {
+				c := w.client()
+				w.good(c, "a token")
+				f := func(code int, kind Kind) {
+					w.Helper()
+					w.svc.Queue(defendersim.KindToken, defendersim.Entra(code).With(&defendersim.Fault{
+						RetryAfter: func(time.Time) string { return "17" }}))
+					e := w.token(c)
+					d := diagnoses[code]
+					if e.Kind != kind || e.Code != code || !strings.Contains(e.Error(), ": "+d.what) || !strings.Contains(e.Error(), "; "+d.remedy+"; ") ||
+						strings.Contains(e.Error(), "\n") || e.RetryAfter < 17*time.Second {
+						w.Errorf("code %d: kind %v, wait %v: %v", code, e.Kind, e.RetryAfter, e)
+					}
+					w.good(c, "it heals")
+				}
+				for _, code := range permanent {
+					f(code, KindToken)
+				}
+				for _, code := range transient {
+					f(code, KindTokenTransient)
+				}
+			})
+		})
+	}
+}
+
 func FuzzTokenError(f *testing.F) {
 	f.Add(400, refused("invalid_client", "AADSTS7000215: Invalid client secret: "+theSecret+". More.", 7000215))
 	f.Add(429, `{"error":{"code":"TooManyRequests"}}`)
@@ -122,7 +162,7 @@ func FuzzTokenError(f *testing.F) {
 		}
 		c := &Client{mask: new(mask)}
 		c.mask.hide(theSecret)
-		e := c.tokenError(&http.Response{StatusCode: status, Header: http.Header{}}, []byte(body))
+		e := c.tokenError(grants, &http.Response{StatusCode: status, Header: http.Header{}}, []byte(body))
 		text := e.Error()
 		if strings.Contains(text, theSecret) || strings.ContainsAny(text, "\r\n\x00") || len(text) > 1000 {
 			t.Errorf("%d %q: %q", status, body, text)

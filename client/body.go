@@ -116,7 +116,7 @@ func (b *body) failure(err error) error {
 		return fmt.Errorf("%s: answer trickles: %d bytes in %v (read_timeout) of waiting, after %d bytes",
 			b.name, b.got, b.limit, b.read)
 	case cause == errEndless:
-		return fmt.Errorf("%s: answer not whole in time, after %d bytes", b.name, b.read)
+		return fmt.Errorf("%s: answer not whole in time (read_timeout), after %d bytes", b.name, b.read)
 	case errors.As(err, &protocol): // quotes the answer: not wrapped
 		return fmt.Errorf("%s: answer ends in a malformed trailer after %d bytes", b.name, b.read)
 	}
@@ -137,10 +137,10 @@ func (b *body) Close() error {
 }
 
 // decoded returns b without its Content-Encoding. We ask for gzip only; anything
-// else is an error that names it.
+// else is an error that names it, and so may hold what an answer echoes.
 func decoded(h http.Header, b *body) (io.ReadCloser, error) {
-	encoding := strings.ToLower(strings.TrimSpace(strings.Join(h.Values("Content-Encoding"), ", ")))
-	switch encoding {
+	encoding := strings.TrimSpace(strings.Join(h.Values("Content-Encoding"), ", "))
+	switch strings.ToLower(encoding) {
 	case "", "identity":
 		return b, nil
 	case "gzip", "x-gzip":

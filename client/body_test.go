@@ -201,7 +201,7 @@ func TestOtherEncodingsAreRefused(t *testing.T) {
 	for encoding, shown := range map[string]string{"br": "br", "gzip, gzip": "gzip, gzip", "zstd\x1b[0m": "zstd [0m"} {
 		c := connect(t, settings(), &service{alerts: always(200, "x", "Content-Encoding: "+encoding)})
 		_, err := fetch(c, Query{})
-		want := `alerts request: the answer is encoded as "` + shown + `", which was not asked for; ` +
+		want := `alerts request: the answer is encoded as '` + shown + `', which was not asked for; ` +
 			"look for a proxy that re-encodes answers and check proxy_url"
 		if e := failure(t, err); e.Kind != KindConfig || e.Error() != want {
 			t.Errorf("%v\n got %s\nwant %s", e.Kind, e, want)

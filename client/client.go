@@ -46,7 +46,10 @@ type Answer struct {
 // goroutines at once.
 type Client struct {
 	api     siem
+	auth    string // the kind of credential
+	tenant  string // as configured
 	token   *tokens
+	release func() // gives back what the credential holds
 	clock   clock
 	rt      http.RoundTripper
 	traced  bool // rt reports when its connection stands
@@ -77,8 +80,24 @@ func WithLogger(l *slog.Logger) Option {
 }
 
 // New builds a Client from a checked configuration. It reads ca_file, and does
-// not touch the network. The caller must Close the Client.
+// not touch the network. With auth authorization_code it takes refresh_token_file for
+// this process, for which it waits up to 5 s. The caller must Close the Client.
 func New(cfg *conf.Config, opts ...Option) (*Client, error) {
+	c, err := build(cfg, opts)
+	if err != nil {
+		return nil, err
+	}
+	grant, release, err := newGrant(c, cfg)
+	if err != nil {
+		c.Close()
+		return nil, err
+	}
+	c.token, c.release = newTokens(c, grant), sync.OnceFunc(release)
+	return c, nil
+}
+
+// build makes a Client without its credential.
+func build(cfg *conf.Config, opts []Option) (*Client, error) {
 	if cfg.API != "siem" {
 		return nil, fmt.Errorf("api %q is not yet built: use siem", cfg.API)
 	}
@@ -91,6 +110,9 @@ func New(cfg *conf.Config, opts ...Option) (*Client, error) {
 	}
 	c := &Client{
 		api:     newSIEM(base, cfg),
+		auth:    cfg.Auth,
+		tenant:  cfg.TenantID,
+		release: func() {},
 		connect: cfg.ConnectTimeout,
 		read:    cfg.ReadTimeout,
 		log:     slog.New(slog.DiscardHandler),
@@ -99,11 +121,6 @@ func New(cfg *conf.Config, opts ...Option) (*Client, error) {
 	for _, o := range opts {
 		o(c)
 	}
-	grant, err := newGrant(cfg, c.mask)
-	if err != nil {
-		return nil, err
-	}
-	c.token = newTokens(c, grant)
 	if c.rt == nil {
 		if c.wire, err = newTransport(cfg, c.mask); err != nil {
 			return nil, err
@@ -149,6 +166,10 @@ func (c *Client) Now(ctx context.Context) (time.Time, error) {
 	return time.Now().Round(0).UTC(), nil
 }
 
+// Mask returns text without the secrets that this client knows or that text seems to hold: for what is said of an answer's body, which may
+// echo a request. At most 400 bytes, in one line.
+func (c *Client) Mask(text string) string { return c.mask.text(text, 400) }
+
 // Doubtful tells whether the last Date contradicts Now and none has confirmed or refuted it yet: what was concluded from Now
 // meanwhile may have to be concluded again. Like Now it may be called from any goroutine.
 func (c *Client) Doubtful() bool { return c.clock.doubtful() }
@@ -169,7 +190,11 @@ func (c *Client) Fetch(ctx context.Context, q Query) (*Answer, error) {
 			return answer, nil
 		}
 		var e *Error
-		if again || !errors.As(err, &e) || e.Kind != KindUnauthorized {
+		if !errors.As(err, &e) || e.Kind != KindUnauthorized {
+			return nil, err
+		}
+		if again {
+			c.explain(e, tok.value)
 			return nil, err
 		}
 		c.token.drop(tok)
@@ -201,7 +226,7 @@ func (c *Client) ask(ctx context.Context, q Query, tok *token) (*Answer, error) 
 	plain, err := decoded(resp.Header, body)
 	if err != nil {
 		body.Close()
-		return nil, &Error{Kind: KindConfig, Status: resp.StatusCode, op: alerts.name, what: err.Error(),
+		return nil, &Error{Kind: KindConfig, Status: resp.StatusCode, op: alerts.name, what: c.mask.text(err.Error(), 200),
 			remedy: "look for a proxy that re-encodes answers and check proxy_url"}
 	}
 	return &Answer{Body: plain}, nil
@@ -211,6 +236,7 @@ func (c *Client) ask(ctx context.Context, q Query, tok *token) (*Answer, error) 
 // requests fail with ErrClosed. It does not wait for the network.
 func (c *Client) Close() {
 	c.stop()
+	c.release()
 	if c.wire != nil {
 		c.wire.close()
 		return

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -30,7 +31,13 @@ const (
 	oneAlert  = `[{"AlertId":"636207535742330111_-1114309685"}]`
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if os.Getenv(asChild) != "" {
+		child()
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // settings is a configuration as conf would give it.
 func settings() *conf.Config {
@@ -300,8 +307,7 @@ func TestNewRefuses(t *testing.T) {
 		}
 	}
 	f("another api", func(c *conf.Config) { c.API = "graph" }, `api "graph" is not yet built: use siem`)
-	f("another credential", func(c *conf.Config) { c.Auth = "managed_identity" },
-		`auth "managed_identity" is not yet built: use client_secret`)
+	f("another credential", func(c *conf.Config) { c.Auth = "password" }, `auth "password" is not known`)
 	f("no timeouts", func(c *conf.Config) { c.ReadTimeout = 0 }, "connect_timeout and read_timeout must be longer than zero")
 	f("url without scheme", func(c *conf.Config) { c.URL = "alerts.test/api" }, "url is not an http or https address")
 	f("password in url", func(c *conf.Config) { c.TokenURL = "https://me:hunter22@login.test/" },

@@ -33,18 +33,28 @@ func (s sighting) at(t time.Time) time.Time { return s.date.Add(t.Sub(s.came)) }
 // agrees says whether the two sightings can be of one clock.
 func (s sighting) agrees(o sighting) bool { return o.date.Sub(s.at(o.came)).Abs() <= disbelief }
 
-// observe takes the Date of an answer of the service itself (not of a proxy on the way) that came at the local instant came.
-// Answers with an Age come from a cache: their Date says nothing about now.
-func (c *clock) observe(h http.Header, came time.Time) {
+// sight reads the Date of an answer that came at the local instant came. Answers with an Age come from a cache: their Date says
+// nothing about now.
+func sight(h http.Header, came time.Time) (sighting, bool) {
 	if len(h.Values("Age")) > 0 {
-		return
+		return sighting{}, false
 	}
 	date, err := http.ParseTime(h.Get("Date"))
 	if err != nil {
-		return
+		return sighting{}, false
 	}
-	seen := sighting{date.UTC(), came}
+	return sighting{date.UTC(), came}, true
+}
 
+// observe takes the Date of an answer of the service itself (not of a proxy on the way) that came at the local instant came.
+func (c *clock) observe(h http.Header, came time.Time) {
+	if seen, ok := sight(h, came); ok {
+		c.see(seen)
+	}
+}
+
+// see is observe for a Date that was read already.
+func (c *clock) see(seen sighting) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {

@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"html"
+	"math"
 	"net/url"
 	"regexp"
 	"slices"
@@ -32,9 +33,8 @@ func (m *mask) hide(secret string) {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if slices.Contains(m.hidden, secret) {
-		return
-	}
+	// One that comes again is the newest: tokens must not push out a secret in use.
+	m.hidden = slices.DeleteFunc(m.hidden, func(s string) bool { return s == secret })
 	if len(m.hidden) == maxHidden {
 		m.hidden = m.hidden[1:]
 	}
@@ -44,7 +44,7 @@ func (m *mask) hide(secret string) {
 // Shapes of secrets nobody told us of: a proxy may echo another request than ours.
 var (
 	bearer = regexp.MustCompile(`(?i)\b(bearer|basic)\s+[^\s"',;]+`)
-	jwt    = regexp.MustCompile(`eyJ[\w-]{5,}(\.[\w-]*)*`)
+	eyJ    = regexp.MustCompile(`eyJ[\w-]{5,}(\.[\w-]*)*`)
 	field  = regexp.MustCompile(`(?i)\b(client_secret|client_assertion|assertion|password|access_token|refresh_token|id_token)(["']?\s*[=:]\s*["']?)[^\s"'&,}]+`)
 	opaque = regexp.MustCompile(`[\w+~=-]{32,}`)
 	guid   = regexp.MustCompile(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
@@ -52,10 +52,12 @@ var (
 
 // text returns s without secrets, as one printable line of at most max bytes.
 func (m *mask) text(s string, max int) string {
-	s = without(s, m.forms())
+	forms := m.forms()
+	// Twice, because the clean-up joins what invisible characters kept apart, and changes what secrets can hold.
+	s = without(clean(without(s, forms), math.MaxInt), forms)
 	s = bearer.ReplaceAllString(s, "$1 [masked]")
 	s = field.ReplaceAllString(s, "$1$2[masked]")
-	s = jwt.ReplaceAllString(s, "[masked]")
+	s = eyJ.ReplaceAllString(s, "[masked]")
 	s = opaque.ReplaceAllStringFunc(s, func(run string) string {
 		if guid.MatchString(run) || !strings.ContainsAny(run, "0123456789") {
 			return run

@@ -28,6 +28,7 @@ func TestMask(t *testing.T) {
 	f("short: p<w&d", "short: [masked]")
 	f("short in HTML: p&lt;w&amp;d", "short in HTML: [masked]")
 	f(`short in JSON: p\u003cw\u0026d`, "short in JSON: [masked]")
+	f("apart by what nobody sees "+theSecret[:7]+"\u200b"+theSecret[7:14]+"\u200b"+theSecret[14:20], "apart by what nobody sees [masked]")
 	f("a token "+theToken+" of others", "a token [masked] of others")
 	f("Authorization: Bearer abc.def", "Authorization: Bearer [masked]")
 	f("proxy-authorization: basic dXNlcjpwYXNz", "proxy-authorization: basic [masked]")
@@ -55,6 +56,7 @@ func FuzzMask(f *testing.F) {
 	f.Add("aaaaaaaaaaaaaaaaaaa", "aaaaaaaa")
 	f.Add("é\xff\x00", "é")
 	f.Add("[masked]", "[masked]")
+	f.Add("aaaaaaaa\xe3aa\xfdaaaaaa", "aaaaaaaa")
 	f.Fuzz(func(t *testing.T, s, secret string) {
 		if len(s) > 2000 || len(secret) > 200 {
 			t.Skip()

@@ -134,5 +134,8 @@ func (c *Client) networkError(to target, u *url.URL, err error, connected bool) 
 		e.what = fmt.Sprintf("no answer from %s: %s", host, c.mask.text(err.Error(), 200))
 		e.remedy = "if it lasts, check the network, " + to.keys + " and proxy_url"
 	}
+	if to.direct != "" && e.Kind == KindNetwork {
+		e.remedy = to.direct
+	}
 	return e
 }

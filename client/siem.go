@@ -14,9 +14,13 @@ import (
 // package knows the API: another one needs another address method, while tokens,
 // transport, body and errors stay.
 type siem struct {
-	base    *url.URL   // the endpoint as configured, its own query included
-	filters url.Values // sent with every request
+	base      *url.URL   // the endpoint as configured, its own query included
+	filters   url.Values // sent with every request
+	audiences []string   // whose tokens the API takes
 }
+
+// siemAudiences are the resource of Microsoft's page, and that of applications which were not made through the portal.
+var siemAudiences = []string{"https://graph.windows.net", "https://WDATPAlertExport.Seville.onmicrosoft.com"}
 
 // newSIEM takes the filters of cfg. Parameters and their spelling are those of
 // Microsoft's page on pulling alerts.
@@ -31,7 +35,7 @@ func newSIEM(base *url.URL, cfg *conf.Config) siem {
 	if cfg.CloudCreatedMachineTags != "" {
 		f.Set("CloudCreatedMachineTags", cfg.CloudCreatedMachineTags)
 	}
-	return siem{base: base, filters: f}
+	return siem{base: base, filters: f, audiences: siemAudiences}
 }
 
 // address returns the address for q, and the form of it that may be logged: the

@@ -1,13 +1,10 @@
 package client
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
-	"net/url"
 	"strings"
 	"sync"
 	"time"
@@ -25,20 +22,32 @@ const (
 	unknownLife    = 5 * time.Minute // of a token that came without expires_in
 )
 
-// grant makes the TokenSource of one attempt to get a token; ctx carries the HTTP
-// client and ends the attempt. again is true when the service just refused the
-// credential: one that lives in a file is read anew then, and nil without an error
-// means that there is no other one to try. Errors are *Error. Each kind of
-// credential is one such function.
-type grant func(ctx context.Context, again bool) (oauth2.TokenSource, error)
+// grant makes the TokenSource of one attempt to get a token; w carries its requests
+// and ends it. again is true when the service just refused the credential: one that
+// lives in a file is read anew then, and nil without an error means that there is
+// no other one to try. Errors are *Error. Each kind of credential is one such
+// function, called by one goroutine at a time.
+type grant func(w *tokenWire, again bool) (oauth2.TokenSource, error)
 
-// newGrant chooses the credential cfg names.
-func newGrant(cfg *conf.Config, m *mask) (grant, error) {
+// newGrant chooses the credential cfg names. release gives back what it holds beyond
+// memory; it may be called while an attempt is under way.
+func newGrant(c *Client, cfg *conf.Config) (g grant, release func(), err error) {
+	release = func() {}
 	switch cfg.Auth {
-	case "client_secret":
-		return clientSecret(cfg, m)
+	case conf.ClientSecret:
+		g, err = clientSecret(c, cfg)
+	case conf.ClientCertificate:
+		g, err = clientCertificate(c, cfg)
+	case conf.WorkloadIdentity:
+		g, err = workloadIdentity(c, cfg)
+	case conf.ManagedIdentity:
+		g, err = managedIdentity(c, cfg)
+	case conf.AuthorizationCode:
+		g, release, err = authorizationCode(c, cfg)
+	default:
+		err = fmt.Errorf("auth %q is not known", cfg.Auth)
 	}
-	return nil, fmt.Errorf("auth %q is not yet built: use client_secret", cfg.Auth)
+	return g, release, err
 }
 
 // token is an access token. Its times carry monotonic readings: expires_in counts
@@ -81,9 +90,10 @@ func (t *tokens) get(ctx context.Context) (*token, error) {
 	if held != nil && time.Now().Before(held.renew) {
 		return held, nil
 	}
-	fresh, err := t.request(ctx)
+	spare := held != nil && time.Now().Before(held.expires)
+	fresh, err := t.request(ctx, spare)
 	if err != nil {
-		if held == nil || !time.Now().Before(held.expires) || ctx.Err() != nil {
+		if !spare || !time.Now().Before(held.expires) || ctx.Err() != nil {
 			return nil, err
 		}
 		fresh = &token{value: held.value, renew: time.Now().Add(renewPause), expires: held.expires}
@@ -107,12 +117,12 @@ func (t *tokens) drop(tok *token) {
 }
 
 // request gets a token from the service. A credential the service refuses is read
-// anew and tried once more if it changed.
-func (t *tokens) request(ctx context.Context) (*token, error) {
-	fresh, err := t.try(ctx, false)
+// anew and tried once more if it changed. spare: a token that serves is held.
+func (t *tokens) request(ctx context.Context, spare bool) (*token, error) {
+	fresh, err := t.try(ctx, spare, false)
 	var e *Error
 	if errors.As(err, &e) && e.invalidClient {
-		if next, err := t.try(ctx, true); next != nil || err != nil {
+		if next, err := t.try(ctx, spare, true); next != nil || err != nil {
 			return next, err
 		}
 	}
@@ -120,21 +130,27 @@ func (t *tokens) request(ctx context.Context) (*token, error) {
 }
 
 // try makes one token request. Nil without an error: no other credential to try.
-func (t *tokens) try(ctx context.Context, again bool) (*token, error) {
-	w := &tokenWire{c: t.c, ctx: ctx}
-	hc := &http.Client{Transport: w, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	src, err := t.grant(context.WithValue(ctx, oauth2.HTTPClient, hc), again)
+func (t *tokens) try(ctx context.Context, spare, again bool) (*token, error) {
+	w := &tokenWire{c: t.c, ctx: ctx, spare: spare}
+	src, err := t.grant(w, again)
 	if src == nil || err != nil {
 		return nil, err
 	}
 	start := time.Now()
 	tok, err := src.Token()
 	if err != nil {
-		return nil, w.failure(err)
+		err = w.failure(err)
+		// A refusal in Entra ID's own words carries its time as well. Without it a clock that fell behind (a machine
+		// that slept) would make assertions that are refused for ever.
+		var e *Error
+		if errors.As(err, &e) && e.Code != 0 && !w.last.date.IsZero() {
+			t.c.clock.see(w.last)
+		}
+		return nil, err
 	}
 	if problem := unusable(tok); problem != "" {
 		return nil, &Error{Kind: KindTokenTransient, Status: http.StatusOK, op: grants.name,
-			what: problem, remedy: "check " + grants.keys + " and proxy_url"}
+			what: t.c.mask.text(problem, 200), remedy: "check " + grants.keys + " and proxy_url"}
 	}
 	t.c.mask.hide(tok.AccessToken)
 	t.c.clock.observe(w.head, w.came)
@@ -145,9 +161,14 @@ func (t *tokens) try(ctx context.Context, again bool) (*token, error) {
 	}
 	return &token{
 		value:   tok.AccessToken,
-		renew:   start.Add(life - min(renewMargin, life/5)),
+		renew:   renewAt(start, life),
 		expires: start.Add(life),
 	}, nil
+}
+
+// renewAt is when a token of that life is renewed.
+func renewAt(start time.Time, life time.Duration) time.Time {
+	return start.Add(life - min(renewMargin, life/5))
 }
 
 // unusable says why a token cannot be sent; "" when it can.
@@ -164,62 +185,4 @@ func unusable(tok *oauth2.Token) string {
 		}
 	}
 	return ""
-}
-
-// tokenWire carries the requests of one attempt for x/oauth2, which knows nothing of
-// timeouts, and keeps the head of the last answer.
-type tokenWire struct {
-	c    *Client
-	ctx  context.Context // the caller's
-	head http.Header     // of the last answer of status 200
-	came time.Time
-}
-
-// RoundTrip sends a request for a token and returns the answer with its whole body.
-func (w *tokenWire) RoundTrip(req *http.Request) (*http.Response, error) {
-	if req.Body != nil {
-		defer req.Body.Close()
-	}
-	sent := req.Clone(w.ctx)
-	sent.Header.Set("Accept", "application/json")
-	resp, b, came, err := w.c.exchange(w.ctx, grants, sent, shownAddress(req.URL))
-	if err != nil {
-		return nil, err
-	}
-	defer b.Close()
-	if resp.StatusCode >= 300 && resp.StatusCode < 400 {
-		return nil, w.c.statusError(grants, resp, "")
-	}
-	b.within(w.c.read)
-	whole, err := io.ReadAll(io.LimitReader(b, maxTokenAnswer+1))
-	if err != nil {
-		return nil, w.lost(err)
-	}
-	if len(whole) > maxTokenAnswer {
-		return nil, &Error{Kind: KindConfig, Status: resp.StatusCode, op: grants.name,
-			what:   fmt.Sprintf("the answer is larger than %d KiB: this is no token endpoint", maxTokenAnswer>>10),
-			remedy: "check " + grants.keys}
-	}
-	if resp.StatusCode == http.StatusOK {
-		w.head, w.came = resp.Header, came
-	}
-	resp.Body = io.NopCloser(bytes.NewReader(whole))
-	return resp, nil
-}
-
-// lost is the error of an answer whose head came and whose body did not.
-func (w *tokenWire) lost(err error) error {
-	if w.ctx.Err() != nil || errors.Is(err, ErrClosed) {
-		return err
-	}
-	return &Error{Kind: KindNetwork, op: grants.name, err: err,
-		what:   strings.TrimPrefix(w.c.mask.text(err.Error(), 200), grants.name+": "),
-		remedy: "if it lasts, check the network, " + grants.keys + " and proxy_url"}
-}
-
-// shownAddress is a token address as it may be logged.
-func shownAddress(u *url.URL) string {
-	v := *u
-	v.RawQuery, v.ForceQuery = "", false
-	return v.Redacted()
 }

@@ -184,7 +184,7 @@ func TestTokenAnswersThatAreNone(t *testing.T) {
 	f("a life that is no number", always(200, `{"expires_in":"`+theSecret+`","access_token":"abc"}`), KindTokenTransient,
 		"token request: the answer holds no token; "+check+", and proxy_url for a proxy with a login page")
 	f("another type", always(200, `{"token_type":"pop","access_token":"abc"}`), KindTokenTransient,
-		`token request: the token is of type "pop" instead of Bearer; `+check+" and proxy_url")
+		`token request: the token is of type 'pop' instead of Bearer; `+check+" and proxy_url")
 	f("a line break in the token", always(200, `{"access_token":"`+theToken+`\r\nX: y"}`), KindTokenTransient,
 		"token request: the token holds bytes that no header can carry; "+check+" and proxy_url")
 	f("an endless token", always(200, `{"access_token":"`+strings.Repeat("a", maxToken+1)+`"}`), KindTokenTransient,
@@ -222,7 +222,7 @@ func TestSlowTokenAnswersEnd(t *testing.T) {
 		r := reply(req, 200, "")
 		r.Body, r.ContentLength = drip(1100*time.Millisecond, 100), -1
 		return r, nil
-	}, time.Minute, "token request: answer not whole in time, after N bytes; "+
+	}, time.Minute, "token request: answer not whole in time (read_timeout), after N bytes; "+
 		"if it lasts, check the network, authority, token_url and cloud and proxy_url")
 }
 

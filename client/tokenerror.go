@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/oauth2"
+
+	"fluent-bit-defender/conf"
 )
 
 const (
@@ -52,7 +54,7 @@ func (w *tokenWire) failure(err error) error {
 	case errors.As(err, &own):
 		return own
 	case errors.As(err, &refused):
-		return w.c.tokenError(refused.Response, refused.Body)
+		return w.c.tokenError(grants, refused.Response, refused.Body)
 	}
 	return &Error{Kind: KindTokenTransient, Status: http.StatusOK, op: grants.name,
 		what:   "the answer holds no token",
@@ -60,7 +62,7 @@ func (w *tokenWire) failure(err error) error {
 }
 
 // tokenError is the error of a refused token request.
-func (c *Client) tokenError(resp *http.Response, body []byte) *Error {
+func (c *Client) tokenError(to target, resp *http.Response, body []byte) *Error {
 	var r refusal
 	if json.Unmarshal(body, &r) != nil {
 		// Entra ID's own fields may have other types elsewhere; those of the RFC count.
@@ -76,11 +78,11 @@ func (c *Client) tokenError(resp *http.Response, body []byte) *Error {
 	}
 	code, known := r.code()
 	status := resp.StatusCode
-	e := &Error{Status: status, RetryAfter: c.wait(resp.Header), Code: code, op: grants.name,
+	e := &Error{Status: status, RetryAfter: c.wait(resp.Header), Code: code, op: to.name,
 		invalidClient: r.Error == "invalid_client"}
 
 	if r.Error == "" && code == 0 && status >= 300 {
-		e = c.statusError(grants, resp, c.mask.text(string(body), 200))
+		e = c.statusError(to, resp, c.mask.text(string(body), 200))
 		switch e.Kind {
 		case KindThrottled, KindService:
 			e.Kind = KindTokenTransient
@@ -88,11 +90,11 @@ func (c *Client) tokenError(resp *http.Response, body []byte) *Error {
 		default:
 			e.Kind = KindToken
 			e.what = fmt.Sprintf("refused without a reason (%d)", status)
-			e.remedy = "check " + grants.keys + ", tenant_id and proxy_url"
+			e.remedy = "check " + to.keys + ", tenant_id and proxy_url"
 		}
 	} else {
 		e.said = r.told(c.mask)
-		e.what, e.remedy = r.words(code, known, status)
+		e.what, e.remedy = r.words(c.auth, to, code, known, status)
 		e.Kind = KindToken
 		if known && diagnoses[code].transient || status == http.StatusTooManyRequests || status >= 500 ||
 			r.Error == "temporarily_unavailable" || r.Error == "server_error" {
@@ -128,8 +130,8 @@ func (r *refusal) code() (code int, known bool) {
 	return 0, false
 }
 
-// words says what is wrong and where to mend it.
-func (r *refusal) words(code int, known bool, status int) (what, remedy string) {
+// words says what is wrong and where to mend it, for a credential.
+func (r *refusal) words(auth string, to target, code int, known bool, status int) (what, remedy string) {
 	prefix := ""
 	if code != 0 {
 		prefix = fmt.Sprintf("AADSTS%d: ", code)
@@ -137,6 +139,7 @@ func (r *refusal) words(code int, known bool, status int) (what, remedy string) 
 	if known {
 		return prefix + diagnoses[code].what, diagnoses[code].remedy
 	}
+	login := auth == conf.AuthorizationCode
 	why := r.Error
 	if why == "" {
 		why = "refused"
@@ -146,23 +149,41 @@ func (r *refusal) words(code int, known bool, status int) (what, remedy string) 
 		return prefix + "throttled (429)", "if it lasts, let fewer programs ask for tokens with this client_id"
 	case status >= 500, why == "temporarily_unavailable", why == "server_error":
 		return prefix + fmt.Sprintf("the token service is not available (%d)", status), entraHealth
+	case login && (why == "invalid_grant" || why == "interaction_required" || why == "login_required" || why == "consent_required"):
+		return prefix + "the login is not accepted any more (" + why + ")", logInAgain
+	case auth == conf.ManagedIdentity && why == "invalid_request":
+		return prefix + "the machine has no such managed identity (invalid_request)",
+			"assign the identity to the machine, and check managed_identity_client_id and resource"
 	case why == "invalid_client":
-		return prefix + "the application or its credential was refused (invalid_client)",
-			"check client_id, and client_secret or client_secret_file"
+		return prefix + "the application or its credential was refused (invalid_client)", "check client_id, and " + credentialIn(auth)
 	case why == "unauthorized_client":
 		return prefix + "the application may not ask for tokens this way (unauthorized_client)", "check client_id, tenant_id and auth"
 	case why == "invalid_resource", why == "invalid_scope", why == "invalid_target":
 		return prefix + "the resource was refused (" + why + ")", "check resource and tenant_id"
 	case why == "invalid_request":
-		return prefix + "the request was refused (invalid_request)", "check " + grants.keys + ", tenant_id and client_id"
+		return prefix + "the request was refused (invalid_request)", "check " + to.keys + ", tenant_id and client_id"
 	}
-	return prefix + "no token was given (" + why + ")", "check " + grants.keys + ", tenant_id, client_id and the application in Entra ID"
+	return prefix + "no token was given (" + why + ")", "check " + to.keys + ", tenant_id, client_id and the application in Entra ID"
+}
+
+// credentialIn names the keys that hold a credential.
+func credentialIn(auth string) string {
+	switch auth {
+	case conf.ClientCertificate:
+		return "that the certificate of client_certificate_file is uploaded to the application"
+	case conf.WorkloadIdentity:
+		return "the application's federated credential against the token in federated_token_file"
+	case conf.AuthorizationCode:
+		return "that the application is a native one (mobile and desktop applications, public client flows allowed)"
+	}
+	return "client_secret or client_secret_file"
 }
 
 // told quotes the service: the first sentence of its description, and what its
 // support asks for.
 func (r *refusal) told(m *mask) string {
-	said := codePrefix.ReplaceAllString(m.text(r.Description, 2000), "")
+	// The first sentence is wanted; the mask's work grows with the text.
+	said := codePrefix.ReplaceAllString(m.text(r.Description[:min(len(r.Description), 4<<10)], 2000), "")
 	if first := sentence.FindStringSubmatch(said); first != nil {
 		said = first[1]
 	}

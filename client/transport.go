@@ -117,6 +117,9 @@ func proxyFor(text string, m *mask) (func(*http.Request) (*url.URL, error), erro
 		}
 	}
 	return func(req *http.Request) (*url.URL, error) {
+		if req.Context().Value(directKey{}) != nil {
+			return nil, nil
+		}
 		// Plain http is for loopback addresses, because it does not leave the
 		// machine there; through a proxy it would.
 		if req.URL.Scheme == "http" {
@@ -133,6 +136,9 @@ func proxyFor(text string, m *mask) (func(*http.Request) (*url.URL, error), erro
 		return u, nil
 	}, nil
 }
+
+// directKey marks the context of a request that must not go through a proxy.
+type directKey struct{}
 
 var errProxyVariable = errors.New("the proxy variable of the environment (HTTPS_PROXY or HTTP_PROXY) is not an address")
 
@@ -193,14 +199,17 @@ func (c *conn) Close() error {
 
 // target is whom a request goes to, in the words an error needs.
 type target struct {
-	name string // what the request is
-	keys string // the keys of the stanza that hold its address
-	slow string // what helps against slow answers
+	name   string // what the request is
+	keys   string // the keys of the stanza that hold its address
+	slow   string // what helps against slow answers
+	direct string // never through a proxy: what helps where it is not reached; empty: proxies as configured
 }
 
 var (
-	alerts = target{"alerts request", "url, cloud and region", "raise read_timeout or lower max_window"}
-	grants = target{"token request", "authority, token_url and cloud", "raise read_timeout"}
+	alerts     = target{"alerts request", "url, cloud and region", "raise read_timeout or lower max_window", ""}
+	grants     = target{"token request", "authority, token_url and cloud", "raise read_timeout", ""}
+	identities = target{"token request", "managed_identity_endpoint", "raise read_timeout",
+		"check that this machine has a managed identity, that nothing keeps Fluent Bit from the metadata service, and managed_identity_endpoint"}
 )
 
 // exchange sends req and returns its answer's head, its body under guard, and the
@@ -212,6 +221,9 @@ func (c *Client) exchange(ctx context.Context, to target, req *http.Request, sho
 	}
 	req.Header.Set("User-Agent", "fluent-bit-defender/"+Version)
 
+	if to.direct != "" {
+		ctx = context.WithValue(ctx, directKey{}, true)
+	}
 	rctx, cancel := context.WithCancelCause(ctx)
 	release := context.AfterFunc(c.base, func() { cancel(ErrClosed) })
 	var connected atomic.Bool

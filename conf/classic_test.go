@@ -66,10 +66,13 @@ func with(lines ...string) func(string) string {
 	return func(key string) string { return values[key] }
 }
 
-// load is Load for stanzas that must be valid.
+// noEnv is an environment without variables.
+func noEnv(string) string { return "" }
+
+// load is Load for stanzas that must be valid, in an empty environment.
 func load(t *testing.T, lines ...string) *Config {
 	t.Helper()
-	c, err := Load(with(lines...))
+	c, err := LoadEnv(with(lines...), noEnv)
 	if err != nil {
 		t.Fatalf("Load: %v", err)
 	}

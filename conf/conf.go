@@ -1,9 +1,11 @@
 // Package conf turns the keys of one defender stanza into a checked Config, or into the list of all that is wrong with
-// it. It reads neither disk nor environment: whether a file is there and can be used is said by the room that opens it.
+// it. It reads no file: whether one is there and can be used is said by the room that opens it. Of the environment it asks
+// for four variables only, and only with auth workload_identity (Key.Env).
 package conf
 
 import (
 	"net/url"
+	"os"
 	"slices"
 	"time"
 )
@@ -13,17 +15,26 @@ import (
 type Config struct {
 	API string // "siem"
 
-	TenantID         string // GUID or domain name, in lower case: one tenant has one spelling, also as part of the state key
-	ClientID         string
-	Auth             string // "client_secret"
-	ClientSecret     Secret // empty when ClientSecretFile is set
-	ClientSecretFile string
+	// TenantID is a GUID or a domain name, in lower case: one tenant has one spelling, also as part of the state key. A
+	// managed identity whose stanza names no tenant has NoTenant here.
+	TenantID string
+	ClientID string // empty with auth managed_identity
+	Auth     string // one of the Auth constants; what follows belongs to one of them each and is empty with the others
+
+	ClientSecret              Secret // empty when ClientSecretFile is set
+	ClientSecretFile          string
+	ClientCertificateFile     string
+	ClientCertificatePassword Secret // of a PKCS#12 file; may be empty
+	FederatedTokenFile        string
+	ManagedIdentityClientID   string // empty: the system-assigned one
+	ManagedIdentityEndpoint   string
+	RefreshTokenFile          string
 
 	Cloud     string // "public", "gcc", "gcc_high" or "dod"
 	Region    string // "us", "eu" or "uk"; empty beside a url of one's own and outside the public cloud
 	URL       string // the alerts endpoint, whole, without a query
 	Authority string // without a slash at its end
-	TokenURL  string // {authority}/{tenant}/oauth2/token, or the one given
+	TokenURL  string // {authority}/{tenant}/oauth2/token, or the one given; empty with auth managed_identity
 	Resource  string // what the token is for
 
 	MachineGroups            []string // as written, without repetitions; empty: all
@@ -56,18 +67,23 @@ type Config struct {
 
 // Load reads a stanza through get, which returns the value of a key, or "" where the stanza has none. Keys are asked for
 // in lower case, as Fluent Bit compares them without regard to case. get is also asked for likely wrong spellings, because
-// Fluent Bit lets unknown keys pass in silence.
+// Fluent Bit lets unknown keys pass in silence. With auth workload_identity the process's environment stands in for keys
+// that are absent.
 //
 // The error is of type Faults and holds every fault in the order of Keys; the Config is nil then. The same stanza always
 // gives the same faults, and none of them holds a secret.
-func Load(get func(key string) string) (*Config, error) {
-	l := newLoader(get)
+func Load(get func(key string) string) (*Config, error) { return LoadEnv(get, os.Getenv) }
+
+// LoadEnv is Load with another environment: env returns the value of a variable, or "".
+func LoadEnv(get, env func(name string) string) (*Config, error) {
+	l := newLoader(get, env)
 	l.misspelt(get)
 	l.parse()
 	l.judge()
 	if faults := l.sorted(); len(faults) > 0 {
 		return nil, faults
 	}
+	l.cfg.Auth = l.auth
 	l.cfg.resolve()
 	return l.cfg, nil
 }

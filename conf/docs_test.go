@@ -43,7 +43,7 @@ func TestConfigurationPageNamesEveryKey(t *testing.T) {
 func page(t *testing.T) []byte {
 	t.Helper()
 	tmpl, err := template.New("configuration.md.tmpl").
-		Funcs(template.FuncMap{"default": docDefault, "values": docValues}).
+		Funcs(template.FuncMap{"default": docDefault, "values": docValues, "stands": docStands}).
 		ParseFiles("testdata/configuration.md.tmpl")
 	if err != nil {
 		t.Fatal(err)
@@ -54,6 +54,7 @@ func page(t *testing.T) []byte {
 	}
 	type cloud struct{ Name, Authority, Alerts string }
 	type names struct{ Names, Meant string }
+	type credential struct{ Auth, Keys, Entra string }
 	var data struct {
 		Themes   []theme
 		Rules    []string
@@ -61,6 +62,11 @@ func page(t *testing.T) []byte {
 		Reserved []Key
 		Choices  []string
 		Aliases  []names
+
+		Credentials []credential
+	}
+	for _, auth := range keyNamed("auth").Values {
+		data.Credentials = append(data.Credentials, credential{auth, codes(credentialKeys(auth)), entra[auth]})
 	}
 	for _, k := range Keys {
 		for _, v := range k.NotYet {
@@ -96,12 +102,27 @@ func page(t *testing.T) []byte {
 	return append(bytes.TrimRight(out.Bytes(), "\n"), '\n')
 }
 
+// entra says what an operator prepares in Entra ID for each credential.
+var entra = map[string]string{
+	ClientSecret:      "a client secret of the application",
+	ClientCertificate: "the certificate, uploaded to the application",
+	WorkloadIdentity:  "a federated credential of the application, for the service account",
+	AuthorizationCode: "the redirect URI `http://localhost` under mobile and desktop applications, and a delegated permission",
+	ManagedIdentity:   "an identity of the machine, with an application role on the API",
+}
+
 func codes(values []string) string { return "`" + strings.Join(values, "`, `") + "`" }
+
+// docStands says where a variable stands in for a key.
+func docStands(k Key) string {
+	if k.Env == "" {
+		return ""
+	}
+	return " With `auth workload_identity` the variable `" + k.Env + "` stands in for it."
+}
 
 func docDefault(k Key) string {
 	switch {
-	case k.Required:
-		return "required"
 	case k.Default != "":
 		return "`" + k.Default + "`"
 	}

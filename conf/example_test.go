@@ -45,11 +45,11 @@ func yamlInput(t *testing.T, text string) stanza {
 }
 
 func TestExamplesAreTwins(t *testing.T) {
-	classic, err := Load(inputs(t, readExample(t, classicExample))[0].get)
+	classic, err := LoadEnv(inputs(t, readExample(t, classicExample))[0].get, noEnv)
 	if err != nil {
 		t.Fatal(err)
 	}
-	fromYAML, err := Load(yamlInput(t, readExample(t, yamlExample)).get)
+	fromYAML, err := LoadEnv(yamlInput(t, readExample(t, yamlExample)).get, noEnv)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,7 +81,7 @@ func TestExamplesOffSettingsAreValid(t *testing.T) {
 			if key == "url" || key == "cloud" { // "instead of region", the example says
 				delete(s.values, "region")
 			}
-			if _, err := Load(s.get); err != nil {
+			if _, err := LoadEnv(s.get, noEnv); err != nil {
 				t.Errorf("with %s %s: %v", key, value, err)
 			}
 		}
@@ -98,8 +98,10 @@ func TestExamplesOffSettingsAreValid(t *testing.T) {
 	f(readExample(t, yamlExample), offYAML, func(text string) stanza { return yamlInput(t, text) })
 }
 
-// seldom are the keys that an example would only confuse with.
-var seldom = map[string]bool{"api": true, "auth": true, "client_secret": true, "authority": true, "token_url": true}
+// seldom are the keys that an example would only confuse with: one credential is enough.
+var seldom = map[string]bool{"api": true, "auth": true, "client_secret": true, "authority": true, "token_url": true,
+	"client_certificate_file": true, "client_certificate_password": true, "federated_token_file": true, "refresh_token_file": true,
+	"managed_identity_client_id": true, "managed_identity_endpoint": true}
 
 func TestExamplesHaveNoUnknownKeys(t *testing.T) {
 	core := map[string]bool{"name": true, "alias": true, "tag": true, "storage.type": true}
@@ -133,7 +135,7 @@ func TestConfigurationPageStanzaIsValid(t *testing.T) {
 	if !found {
 		t.Fatal("the page shows no stanza")
 	}
-	if _, err := Load(inputs(t, text)[0].get); err != nil {
+	if _, err := LoadEnv(inputs(t, text)[0].get, noEnv); err != nil {
 		t.Error(err)
 	}
 }

@@ -113,6 +113,24 @@ func FuzzAddress(f *testing.F) {
 	})
 }
 
+// credentialsOf lists the credentials that a Config holds, those twice that it holds twice.
+func credentialsOf(c *Config) (auths []string) {
+	for auth, there := range map[string][]bool{
+		ClientSecret:      {c.ClientSecret != "", c.ClientSecretFile != ""},
+		ClientCertificate: {c.ClientCertificateFile != ""},
+		WorkloadIdentity:  {c.FederatedTokenFile != ""},
+		ManagedIdentity:   {c.ManagedIdentityEndpoint != ""},
+		AuthorizationCode: {c.RefreshTokenFile != ""},
+	} {
+		for _, given := range there {
+			if given {
+				auths = append(auths, auth)
+			}
+		}
+	}
+	return auths
+}
+
 // FuzzLoad reads any stanza. SECRET stands for a secret wherever it is written, so that it can be looked for.
 func FuzzLoad(f *testing.F) {
 	const marker = "q7Z~needle~7Zq"
@@ -132,8 +150,8 @@ func FuzzLoad(f *testing.F) {
 		}
 		known := values["client_secret"] != ""
 		get := func(key string) string { return values[key] }
-		c, err := Load(get)
-		if _, again := Load(get); !reflect.DeepEqual(again, err) {
+		c, err := LoadEnv(get, noEnv)
+		if _, again := LoadEnv(get, noEnv); !reflect.DeepEqual(again, err) {
 			t.Fatalf("%v, then %v", err, again)
 		}
 		if err != nil {
@@ -155,13 +173,16 @@ func FuzzLoad(f *testing.F) {
 			c.PollInterval < time.Second || c.Ago != 0 && c.Ago < c.Overlap+c.PollInterval {
 			t.Fatalf("out of bounds: %+v", c)
 		}
-		if c.URL == "" || c.TokenURL == "" || c.Resource == "" || c.TenantID == "" || c.ClientID == "" || c.Place() == "" || c.Auth == "" {
+		if c.URL == "" || c.Resource == "" || c.TenantID == "" || c.Place() == "" || c.Auth == "" {
 			t.Fatalf("incomplete: %+v", c)
 		}
-		if (c.ClientSecret == "") == (c.ClientSecretFile == "") {
-			t.Fatalf("no credential, or two: %+v", c)
+		if got := credentialsOf(c); len(got) != 1 || got[0] != c.Auth {
+			t.Fatalf("auth %s with credentials %v: %+v", c.Auth, got, c)
 		}
-		if u, err := url.Parse(c.TokenURL); err != nil || u.Scheme != "https" && !loopback(u.Hostname()) {
+		if managed := c.Auth == ManagedIdentity; managed != (c.TokenURL == "") || managed != (c.ClientID == "") {
+			t.Fatalf("auth %s with token_url %q and client_id %q", c.Auth, c.TokenURL, c.ClientID)
+		}
+		if u, err := url.Parse(c.TokenURL); c.TokenURL != "" && (err != nil || u.Scheme != "https" && !loopback(u.Hostname())) {
 			t.Fatalf("token_url %q", c.TokenURL)
 		}
 		if strings.Contains(strings.Join(c.Warnings(), "\n"), "needle") && known {

@@ -37,7 +37,9 @@ type Key struct {
 	Allowed  string   // in words, what the type does not say
 	API      string   // the one API it belongs to; empty: any
 	Help     string   // one or two sentences
-	Required bool     // nothing else can supply it
+	Auth     []string // the credentials it may stand with; none: any
+	Needs    []string // the credentials that cannot do without it
+	Env      string   // the variable that stands in for it with auth workload_identity; empty: none
 	Secret   bool     // no message shows its value
 	Reserved bool     // refused until it is built
 

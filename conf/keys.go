@@ -3,6 +3,7 @@ package conf
 import (
 	"errors"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -29,56 +30,70 @@ var Keys = []Key{
 		field: func(c *Config) any { return &c.API },
 	},
 	{
-		Name: "tenant_id", Theme: themeWho, Type: Text, Required: true,
+		Name: "tenant_id", Theme: themeWho, Type: Text, Needs: applications, Env: "AZURE_TENANT_ID",
+		Absent:  "required, but for a managed identity",
 		Allowed: "the tenant's GUID, or one of its domain names such as contoso.onmicrosoft.com",
 		Help:    "The Entra ID tenant whose alerts are pulled.",
 		clean:   cleanTenant, field: func(c *Config) any { return &c.TenantID },
 	},
 	{
-		Name: "client_id", Theme: themeWho, Type: Text, Required: true, shy: true,
+		Name: "client_id", Theme: themeWho, Type: Text, Auth: applications, Needs: applications, Env: "AZURE_CLIENT_ID", shy: true,
+		Absent:  "required, but for a managed identity",
 		Allowed: "the application's GUID (letters, digits, '.', '_' and '-', 128 at most)",
 		Help:    "The application (client) id of the registered application.",
 		clean:   cleanClient, field: func(c *Config) any { return &c.ClientID },
 	},
 	{
-		Name: "auth", Theme: themeWho, Type: Choice, Absent: "from the keys given", Values: []string{"client_secret"},
-		NotYet: []string{"client_certificate", "workload_identity", "managed_identity", "authorization_code"},
-		Help:   "How the application proves who it is.",
-		field:  func(c *Config) any { return &c.Auth },
+		Name: "auth", Theme: themeWho, Type: Choice, Absent: "from the keys given", Values: append(slices.Clone(applications), ManagedIdentity),
+		Help:  "How the application proves who it is; see Credentials below.",
+		field: func(c *Config) any { return &c.Auth },
 	},
 	{
-		Name: "client_secret", Theme: themeWho, Type: Password, Secret: true, Absent: "this or `client_secret_file`",
+		Name: "client_secret", Theme: themeWho, Type: Password, Auth: []string{ClientSecret}, Secret: true, Absent: "this or `client_secret_file`",
 		Help:  "The secret's value (not its id). Prefer `client_secret_file`: a `${VARIABLE}` that is not set vanishes.",
 		field: func(c *Config) any { return &c.ClientSecret },
 	},
 	{
-		Name: "client_secret_file", Theme: themeWho, Type: File, shy: true, Absent: "this or `client_secret`",
+		Name: "client_secret_file", Theme: themeWho, Type: File, Auth: []string{ClientSecret}, shy: true, Absent: "this or `client_secret`",
 		Help:  "A file that holds the secret and nothing else. It is read again when it changes.",
 		field: func(c *Config) any { return &c.ClientSecretFile },
 	},
 	{
-		Name: "client_certificate_file", Theme: themeWho, Type: File, Reserved: true,
-		Help: "Certificate and key: PEM or PKCS#12.",
+		Name: "client_certificate_file", Theme: themeWho, Type: File, Auth: []string{ClientCertificate}, Needs: []string{ClientCertificate}, shy: true,
+		Absent: "required with `auth client_certificate`",
+		Help:   "Certificate and RSA key: PEM (the key without a passphrase), or PKCS#12. It is read again when it changes.",
+		field:  func(c *Config) any { return &c.ClientCertificateFile },
 	},
 	{
-		Name: "client_certificate_password", Theme: themeWho, Type: Password, Secret: true, Reserved: true,
-		Help: "The password of a PKCS#12 file.",
+		Name: "client_certificate_password", Theme: themeWho, Type: Password, Auth: []string{ClientCertificate}, Secret: true, Absent: "none",
+		Help:  "The password of a PKCS#12 file.",
+		field: func(c *Config) any { return &c.ClientCertificatePassword },
 	},
 	{
-		Name: "federated_token_file", Theme: themeWho, Type: File, Reserved: true,
-		Help: "The token of a Kubernetes service account.",
+		Name: "federated_token_file", Theme: themeWho, Type: File, Auth: []string{WorkloadIdentity}, Needs: []string{WorkloadIdentity},
+		Env: "AZURE_FEDERATED_TOKEN_FILE", shy: true, Absent: "required with `auth workload_identity`",
+		Help:  "The token of a Kubernetes service account. It is read at every use.",
+		field: func(c *Config) any { return &c.FederatedTokenFile },
 	},
 	{
-		Name: "managed_identity_client_id", Theme: themeWho, Type: Text, Reserved: true,
-		Help: "The client id of a user-assigned managed identity.",
+		Name: "managed_identity_client_id", Theme: themeWho, Type: Text, Auth: []string{ManagedIdentity}, shy: true,
+		Absent:  "the system-assigned identity",
+		Allowed: "the identity's client id, a GUID (letters, digits, '.', '_' and '-', 128 at most)",
+		Help:    "The client id of a user-assigned managed identity.",
+		clean:   cleanClient, field: func(c *Config) any { return &c.ManagedIdentityClientID },
 	},
 	{
-		Name: "managed_identity_endpoint", Theme: themeWho, Type: URL, Reserved: true,
-		Help: "The endpoint that gives tokens to a managed identity.", address: address{plain: true, whole: true},
+		Name: "managed_identity_endpoint", Theme: themeWho, Type: URL, Auth: []string{ManagedIdentity}, address: address{plain: true, whole: true},
+		Absent:  "`" + imds + "`",
+		Allowed: "http://HOST/PATH or https, without user, query and fragment",
+		Help:    "The endpoint that gives tokens to a managed identity. It is never asked through a proxy.",
+		field:   func(c *Config) any { return &c.ManagedIdentityEndpoint },
 	},
 	{
-		Name: "refresh_token_file", Theme: themeWho, Type: File, Reserved: true,
-		Help: "The file that keeps the refresh token of a signed-in user.",
+		Name: "refresh_token_file", Theme: themeWho, Type: File, Auth: []string{AuthorizationCode}, Needs: []string{AuthorizationCode}, shy: true,
+		Absent: "required with `auth authorization_code`",
+		Help:   "The file that keeps the login of a person: `defenderctl login` writes it, the plugin replaces the token in it at each use.",
+		field:  func(c *Config) any { return &c.RefreshTokenFile },
 	},
 
 	{
@@ -98,13 +113,13 @@ var Keys = []Key{
 		field:   func(c *Config) any { return &c.URL },
 	},
 	{
-		Name: "authority", Theme: themeWhere, Type: URL, Absent: "from `cloud`",
+		Name: "authority", Theme: themeWhere, Type: URL, Auth: applications, Env: "AZURE_AUTHORITY_HOST", Absent: "from `cloud`",
 		Allowed: "https://HOST, without user, query and fragment; http to loopback addresses only",
 		Help:    "The host that issues tokens.",
 		field:   func(c *Config) any { return &c.Authority },
 	},
 	{
-		Name: "token_url", Theme: themeWhere, Type: URL, Absent: "`authority`/`tenant_id`/oauth2/token", address: address{whole: true},
+		Name: "token_url", Theme: themeWhere, Type: URL, Auth: applications, Absent: "`authority`/`tenant_id`/oauth2/token", address: address{whole: true},
 		Allowed: "https://HOST/PATH, without user, query and fragment; http to loopback addresses only",
 		Help:    "The token endpoint, whole. One that ends in `/v2.0/token` is asked with a scope, any other with a resource.",
 		field:   func(c *Config) any { return &c.TokenURL },

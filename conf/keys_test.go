@@ -29,7 +29,7 @@ func TestTableIsSound(t *testing.T) {
 			t.Errorf("%s has no field", k.Name)
 			continue
 		}
-		if !k.Required && k.Default == "" && k.Absent == "" {
+		if k.Default == "" && k.Absent == "" {
 			t.Errorf("%s: nothing says what holds where it is absent", k.Name)
 		}
 		if k.Secret != (k.Type == Password) {

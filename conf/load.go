@@ -10,6 +10,8 @@ import (
 type loader struct {
 	cfg     *Config
 	text    map[string]string // the values as given, trimmed; no entry: not given
+	from    map[string]string // the variable that a value came from
+	auth    string            // the stanza's credential, perhaps one that is none; empty: no key tells, or several do
 	bad     map[string]bool   // keys with a fault, so that rules do not blame them again
 	secrets []string          // what no message may hold
 	faults  []ranked
@@ -21,8 +23,8 @@ type ranked struct {
 	Fault
 }
 
-func newLoader(get func(string) string) *loader {
-	l := &loader{cfg: &Config{}, text: map[string]string{}, bad: map[string]bool{}}
+func newLoader(get, env func(string) string) *loader {
+	l := &loader{cfg: &Config{}, text: map[string]string{}, from: map[string]string{}, bad: map[string]bool{}}
 	for i := range Keys {
 		k := &Keys[i]
 		v := get(k.Name)
@@ -37,6 +39,8 @@ func newLoader(get func(string) string) *loader {
 			l.hide(v)
 		}
 	}
+	l.auth = l.credential()
+	l.environment(env)
 	return l
 }
 
@@ -98,11 +102,13 @@ func (l *loader) parse() {
 				why = "the key belongs to api " + k.API + ", which is not yet built"
 			}
 			l.refuse(k, "cannot be used: "+why)
-		case k.Required && !given:
+		case l.needed(k) && !given:
 			if !l.bad[k.Name] {
 				l.bad[k.Name] = true
-				l.add(i, k.Name, "missing (a ${VARIABLE} that is not set counts as missing too); allowed: "+k.allowed())
+				l.add(i, k.Name, "missing (a ${VARIABLE} that is not set counts as missing too); allowed: "+k.allowed()+l.variable(k))
 			}
+		case given && l.misplaced(k):
+			l.blame(k.Name, "has no place with auth "+l.auth+"; allowed: "+either(credentialKeys(l.auth)))
 		case given || k.Default != "":
 			if !given {
 				text = k.Default
@@ -130,6 +136,9 @@ func (l *loader) blame(name, wrong string) {
 func (l *loader) value(name string) string {
 	k := keyNamed(name)
 	if text, given := l.text[name]; given {
+		if variable := l.from[name]; variable != "" {
+			return quote(k, text, l.secrets) + " (" + variable + ")"
+		}
 		return quote(k, text, l.secrets)
 	}
 	return k.Default + " (the default)"

@@ -17,6 +17,9 @@ const (
 	azureGov = "https://login.microsoftonline.us"
 
 	siemResource = "https://graph.windows.net"
+
+	// imds is the instance metadata service of Azure's machines, the same address everywhere.
+	imds = "http://169.254.169.254/metadata/identity/oauth2/token"
 )
 
 var presets = map[string]preset{
@@ -34,16 +37,20 @@ func (p preset) url(region string) string { return strings.ReplaceAll(p.alerts, 
 // resolve fills in what the stanza left to the presets. The stanza has passed its checks.
 func (c *Config) resolve() {
 	p := presets[c.Cloud]
-	if c.Auth == "" {
-		c.Auth = "client_secret" // the other grants have keys of their own, refused until they are built
-	}
 	if c.URL == "" {
 		c.URL = p.url(c.Region)
 	}
 	if c.Authority == "" {
 		c.Authority = p.authority
 	}
-	if c.TokenURL == "" {
+	if c.Auth == ManagedIdentity {
+		if c.TenantID == "" {
+			c.TenantID = NoTenant
+		}
+		if c.ManagedIdentityEndpoint == "" {
+			c.ManagedIdentityEndpoint = imds
+		}
+	} else if c.TokenURL == "" {
 		// v1, because resource is a v1 parameter; a token_url that ends in /v2.0/token gets a scope instead.
 		c.TokenURL = c.Authority + "/" + c.TenantID + "/oauth2/token"
 	}

@@ -43,20 +43,15 @@ func isoText(d time.Duration) string {
 
 var rules = []rule{
 	{
+		says:  "`auth` follows from the keys given; keys of two credentials contradict each other.",
+		keys:  []string{"auth"},
+		wrong: contradiction,
+	},
+	{
 		says: "`client_secret` or `client_secret_file` is required with `auth client_secret`, and only one of them is allowed.",
-		// Beside a key of another grant the fault is that grant, not a missing secret.
-		keys: []string{"client_secret", "client_secret_file", "auth", "client_certificate_file", "federated_token_file",
-			"managed_identity_client_id", "managed_identity_endpoint", "refresh_token_file"},
-		wrong: func(l *loader) string {
-			switch secret, file := l.given("client_secret"), l.given("client_secret_file"); {
-			case secret && file:
-				return "stands beside client_secret_file; allowed: one of the two"
-			case !secret && !file:
-				return "missing (a ${VARIABLE} that is not set counts as missing too); " +
-					"allowed: the application's secret, or client_secret_file with the path of a file that holds it"
-			}
-			return ""
-		},
+		// Beside a fault in another credential's key that one is the fault, not a missing secret.
+		keys:  append([]string{"client_secret", "auth"}, credentialKeys("")...),
+		wrong: secretAndFile,
 	},
 	{
 		says: "`region` is required with `cloud public`, unless `url` is given.",
@@ -120,16 +115,14 @@ var rules = []rule{
 		},
 	},
 	{
-		says: "`db` is a file of its own: neither `client_secret_file` nor `ca_file`.",
-		keys: []string{"db", "client_secret_file", "ca_file"},
-		wrong: func(l *loader) string {
-			for _, other := range []string{"client_secret_file", "ca_file"} {
-				if l.cfg.DB != "" && l.given(other) && path.Clean(l.cfg.DB) == path.Clean(l.text[other]) {
-					return "is the file of " + other + " as well, and would be overwritten; allowed: a file of its own"
-				}
-			}
-			return ""
-		},
+		says:  "`db` is a file of its own: not `ca_file`, nor a file of the credential.",
+		keys:  append([]string{"db"}, filesRead...),
+		wrong: func(l *loader) string { return l.shared("db", filesRead) },
+	},
+	{
+		says:  "`refresh_token_file` is a file of its own, because it is written.",
+		keys:  []string{"refresh_token_file", "ca_file"},
+		wrong: func(l *loader) string { return l.shared("refresh_token_file", []string{"ca_file"}) },
 	},
 	{
 		says: "`queue_limit` is at least `batch_size`.",

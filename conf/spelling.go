@@ -79,8 +79,8 @@ var strangers = []stranger{
 	{"ssl_verify verify_ssl verify insecure insecure_skip_verify skip_verify", "server certificates are always checked; " +
 		"add the authority of a private one by ca_file", false},
 	{"token access_token bearer_token auth_token api_key api_token assertion", "tokens are fetched by the plugin itself; " +
-		"give client_secret or client_secret_file", true},
-	{"http_user http_passwd http_password", "the API takes no user and password; give client_id and client_secret", true},
+		"give a credential, such as client_secret_file", true},
+	{"http_user http_passwd http_password", "the API takes no user and password; give client_id and client_secret_file", true},
 	{"time_format timestamp_format", "times are ISO 8601 always; leave it out", false},
 	{"db_sync db_locking db_journal_mode db.sync db.locking db.journal_mode", "the state file has no such setting; leave it out", false},
 }

@@ -70,8 +70,11 @@ func (e *Engine) row(ctx context.Context, pc *piece, now time.Time, got *answer)
 		return ctx.Err()
 	}
 	got.fresh++
-	if row.Raw {
-		e.oddities.came(e.log, row.Reason, row.Size)
+	switch {
+	case row.Raw:
+		e.oddities.came(e.log, row.Reason, fmt.Sprintf("a row of %d bytes cannot become a record: %s; it is handed over raw, with the error beside it", row.Size, row.Reason))
+	case row.Repaired:
+		e.oddities.came(e.log, "repaired", "a row holds bad UTF-8 or lone surrogates: they are repaired as U+FFFD")
 	}
 	if at > 0 && len(data) > e.cfg.BatchSize { // the row begins the next batch
 		full := e.cur

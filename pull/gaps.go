@@ -25,14 +25,14 @@ func (e *Engine) makeGap(pc *piece, reason error, now time.Time) bool {
 		e.log.Error(fmt.Sprintf("%d gaps are open already: waiting for %s to become readable", maxGaps, pc))
 		return false
 	}
-	g := state.Gap{Since: pc.since, Until: pc.until, Reason: reason.Error()}
+	g := state.Gap{Since: pc.since, Until: pc.until, Reason: e.said(reason)}
 	e.gaps = append(slices.Clone(e.gaps), g)
 	slices.SortFunc(e.gaps, func(a, b state.Gap) int { return a.Since.Compare(b.Since) })
 	open := len(e.gaps)
 	e.mu.Unlock()
 	e.gapsMade++
 	e.retries[keyOf(g)] = &retry{due: time.Now().Add(e.backOff(0, time.Minute))}
-	e.log.Error(fmt.Sprintf("cannot read the alerts processed from %s: %v; newer alerts go on, this span is asked again until it can be read; gaps open: %d", pc, reason, open))
+	e.log.Error(fmt.Sprintf("cannot read the alerts processed from %s: %s; newer alerts go on, this span is asked again until it can be read; gaps open: %d", pc, g.Reason, open))
 	e.settle(pc, now)
 	return true
 }

@@ -41,9 +41,18 @@ func (e *Engine) failed(pc *piece, err error) time.Duration {
 		wait = max(wait, ce.RetryAfter)
 	}
 	if pc == nil || !pc.gap || pc.fails == 0 { // of a gap it was told when it was made
-		e.trouble.failed(e.log, level, kind, fmt.Sprintf("%v; trying again in %s, no alert is lost meanwhile", err, wait.Round(time.Second)))
+		e.trouble.failed(e.log, level, kind, fmt.Sprintf("%s; trying again in %s, no alert is lost meanwhile", e.said(err), wait.Round(time.Second)))
 	}
 	return wait
+}
+
+// said is an error's text, fit for the log and for the state: a body may echo the secrets of a request.
+func (e *Engine) said(err error) string {
+	var ce *client.Error
+	if errors.As(err, &ce) {
+		return err.Error() // the client masks its own
+	}
+	return e.client.Mask(err.Error())
 }
 
 // own tells whether a failure speaks against the step that was asked, not against everything (DESIGN "One bad step").
@@ -105,7 +114,7 @@ func (t *trouble) healed(log *slog.Logger, text string) {
 	*t = trouble{}
 }
 
-// oddities tells of rows that were handed over raw: each reason at once, then every ten minutes with a count. Owned by the pulling
+// oddities tells of rows that were repaired or handed over raw: each reason at once, then every ten minutes with a count. Owned by the pulling
 // goroutine.
 type oddities map[string]*oddity
 
@@ -114,7 +123,7 @@ type oddity struct {
 	rows int
 }
 
-func (o *oddities) came(log *slog.Logger, reason string, size int) {
+func (o *oddities) came(log *slog.Logger, reason, text string) {
 	if *o == nil || len(*o) >= 100 { // reasons are few, unless someone plays with us
 		*o = oddities{}
 	}
@@ -128,5 +137,5 @@ func (o *oddities) came(log *slog.Logger, reason string, size int) {
 		return
 	}
 	odd.told = time.Now()
-	log.Warn(fmt.Sprintf("a row of %d bytes cannot become a record: %s; it is handed over raw, with the error beside it (%d such rows so far)", size, reason, odd.rows))
+	log.Warn(fmt.Sprintf("%s (%d such rows so far)", text, odd.rows))
 }

@@ -21,6 +21,7 @@ type walker struct {
 	pageSize int
 	used     bitset // pages that the tree or the free list stand on
 	free     bitset // pages in the free list
+	pages    int    // that the walk has seen
 	buffers  [][]byte
 	visit    visitor
 }
@@ -28,20 +29,31 @@ type walker struct {
 // walk checks all pages that bbolt can reach and shows the elements to v, in the order of their keys. What it returns
 // is errDamaged, an error of v, or one of reading.
 func walk(r io.ReaderAt, size int64, v visitor) error {
-	if size > maxFile {
-		return damaged("%d bytes are more than a state file can have", size)
-	}
-	m, err := findMeta(r, size)
+	w, err := newWalker(r, size, v)
 	if err != nil {
 		return err
 	}
-	w := &walker{r: r, meta: m, pageSize: int(m.pageSize), used: newBitset(m.high), free: newBitset(m.high), visit: v}
-	if m.freelist != noFreelist {
+	return w.walk()
+}
+
+func newWalker(r io.ReaderAt, size int64, v visitor) (*walker, error) {
+	if size > maxFile {
+		return nil, damaged("%d bytes are more than a state file can have", size)
+	}
+	m, err := findMeta(r, size)
+	if err != nil {
+		return nil, err
+	}
+	return &walker{r: r, meta: m, pageSize: int(m.pageSize), used: newBitset(m.high), free: newBitset(m.high), visit: v}, nil
+}
+
+func (w *walker) walk() error {
+	if w.meta.freelist != noFreelist {
 		if err := w.freelist(); err != nil {
 			return err
 		}
 	}
-	return w.tree(m.root, nil, nil, nil, 0, true)
+	return w.tree(w.meta.root, nil, nil, nil, 0, true)
 }
 
 // page reads the page id and those it flows over into, and marks them. The buffer is that of the level.
@@ -73,6 +85,7 @@ func (w *walker) page(id uint64, level int) ([]byte, error) {
 		}
 		w.used.set(i)
 	}
+	w.pages += int(pages)
 	if pages > 1 {
 		long := int(pages) * w.pageSize
 		if cap(b) < long {

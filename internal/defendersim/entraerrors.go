@@ -29,6 +29,26 @@ var entraErrors = map[int]struct {
 	50173:   {"invalid_grant", 400, "The grant was revoked."},
 	54005:   {"invalid_grant", 400, "The authorization code was already used."},
 
+	// Grants and assertions, in the finer numbers of the real one.
+	700021:  {"invalid_client", 401, "The issuer and subject of the client assertion must be the application's id."},
+	700023:  {"invalid_client", 401, "The audience of the client assertion is not this endpoint."},
+	700025:  {"invalid_client", 401, "The client is public, so no credential should be presented."},
+	70021:   {"invalid_request", 400, "No matching federated identity record found for presented assertion."},
+	700211:  {"invalid_client", 401, "No matching federated identity record found for presented assertion issuer."},
+	700212:  {"invalid_client", 401, "No matching federated identity record found for presented assertion audience."},
+	700213:  {"invalid_client", 401, "No matching federated identity record found for presented assertion subject."},
+	50027:   {"invalid_client", 401, "The JWT is malformed or lacks a required claim."},
+	70000:   {"invalid_grant", 400, "The provided grant is invalid or was made for another client."},
+	500112:  {"invalid_client", 401, "The reply address does not match the one of the authorization."},
+	501481:  {"invalid_grant", 400, "The code_verifier does not match the code_challenge of the authorization."},
+	9002313: {"invalid_grant", 400, "Invalid request. The request is malformed or invalid."},
+
+	// The page on which a person logs in.
+	50011:  {"invalid_request", 400, "The redirect URI is not registered for the application."},
+	50147:  {"invalid_request", 400, "The size or the method of the code_challenge is not valid."},
+	65004:  {"access_denied", 400, "The user declined to consent to access the application."},
+	700054: {"unsupported_response_type", 400, "The response type is not enabled for the application."},
+
 	// Malformed requests.
 	900144:  {"invalid_request", 400, "The request body lacks a required parameter."},
 	900561:  {"invalid_request", 400, "The endpoint only accepts POST requests."},

@@ -50,6 +50,10 @@ type Modes struct {
 	DateSkew      time.Duration
 	DateSkewShare float64
 
+	// RefreshOnce takes a refresh token only once, as stricter servers do, and revokes the login when one comes again. Entra
+	// ID leaves old refresh tokens good. KeepRefresh gives no new refresh token with an access token.
+	RefreshOnce, KeepRefresh bool
+
 	// RefuseFuture answers 400 to a query whose untilTimeUtc is later than the service's clock.
 	RefuseFuture bool
 	// Forbidden answers 403 to every query that carries a good token.

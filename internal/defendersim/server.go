@@ -18,17 +18,19 @@ import (
 // ServerOptions say where a Server listens. The zero value: TLS on loopback, ports chosen by the kernel.
 type ServerOptions struct {
 	Login, API string   // listening addresses; "": 127.0.0.1:0
+	Identity   string   // of the metadata service
 	Plain      bool     // plain http, for measurements
 	Names      []string // DNS names of the certificate beside localhost
 }
 
-// Server puts a Service behind real connections: login and API on ports of their own, as the real hosts are apart. It
-// speaks HTTP/1.1, which raw faults need. All methods may be called from anywhere.
+// Server puts a Service behind real connections: login, API and metadata service on ports of their own, as the real hosts are
+// apart; the metadata service speaks plain http, as the real one. It speaks HTTP/1.1, which raw faults need. All methods may be called from anywhere.
 type Server struct {
 	s     *Service
 	ca    *authority // nil: plain
 	login *endpoint
 	api   *endpoint
+	ident *endpoint
 }
 
 // endpoint is one listening address. It can go down and up again at the same port.
@@ -80,11 +82,12 @@ func Start(s *Service, o ServerOptions) (*Server, error) {
 		srv.ca = ca
 		conf = &tls.Config{Certificates: []tls.Certificate{ca.leaf}, MinVersion: tls.VersionTLS12}
 	}
-	only := func(k Kind) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.serve(w, r, k) })
+	only := func(kinds ...Kind) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.serve(w, r, kinds...) })
 	}
-	srv.login = &endpoint{handler: only(KindToken), tls: conf, addr: o.Login}
+	srv.login = &endpoint{handler: only(KindToken, KindAuthorize), tls: conf, addr: o.Login}
 	srv.api = &endpoint{handler: only(KindAlerts), tls: conf, addr: o.API}
+	srv.ident = &endpoint{handler: only(KindIdentity), addr: o.Identity}
 	if err := srv.Up(); err != nil {
 		srv.Close()
 		return nil, err
@@ -93,10 +96,10 @@ func Start(s *Service, o ServerOptions) (*Server, error) {
 }
 
 // Up listens again after Down, at the same addresses. A Server that is up stays as it is.
-func (s *Server) Up() error { return errors.Join(s.login.up(), s.api.up()) }
+func (s *Server) Up() error { return errors.Join(s.login.up(), s.api.up(), s.ident.up()) }
 
-// Down closes both listeners and every connection and waits for the requests under way: connections are now refused.
-func (s *Server) Down() { s.login.down(); s.api.down() }
+// Down closes all listeners and every connection and waits for the requests under way: connections are now refused.
+func (s *Server) Down() { s.login.down(); s.api.down(); s.ident.down() }
 
 // Close is Down for good. The Service stays usable.
 func (s *Server) Close() { s.Down() }
@@ -173,6 +176,9 @@ func (s *Server) TokenURL() string { return s.login.base() + "/" + s.s.cfg.Tenan
 func (s *Server) TokenURLV2() string {
 	return s.login.base() + "/" + s.s.cfg.Tenant + "/oauth2/v2.0/token"
 }
+
+// IdentityURL is the metadata service's endpoint for tokens of managed identities.
+func (s *Server) IdentityURL() string { return s.ident.base() + "/metadata/identity/oauth2/token" }
 
 // AlertsURL is the SIEM API.
 func (s *Server) AlertsURL() string { return s.api.base() + "/api/alerts" }

@@ -1,5 +1,5 @@
-// Package defendersim is a simulated Microsoft side for tests and demos: Entra ID's v1 and v2 token endpoints and the SIEM
-// API of Defender. What is documented behaves as documented, what is undocumented is a mode (Modes), what can go wrong is a
+// Package defendersim is a simulated Microsoft side for tests and demos: Entra ID's v1 and v2 endpoints for tokens and logins,
+// the metadata service of a machine with managed identities, and the SIEM API of Defender. What is documented behaves as documented, what is undocumented is a mode (Modes), what can go wrong is a
 // fault on demand (Fault).
 //
 // A Service is the model. Service.Transport reaches it over an in-memory wire, fit for testing/synctest; a Server puts it
@@ -31,6 +31,8 @@ const (
 const (
 	LoginHost  = "https://login.microsoftonline.com"
 	AlertsHost = "https://wdatp-alertexporter-us.windows.com"
+	// IdentityURL is where a machine asks for tokens of its managed identities.
+	IdentityURL = "http://169.254.169.254/metadata/identity/oauth2/token"
 )
 
 // Config is what a Service is made from. The zero value works.
@@ -45,6 +47,9 @@ type Config struct {
 	// Audiences are the resources whose tokens the SIEM API accepts; nil: the two of Microsoft's pages. Resources are
 	// further ones the tenant gives tokens for; nil: Graph and the Defender API.
 	Audiences, Resources []string
+	// User is who logs in on the page; "": an analyst. Scopes are what a login may do; nil: Alert.Read.
+	User   string
+	Scopes []string
 	// TokenLife is how long a token lives; 0: 3599 s.
 	TokenLife time.Duration
 	// Retain forgets rows, ledger included, that became visible longer ago than this; 0: never. A soak needs it.
@@ -57,10 +62,12 @@ type Config struct {
 
 // Service is the simulated service. All methods may be called from anywhere at any time. It has no goroutines.
 type Service struct {
-	cfg    Config
-	oauth  *server.Server
-	tokens *tokenStore
-	apps   *appStore
+	cfg        Config
+	oauth      *server.Server
+	issuer     *issuer
+	tokens     *tokenStore
+	apps       *appStore
+	assertions assertionIDs
 
 	mu     sync.Mutex
 	shift  time.Duration
@@ -70,6 +77,8 @@ type Service struct {
 	queue  map[Kind][]*Fault
 	hook   func(Request) *Fault
 	spans  []span
+	system string   // the system-assigned identity's client id
+	users  []string // those of user-assigned ones
 	serial int
 	stats  Stats
 	log    []Entry // a ring once it is full
@@ -86,6 +95,10 @@ func New(cfg Config) *Service {
 	def(&cfg.Tenant, DefaultTenant)
 	def(&cfg.ClientID, DefaultClientID)
 	def(&cfg.ClientSecret, DefaultSecret)
+	def(&cfg.User, "analyst@contoso.example")
+	if cfg.Scopes == nil {
+		cfg.Scopes = []string{"Alert.Read"}
+	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
@@ -102,13 +115,15 @@ func New(cfg Config) *Service {
 		cfg.JournalSize = 10_000
 	}
 	s := &Service{
-		cfg:    cfg,
-		modes:  cfg.Modes,
-		life:   cfg.TokenLife,
-		queue:  make(map[Kind][]*Fault),
-		tokens: newTokenStore(),
-		apps:   &appStore{secrets: map[string][]string{cfg.ClientID: {cfg.ClientSecret}}},
+		cfg:   cfg,
+		modes: cfg.Modes,
+		life:  cfg.TokenLife,
+		queue: make(map[Kind][]*Fault),
+		apps:  &appStore{apps: make(map[string]*application)},
 	}
+	s.tokens = newTokenStore(s)
+	s.issuer = newIssuer(s)
+	s.SetSecrets(cfg.ClientID, cfg.ClientSecret)
 	s.rows.byKey = make(map[string]*Row)
 	s.stats.Status = make(map[int]int)
 	s.stats.Faults = make(map[string]int)
@@ -152,26 +167,28 @@ type Kind string
 
 // The kinds of requests. More APIs add more kinds.
 const (
-	KindToken  Kind = "token"
-	KindAlerts Kind = "alerts"
-	KindOther  Kind = "other" // no such address: 404
+	KindToken     Kind = "token"
+	KindAlerts    Kind = "alerts"
+	KindAuthorize Kind = "authorize" // the page of a login
+	KindIdentity  Kind = "identity"  // tokens of managed identities
+	KindOther     Kind = "other"     // no such address: 404
 )
 
 // Request is what a fault hook and the journal see of a request. It holds no credentials.
 type Request struct {
 	N       int       // 1 for the first request of the service's life
 	Kind    Kind      //
-	Version int       // of the token endpoint: 1 or 2
+	Version int       // of the endpoints for tokens and logins: 1 or 2
 	At      time.Time // service time when it came
 	Method  string    //
 	Host    string    //
 	Path    string    //
 	Query   Query     // of an alerts request as understood; the zero Query when malformed
-	tenant  string    // of a token request
+	tenant  string    // of a request for a token or a login
 	badness error     // why Query, or the form of a token request, is malformed
 }
 
-// ServeHTTP answers both token endpoints and the SIEM API, whatever the host.
+// ServeHTTP answers at every endpoint, whatever the host.
 func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.serve(w, r) }
 
 // serve answers a request; with kinds given, others are not found (a real login host serves no alerts).
@@ -186,6 +203,10 @@ func (s *Service) serve(w http.ResponseWriter, r *http.Request, kinds ...Kind) {
 		x.serveToken()
 	case KindAlerts:
 		x.serveAlerts()
+	case KindAuthorize:
+		x.serveAuthorize()
+	case KindIdentity:
+		x.serveIdentity()
 	default:
 		x.message(http.StatusNotFound, "No HTTP resource was found that matches the request URI.")
 	}
@@ -198,13 +219,23 @@ func route(path string) (kind Kind, tenant string, version int) {
 	switch strings.ToLower(p) {
 	case "/api/alerts", "/api/alert":
 		return KindAlerts, "", 0
+	case "/metadata/identity/oauth2/token":
+		return KindIdentity, "", 0
 	}
 	parts := strings.Split(strings.TrimPrefix(p, "/"), "/")
 	switch {
-	case len(parts) == 3 && parts[1] == "oauth2" && parts[2] == "token":
-		return KindToken, parts[0], 1
-	case len(parts) == 4 && parts[1] == "oauth2" && parts[2] == "v2.0" && parts[3] == "token":
-		return KindToken, parts[0], 2
+	case len(parts) == 3 && parts[1] == "oauth2":
+		version = 1
+	case len(parts) == 4 && parts[1] == "oauth2" && parts[2] == "v2.0":
+		version = 2
+	default:
+		return KindOther, "", 0
+	}
+	switch parts[len(parts)-1] {
+	case "token":
+		return KindToken, parts[0], version
+	case "authorize":
+		return KindAuthorize, parts[0], version
 	}
 	return KindOther, "", 0
 }
@@ -216,7 +247,7 @@ func (s *Service) begin(w http.ResponseWriter, r *http.Request, kinds []Kind) *e
 	}
 	req := Request{Kind: kind, Version: version, Method: r.Method, Host: r.Host, Path: r.URL.Path, tenant: tenant}
 
-	if kind == KindToken {
+	if kind == KindToken || kind == KindAuthorize {
 		// Before any fault: net/http notices that a client is gone only once the body was read.
 		r.Body = http.MaxBytesReader(nil, r.Body, 1<<20)
 		req.badness = r.ParseForm()

@@ -59,6 +59,8 @@ func (x *exchange) authorized() bool {
 		return deny("invalid_token", "The access token expired")
 	case !slices.Contains(x.s.cfg.Audiences, tok.audience):
 		return deny("invalid_token", "The audience is invalid")
+	case !tok.allowed:
+		return deny("invalid_token", "The token carries neither roles nor scopes")
 	}
 	return true
 }

@@ -10,13 +10,14 @@ import (
 // Stats counts what the service did since it was made.
 type Stats struct {
 	Tokens, Alerts, Other int            // requests by kind
+	Logins, Identities    int            // more of them: pages of logins, tokens for managed identities
 	Status                map[int]int    // answers by status; 0: none was sent
 	Faults                map[string]int // faults that befell a request, by name
 	Issued                int            // tokens given
 	Rows                  int64          // rows sent whole
 	Bytes                 int64          // text of bodies, before compression
 	Open, MaxOpen         int            // requests under way: now, and the most ever
-	// StrayTokens counts bearer tokens sent to the login endpoints, which must never see one.
+	// StrayTokens counts bearer tokens sent elsewhere than to the API.
 	StrayTokens int
 }
 
@@ -48,14 +49,18 @@ func (s *Service) Journal() []Entry {
 }
 
 func (st *Stats) begin(req Request, r *http.Request) {
+	if req.Kind != KindAlerts && strings.HasPrefix(strings.ToLower(r.Header.Get("Authorization")), "bearer") {
+		st.StrayTokens++
+	}
 	switch req.Kind {
 	case KindToken:
 		st.Tokens++
-		if strings.HasPrefix(strings.ToLower(r.Header.Get("Authorization")), "bearer") {
-			st.StrayTokens++
-		}
 	case KindAlerts:
 		st.Alerts++
+	case KindAuthorize:
+		st.Logins++
+	case KindIdentity:
+		st.Identities++
 	default:
 		st.Other++
 	}

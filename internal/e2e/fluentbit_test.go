@@ -1,12 +1,12 @@
 // Package e2e drives the real shared object in a real Fluent Bit, and in the bundled host where one is enough, against the
-// simulated service over TLS.
+// simulated service over TLS. With SOAK set in the environment the tests that take chances take a hundred instead of a few.
 package e2e
 
 import (
 	"bufio"
 	"bytes"
-	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -18,7 +18,6 @@ import (
 	"testing"
 	"time"
 
-	"fluent-bit-defender/internal/defendersim"
 	"fluent-bit-defender/internal/flbhost"
 )
 
@@ -27,6 +26,16 @@ var plugin string
 
 func TestMain(m *testing.M) {
 	os.Exit(func() int {
+		flag.Parse()
+		chosen := false
+		flag.Visit(func(f *flag.Flag) { chosen = chosen || f.Name == "test.parallel" })
+		if !chosen {
+			// These tests wait much more than they compute.
+			if err := flag.Set("test.parallel", "12"); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				return 1
+			}
+		}
 		plugin = os.Getenv("IN_DEFENDER_SO")
 		if plugin == "" {
 			dir, err := os.MkdirTemp("", "in_defender")
@@ -45,11 +54,21 @@ func TestMain(m *testing.M) {
 	}())
 }
 
-// fluentBit is a real Fluent Bit that runs a configuration in a folder of its own; what it logs is kept.
+// times is how often a test takes its chance: few in CI, many with SOAK.
+func times(few, many int) int {
+	if os.Getenv("SOAK") != "" {
+		return many
+	}
+	return few
+}
+
+// fluentBit is a real Fluent Bit that runs a configuration in a folder of its own, once or again and again; what it logs is
+// kept. A test drives it from one goroutine.
 type fluentBit struct {
 	t    *testing.T
 	dir  string
 	conf string
+	args []string // beside that of the configuration
 	cmd  *exec.Cmd
 	done chan struct{}
 	err  error
@@ -61,22 +80,21 @@ type fluentBit struct {
 // needFluentBit skips the test where there is no Fluent Bit.
 func needFluentBit(t *testing.T) string {
 	t.Helper()
-	program := os.Getenv("FLUENT_BIT")
-	if program == "" {
-		program = "fluent-bit"
-	}
-	path, err := exec.LookPath(program)
-	if err != nil {
+	path, ok := flbhost.FluentBit()
+	if !ok {
 		t.Skip("no Fluent Bit: set FLUENT_BIT or put fluent-bit on PATH")
 	}
 	return path
 }
 
-// newFluentBit prepares a Fluent Bit whose records go to files named by their tags under dir/out.
-func newFluentBit(t *testing.T, service, inputs string) *fluentBit {
+// newFluentBit prepares a Fluent Bit with these lines of the service section, these inputs and outputs. Without outputs the
+// records go to files named by their tags (see lines).
+func newFluentBit(t *testing.T, service, inputs string, outputs ...string) *fluentBit {
 	t.Helper()
-	f := &fluentBit{t: t, dir: t.TempDir()}
-	f.configure(service, inputs, fmt.Sprintf("[OUTPUT]\n    name file\n    match *\n    path %s/out\n    mkdir on\n    format plain\n    retry_limit no_limits\n", f.dir))
+	needFluentBit(t)
+	f := &fluentBit{t: t, dir: t.TempDir(), args: []string{"-e", plugin}}
+	f.conf = filepath.Join(f.dir, "fluent-bit.conf")
+	f.configure(service, inputs, outputs...)
 	t.Cleanup(func() {
 		f.kill()
 		if t.Failed() {
@@ -87,18 +105,24 @@ func newFluentBit(t *testing.T, service, inputs string) *fluentBit {
 }
 
 // configure writes the configuration for the next start or reload.
-func (f *fluentBit) configure(service, inputs, outputs string) {
-	f.conf = filepath.Join(f.dir, "fluent-bit.conf")
-	text := "[SERVICE]\n    flush 0.2\n    grace 3\n    log_level info\n    hot_reload on\n" + service + "\n" + inputs + "\n" + outputs
+func (f *fluentBit) configure(service, inputs string, outputs ...string) {
+	f.t.Helper()
+	if len(outputs) == 0 {
+		outputs = []string{fmt.Sprintf("[OUTPUT]\n    name file\n    match *\n    path %s\n    mkdir on\n    format plain\n    retry_limit no_limits\n", f.out())}
+	}
+	text := "[SERVICE]\n    flush 0.2\n    grace 3\n    log_level info\n    hot_reload on\n" + service + "\n" + inputs + strings.Join(outputs, "")
 	if err := os.WriteFile(f.conf, []byte(text), 0o600); err != nil {
 		f.t.Fatal(err)
 	}
 }
 
+func (f *fluentBit) out() string { return filepath.Join(f.dir, "out") }
+
 func (f *fluentBit) start() {
 	f.t.Helper()
-	f.cmd = exec.Command(needFluentBit(f.t), "-e", plugin, "-c", f.conf)
+	f.cmd = exec.Command(needFluentBit(f.t), append(f.args, "-c", f.conf)...)
 	f.cmd.Dir = f.dir
+	f.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // none outlives a test that was cut short
 	out, err := f.cmd.StderrPipe()
 	if err != nil {
 		f.t.Fatal(err)
@@ -107,7 +131,8 @@ func (f *fluentBit) start() {
 	if err := f.cmd.Start(); err != nil {
 		f.t.Fatal(err)
 	}
-	f.done = make(chan struct{})
+	done := make(chan struct{})
+	f.done = done
 	go func() {
 		lines := bufio.NewScanner(out)
 		lines.Buffer(nil, 1<<20)
@@ -117,14 +142,26 @@ func (f *fluentBit) start() {
 			f.mu.Unlock()
 		}
 		f.err = f.cmd.Wait()
-		close(f.done)
+		close(done)
 	}()
 }
 
+// said is what it logged in all its runs.
 func (f *fluentBit) said() string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.log.String()
+}
+
+// told returns the lines of the log that hold text.
+func (f *fluentBit) told(text string) []string {
+	var found []string
+	for line := range strings.Lines(f.said()) {
+		if strings.Contains(line, text) {
+			found = append(found, line)
+		}
+	}
+	return found
 }
 
 // await waits until cond holds; the process must live meanwhile.
@@ -165,6 +202,15 @@ func (f *fluentBit) signal(s os.Signal) {
 	}
 }
 
+// reload starts a hot reload and waits until the new pipeline runs.
+func (f *fluentBit) reload(limit time.Duration) {
+	f.t.Helper()
+	const ready = "[reload] successful reload done"
+	before := len(f.told(ready))
+	f.signal(syscall.SIGHUP)
+	f.await(limit, "a hot reload", func() bool { return len(f.told(ready)) > before })
+}
+
 // ended waits for the process and returns its exit code.
 func (f *fluentBit) ended(limit time.Duration) int {
 	f.t.Helper()
@@ -189,92 +235,10 @@ func (f *fluentBit) stop(limit time.Duration) {
 	}
 }
 
+// kill is kill -9, waited for; it does nothing to a process that is gone.
 func (f *fluentBit) kill() {
-	if f.cmd != nil && f.cmd.Process != nil && f.done != nil {
-		f.cmd.Process.Kill()
+	if f.done != nil {
+		_ = f.cmd.Process.Kill() // an error says that it is gone already
 		<-f.done
-	}
-}
-
-// arrived counts the records at the output of a tag by their alert's key. A last line that is still being written is left out.
-func (f *fluentBit) arrived(tag string) map[string]int {
-	f.t.Helper()
-	keys := map[string]int{}
-	for _, line := range f.lines(tag) {
-		var fields map[string]any
-		dec := json.NewDecoder(strings.NewReader(line))
-		dec.UseNumber()
-		if err := dec.Decode(&fields); err != nil {
-			f.t.Fatalf("not a record: %v: %s", err, line)
-		}
-		keys[defendersim.KeyOf(fields)]++
-	}
-	return keys
-}
-
-func (f *fluentBit) lines(tag string) []string {
-	text, err := os.ReadFile(filepath.Join(f.dir, "out", tag))
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		f.t.Fatal(err)
-	}
-	whole := strings.Split(string(text), "\n")
-	return whole[:len(whole)-1]
-}
-
-// stanza is an input of the simulated service; more lines may override its keys.
-func stanza(srv *defendersim.Server, ca, tag string, more ...string) string {
-	lines := []string{
-		"tag " + tag,
-		"tenant_id " + defendersim.DefaultTenant,
-		"client_id " + defendersim.DefaultClientID,
-		"client_secret " + defendersim.DefaultSecret,
-		"url " + srv.AlertsURL(),
-		"token_url " + srv.TokenURL(),
-		"ca_file " + ca,
-		"poll_interval 1s",
-		"retry_max 2s",
-	}
-	return "[INPUT]\n    name defender\n    " + strings.Join(append(more, lines...), "\n    ") + "\n"
-}
-
-// service starts a simulated service over TLS and writes its CA.
-func service(t *testing.T, cfg defendersim.Config) (*defendersim.Service, *defendersim.Server, string) {
-	t.Helper()
-	svc := defendersim.New(cfg)
-	srv, err := defendersim.Start(svc, defendersim.ServerOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(srv.Close)
-	ca := filepath.Join(t.TempDir(), "ca.pem")
-	if err := srv.WriteCA(ca); err != nil {
-		t.Fatal(err)
-	}
-	return svc, srv, ca
-}
-
-// exactly compares what arrived with what is due.
-func exactly(t *testing.T, tag string, due []defendersim.Row, arrived map[string]int) {
-	t.Helper()
-	wrong := 0
-	complain := func(format string, args ...any) {
-		if wrong++; wrong <= 5 {
-			t.Errorf(format, args...)
-		}
-	}
-	want := map[string]bool{}
-	for _, row := range due {
-		want[row.ID] = true
-		if n := arrived[row.ID]; n != 1 {
-			complain("%s: %s came %d times (processed %s, visible %s)", tag, row.ID, n, row.LastProcessed, row.VisibleAt)
-		}
-	}
-	for key := range arrived {
-		if !want[key] {
-			complain("%s: %s came, but is not of this filter", tag, key)
-		}
-	}
-	if wrong > 5 {
-		t.Errorf("%s: and %d more", tag, wrong-5)
 	}
 }

@@ -42,20 +42,21 @@ type gauge struct {
 	t    *testing.T
 	pid  int
 	idle int64
-	peak int64 // as sampled
+	peak int64
 
-	stop chan struct{}
-	done sync.WaitGroup
+	reset bool // the kernel's own mark begins with this measurement
+	stop  chan struct{}
+	done  sync.WaitGroup
 }
 
 // newGauge begins to measure. The kernel keeps the highest mark itself, where it may be reset; beside that it is sampled.
 func newGauge(t *testing.T, h *flbhost.Host) *gauge {
 	t.Helper()
 	g := &gauge{t: t, pid: h.Pid(), stop: make(chan struct{})}
-	if err := os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", g.pid), []byte("5"), 0); err != nil {
+	err := os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", g.pid), []byte("5"), 0)
+	if g.reset = err == nil; !g.reset {
 		t.Logf("the kernel does not reset VmHWM (%v): only samples count", err)
 	}
-	var err error
 	if g.idle, err = memory(g.pid, "VmRSS"); err != nil {
 		t.Fatal(err)
 	}
@@ -86,30 +87,26 @@ func (g *gauge) end() {
 	}
 }
 
-// rise ends the measurement and returns the peak over idle.
-func (g *gauge) rise() int64 {
-	g.t.Helper()
-	g.end()
-	if high, err := memory(g.pid, "VmHWM"); err != nil {
-		g.t.Error(err)
-	} else if _, err := os.Stat(fmt.Sprintf("/proc/%d/clear_refs", g.pid)); err == nil {
-		g.peak = max(g.peak, high)
-	}
-	return g.peak - g.idle
-}
-
 // measured is the table of all cases, in the order in which they ended.
 var measured struct {
 	sync.Mutex
 	rows []string
 }
 
-// note fails when the rise is over the bound, and keeps it for the table.
-func (g *gauge) note(name string, bound int64) {
+// note ends the measurement, fails when the rise is more than allowed, and keeps it for the table.
+func (g *gauge) note(name string) {
 	g.t.Helper()
-	rise := g.rise()
-	if rise > bound {
-		g.t.Errorf("resident memory rose by %.1f MB over the idle %.1f MB; %d MB are allowed", mbs(rise), mbs(g.idle), bound/mb)
+	g.end()
+	if g.reset {
+		high, err := memory(g.pid, "VmHWM")
+		if err != nil {
+			g.t.Error(err)
+		}
+		g.peak = max(g.peak, high)
+	}
+	rise := g.peak - g.idle
+	if rise > over {
+		g.t.Errorf("resident memory rose by %.1f MB over the idle %.1f MB; %d MB are allowed", mbs(rise), mbs(g.idle), over/mb)
 	}
 	measured.Lock()
 	defer measured.Unlock()

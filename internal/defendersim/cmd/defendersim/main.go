@@ -36,6 +36,7 @@ type URLs struct {
 	Authority    string `json:"authority"`
 	TokenURL     string `json:"token_url"`
 	TokenURLV2   string `json:"token_url_v2"`
+	IdentityURL  string `json:"identity_url"`
 	Resource     string `json:"resource"`
 	AlertsURL    string `json:"alerts_url"`
 	CAFile       string `json:"ca_file,omitempty"`
@@ -48,6 +49,12 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		return err
 	}
 	svc := defendersim.New(o.config)
+	if o.native != "" {
+		svc.SetNative(o.native, true)
+	}
+	if o.identity != "" {
+		svc.SetIdentities(o.identity)
+	}
 	if o.faultShare > 0 {
 		hook, err := defendersim.RandomFaults(o.config.Seed, o.faultShare, o.faults...)
 		if err != nil {
@@ -72,7 +79,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	}
 	urls := URLs{
 		TenantID: o.config.Tenant, ClientID: o.config.ClientID, ClientSecret: o.config.ClientSecret,
-		Authority: srv.Authority(), TokenURL: srv.TokenURL(), TokenURLV2: srv.TokenURLV2(),
+		Authority: srv.Authority(), TokenURL: srv.TokenURL(), TokenURLV2: srv.TokenURLV2(), IdentityURL: srv.IdentityURL(),
 		Resource: defendersim.DefaultResource, AlertsURL: srv.AlertsURL(), CAFile: o.ca,
 	}
 	fmt.Fprintf(out, "defendersim: tokens at %s, alerts at %s\n", urls.TokenURL, urls.AlertsURL)

@@ -17,6 +17,8 @@ type options struct {
 	server      defendersim.ServerOptions
 	mix         defendersim.Mix
 	ca          string
+	native      string
+	identity    string
 	urlFile     string
 	ledger      string
 	rate        float64
@@ -47,6 +49,7 @@ func parse(args []string, out io.Writer) (*options, error) {
 	fs.SetOutput(out)
 	fs.StringVar(&o.server.API, "listen", "127.0.0.1:0", "address of the SIEM API")
 	fs.StringVar(&o.server.Login, "listen-login", "127.0.0.1:0", "address of the token endpoints")
+	fs.StringVar(&o.server.Identity, "listen-identity", "127.0.0.1:0", "address of the metadata service")
 	fs.BoolVar(&o.server.Plain, "plain", false, "plain http instead of TLS")
 	fs.StringVar(&o.ca, "ca", "", "file to write the CA's certificate to")
 	fs.StringVar(&o.urlFile, "url-file", "", "file to write the URLs to, as JSON, once the service answers")
@@ -54,6 +57,8 @@ func parse(args []string, out io.Writer) (*options, error) {
 	fs.StringVar(&o.config.Tenant, "tenant", defendersim.DefaultTenant, "tenant id")
 	fs.StringVar(&o.config.ClientID, "client-id", defendersim.DefaultClientID, "the application's id")
 	fs.StringVar(&o.config.ClientSecret, "client-secret", defendersim.DefaultSecret, "the application's secret")
+	fs.StringVar(&o.native, "native", "", "client id of a native application, with which people log in")
+	fs.StringVar(&o.identity, "identity", "", "client id of the machine's system-assigned managed identity")
 	fs.DurationVar(&o.config.TokenLife, "token-life", 3599*time.Second, "how long a token lives")
 	fs.DurationVar(&o.config.Retain, "retain", 0, "forget alerts older than this; 0: never")
 	fs.Uint64Var(&o.config.Seed, "seed", 1, "decides all that is random")

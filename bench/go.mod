@@ -1,0 +1,25 @@
+module fluent-bit-defender/bench
+
+go 1.26.0
+
+replace fluent-bit-defender => ../
+
+require (
+	fluent-bit-defender v0.0.0
+	github.com/fluent/fluent-bit-go v0.0.0-20230731091245-a7a013e2473c
+	github.com/tinylib/msgp v1.6.5
+	github.com/valyala/fastjson v1.6.10
+)
+
+require (
+	github.com/go-oauth2/oauth2/v4 v4.5.4 // indirect
+	github.com/golang-jwt/jwt/v5 v5.3.1 // indirect
+	github.com/google/uuid v1.1.1 // indirect
+	github.com/klauspost/compress v1.20.3 // indirect
+	github.com/philhofer/fwd v1.2.0 // indirect
+	github.com/ugorji/go/codec v1.1.7 // indirect
+	go.etcd.io/bbolt v1.5.0 // indirect
+	golang.org/x/net v0.43.0 // indirect
+	golang.org/x/oauth2 v0.37.0 // indirect
+	golang.org/x/sys v0.45.0 // indirect
+)

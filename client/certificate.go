@@ -1,0 +1,126 @@
+package client
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+	"golang.org/x/oauth2"
+
+	"fluent-bit-defender/conf"
+)
+
+const (
+	assertionLife = 10 * time.Minute // facts: 5 to 10 minutes
+	certWarning   = 30 * 24 * time.Hour
+	certWarnEvery = 24 * time.Hour
+)
+
+// certified is the client credentials grant with a certificate: each request for a
+// token carries an assertion of its own, signed with the certificate's key. The file
+// is read at every request, so that a certificate that was rotated is found without
+// a restart.
+type certified struct {
+	c        *Client
+	file     string
+	password conf.Secret
+	request  tokenRequest
+
+	tried  attempt
+	warned attempt // the certificate last warned of, and when
+}
+
+// attempt is a certificate and the instant that was taken for the service's.
+type attempt struct {
+	digest [32]byte
+	local  time.Time
+	ahead  time.Duration // of that instant before the local clock
+}
+
+// clientCertificate builds the grant. The file is not touched before a token is needed.
+func clientCertificate(c *Client, cfg *conf.Config) (grant, error) {
+	request, err := newTokenRequest(cfg)
+	if err != nil {
+		return nil, err
+	}
+	g := &certified{c: c, file: cfg.ClientCertificateFile, password: cfg.ClientCertificatePassword, request: request}
+	return g.source, nil
+}
+
+func (g *certified) source(w *tokenWire, again bool) (oauth2.TokenSource, error) {
+	const key, mend = "client_certificate_file", "make a new certificate, upload it to the application in Entra ID, and put it with its key into the file"
+	cert, err := readCertificate(g.file, g.password.Reveal())
+	if err != nil {
+		return nil, credentialError(key, err, "put the certificate and its key into it, readable for Fluent Bit")
+	}
+	g.c.mask.hide(g.password.Reveal())
+	now, sure := g.now()
+	// A wrong local clock must not condemn a good certificate: the service will say.
+	switch {
+	case sure && now.After(cert.leaf.NotAfter):
+		return nil, credentialError(key, fmt.Errorf("%s: the certificate ended at %s", g.file, day(cert.leaf.NotAfter)), mend)
+	case sure && now.Before(cert.leaf.NotBefore):
+		return nil, credentialError(key, fmt.Errorf("%s: the certificate is not valid before %s", g.file, day(cert.leaf.NotBefore)), mend)
+	}
+	g.warn(cert, now)
+	this := attempt{cert.digest(), time.Now(), time.Until(now)}
+	if again && this.digest == g.tried.digest && (this.ahead-g.tried.ahead).Abs() < time.Minute {
+		return nil, nil
+	}
+	g.tried = this
+	assertion, err := cert.assertion(g.request.ClientID, g.request.TokenURL, now)
+	if err != nil {
+		return nil, credentialError(key, fmt.Errorf("%s: the key does not sign", g.file), mend)
+	}
+	g.c.mask.hide(assertion)
+	src := g.request.with(w, "client_assertion_type", assertionType, "client_assertion", assertion)
+	return sourceFunc(func() (*oauth2.Token, error) {
+		tok, err := src.Token()
+		if err == nil {
+			return tok, nil
+		}
+		err = w.failure(err)
+		var e *Error
+		if errors.As(err, &e) && e.invalidClient {
+			e.what += fmt.Sprintf(" (the certificate with the thumbprint %s, which ends at %s)", cert.thumbprint(), day(cert.leaf.NotAfter))
+		}
+		return nil, err
+	}), nil
+}
+
+// now is the service's time, or, while that is not known, the local one, which is not sure.
+func (g *certified) now() (now time.Time, sure bool) {
+	local := time.Now()
+	if now, ok := g.c.clock.now(local); ok {
+		return now, true
+	}
+	return local, false
+}
+
+// warn tells once a day that the certificate is about to end.
+func (g *certified) warn(cert *certificate, now time.Time) {
+	left := cert.leaf.NotAfter.Sub(now)
+	if left > certWarning || g.warned.digest == cert.digest() && time.Since(g.warned.local) < certWarnEvery {
+		return
+	}
+	g.warned = attempt{digest: cert.digest(), local: time.Now()}
+	g.c.log.Warn(fmt.Sprintf("client_certificate_file: %s: the certificate with the thumbprint %s ends at %s, in %d days; upload a new one to the "+
+		"application in Entra ID and replace the file: no restart is needed", g.file, cert.thumbprint(), day(cert.leaf.NotAfter), max(0, int(left/(24*time.Hour)))))
+}
+
+func day(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 MST") }
+
+// assertion says, signed, that the bearer is the application, to the token endpoint
+// alone and for ten minutes from now.
+func (c *certificate) assertion(clientID, audience string, now time.Time) (string, error) {
+	t := jwt.NewWithClaims(jwt.SigningMethodPS256, jwt.RegisteredClaims{
+		Issuer: clientID, Subject: clientID, Audience: jwt.ClaimStrings{audience}, ID: rand.Text(),
+		NotBefore: jwt.NewNumericDate(now), ExpiresAt: jwt.NewNumericDate(now.Add(assertionLife)),
+	})
+	digest := c.digest()
+	t.Header["x5t#S256"] = base64.RawURLEncoding.EncodeToString(digest[:])
+	return t.SignedString(c.key)
+}

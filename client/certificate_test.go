@@ -1,0 +1,345 @@
+package client
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/pem"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+	pkcs12 "software.sslmate.com/src/go-pkcs12"
+
+	"fluent-bit-defender/conf"
+	"fluent-bit-defender/internal/defendersim"
+)
+
+// lastAssertion is the assertion of the last request, with its header and claims.
+func (w *world) lastAssertion() (text string, header map[string]any, claims jwt.MapClaims) {
+	w.Helper()
+	forms := w.wire.sent()
+	text = forms[len(forms)-1].Get("client_assertion")
+	claims = jwt.MapClaims{}
+	t, _, err := jwt.NewParser().ParseUnverified(text, claims)
+	if err != nil {
+		w.Fatal(err)
+	}
+	return text, t.Header, claims
+}
+
+func TestAssertionOfACertificate(t *testing.T) {
+	versions(t, conf.ClientCertificate, func(w *world) {
+		c := w.client()
+		w.good(c, "a token")
+		sum := sha256.Sum256(theCertificate().Cert.Raw)
+		_, header, claims := w.lastAssertion()
+		for name, want := range map[string]any{"alg": "PS256", "typ": "JWT", "x5t#S256": base64.RawURLEncoding.EncodeToString(sum[:])} {
+			if header[name] != want {
+				w.Errorf("header %s is %v, want %v", name, header[name], want)
+			}
+		}
+		now := float64(w.svc.Now().Unix())
+		for name, want := range map[string]any{"iss": theClient, "sub": theClient, "nbf": now, "exp": now + 600} {
+			if claims[name] != want {
+				w.Errorf("claim %s is %v, want %v", name, claims[name], want)
+			}
+		}
+		if aud, _ := claims.GetAudience(); len(aud) != 1 || aud[0] != w.cfg.TokenURL {
+			w.Errorf("aud is %v, want %s", aud, w.cfg.TokenURL)
+		}
+		first := claims["jti"]
+		if err := renewal(c); err != nil {
+			w.Fatal(err)
+		}
+		if _, _, claims := w.lastAssertion(); claims["jti"] == first || len(claims["jti"].(string)) < 16 {
+			w.Errorf("jti %v after %v", claims["jti"], first)
+		}
+	})
+}
+
+// The service's clock and the local one are 24 years apart: the first assertion is refused, and its Date sets the next.
+func TestAssertionsKeepTheServicesTime(t *testing.T) {
+	versions(t, conf.ClientCertificate, func(w *world) {
+		c := w.client()
+		w.good(c, "in spite of a wrong local clock")
+		if n := len(w.wire.sent()); n != 2 {
+			w.Errorf("%d requests for the first token, want one by the local clock and one by the service's", n)
+		}
+		w.svc.Queue(defendersim.KindToken, defendersim.Entra(700024))
+		e := w.token(c)
+		if e.Code != 700024 || e.Kind != KindToken || len(w.wire.sent()) != 3 {
+			w.Errorf("%v after %d requests: with the same clock there is nothing to try again", e, len(w.wire.sent()))
+		}
+	})
+}
+
+// A machine that slept has a clock that stood still. Two refusals agree on the time, and all is well.
+func TestAssertionsAfterASleep(t *testing.T) {
+	versions(t, conf.ClientCertificate, func(w *world) {
+		c := w.client()
+		w.good(c, "a token")
+		w.svc.Shift(2 * time.Hour)
+		if e := w.bad(c, "the token has ended, and the assertion is of two hours ago"); e.Code != 700024 {
+			w.Errorf("%v", e)
+		}
+		time.Sleep(time.Minute)
+		w.good(c, "at the next attempt")
+	})
+}
+
+// token is the error of a renewal that must fail.
+func (w *world) token(c *Client) *Error {
+	w.Helper()
+	anew(c)
+	return w.bad(c, "a renewal")
+}
+
+func TestCertificatesRotateAtOnce(t *testing.T) {
+	versions(t, conf.ClientCertificate, func(w *world) {
+		c := w.client()
+		w.good(c, "a token")
+		w.svc.SetCertificates(theClient, theNext().Cert)
+		// The file changes between the refusal and the second attempt.
+		w.wire.meanwhile(func(*http.Request, url.Values) (*http.Response, error) {
+			w.wire.before = nil
+			w.write("app.pem", string(theNext().PEM()))
+			return nil, nil
+		})
+		before := len(w.wire.sent())
+		if err := renewal(c); err != nil {
+			w.Fatal(err)
+		}
+		if n := len(w.wire.sent()) - before; n != 2 {
+			w.Errorf("%d requests, want 2", n)
+		}
+		w.write("app.pem", string(theCertificate().PEM()))
+		e := w.token(c)
+		want := regexp.MustCompile(`^token request: AADSTS700027: the signature of the assertion cannot be verified ` +
+			`\(the certificate with the thumbprint [0-9A-F]{40}, which ends at 2034-05-06 12:00 UTC\); ` +
+			`upload the certificate in use to the application in Entra ID; the service says ".*"$`)
+		if e.Kind != KindToken || !want.MatchString(e.Error()) {
+			w.Errorf("%v: %v", e.Kind, e)
+		}
+		w.svc.SetCertificates(theClient, theCertificate().Cert)
+		w.good(c, "after the upload, without a restart")
+	})
+}
+
+func TestAnEndedCertificateIsNamed(t *testing.T) {
+	soon := newCertificate(sim0.AddDate(0, 0, -300), sim0.AddDate(0, 0, 2))
+	later := newCertificate(sim0.AddDate(0, 0, 40), sim0.AddDate(10, 0, 0))
+	versions(t, conf.ClientCertificate, func(w *world) {
+		w.svc.SetCertificates(theClient, soon.Cert, later.Cert)
+		file := w.write("app.pem", string(soon.PEM()))
+		c := w.client()
+		w.good(c, "before its end")
+		w.svc.Shift(3 * 24 * time.Hour)
+		time.Sleep(3 * 24 * time.Hour)
+		e := w.bad(c, "after its end")
+		want := "token request: client_certificate_file: " + file + ": the certificate ended at 2024-05-08 12:00 UTC; " +
+			"make a new certificate, upload it to the application in Entra ID, and put it with its key into the file"
+		if e.Kind != KindToken || e.Error() != want {
+			w.Errorf("%v\n got %v\nwant %s", e.Kind, e, want)
+		}
+		w.write("app.pem", string(later.PEM()))
+		want = "token request: client_certificate_file: " + file + ": the certificate is not valid before 2024-06-15 12:00 UTC; " +
+			"make a new certificate, upload it to the application in Entra ID, and put it with its key into the file"
+		if e := w.bad(c, "before its begin"); e.Error() != want {
+			w.Errorf("\n got %v\nwant %s", e, want)
+		}
+	})
+}
+
+func TestAWarningADayBeforeTheEnd(t *testing.T) {
+	soon := newCertificate(sim0.AddDate(0, 0, -300), sim0.Add(32*24*time.Hour+30*time.Minute))
+	versions(t, conf.ClientCertificate, func(w *world) {
+		w.svc.SetCertificates(theClient, soon.Cert, theCertificate().Cert)
+		w.write("app.pem", string(soon.PEM()))
+		c := w.client()
+		w.good(c, "the clock's sake")
+		warnings := func() int { return strings.Count(w.log.String(), "level=WARN") }
+		for day := range 5 {
+			for range 24 {
+				w.good(c, "an hour")
+				time.Sleep(time.Hour)
+			}
+			if want := max(0, day-1); warnings() != want {
+				w.Errorf("%d warnings %d days before the end, want %d", warnings(), 31-day, want)
+			}
+		}
+		want := regexp.MustCompile(`level=WARN msg="client_certificate_file: \S*app.pem: the certificate with the thumbprint [0-9A-F]{40} ends at ` +
+			`2024-06-07 12:30 UTC, in 29 days; upload a new one to the application in Entra ID and replace the file: no restart is needed"`)
+		if !want.MatchString(w.log.String()) {
+			w.Errorf("log has no line like %s", want)
+		}
+		w.write("app.pem", string(theCertificate().PEM()))
+		before := warnings()
+		time.Sleep(48 * time.Hour)
+		w.good(c, "a new certificate")
+		if warnings() != before {
+			w.Error("the new certificate is warned of")
+		}
+	})
+}
+
+func block(kind string, der []byte) string {
+	return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
+}
+
+func pkcs8(key any) []byte {
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		panic(err)
+	}
+	return der
+}
+
+func TestCertificateFiles(t *testing.T) {
+	one, two := theCertificate(), theNext()
+	dir := t.TempDir()
+	cert, key := block("CERTIFICATE", one.Cert.Raw), block("PRIVATE KEY", pkcs8(one.Key))
+	chain := block("CERTIFICATE", two.Cert.Raw)
+	pfx := func(e *pkcs12.Encoder, key any, leaf *x509.Certificate, password string, more ...*x509.Certificate) string {
+		der, err := e.Encode(key, leaf, more, password)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(der)
+	}
+	good := func(name, text, password string) {
+		t.Helper()
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		c, err := readCertificate(path, password)
+		if err != nil || !c.leaf.Equal(one.Cert) || !c.key.Equal(one.Key) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	good("PKCS#8", cert+key, "")
+	good("PKCS#1", cert+block("RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(one.Key)), "")
+	good("key first, texts between", "subject=x\n"+key+"issuer=y\n"+cert, "")
+	good("a chain before and after", chain+key+cert+chain, "")
+	good("PKCS#12, modern", pfx(pkcs12.Modern, one.Key, one.Cert, "hunter2hunter2"), "hunter2hunter2")
+	good("PKCS#12, legacy", pfx(pkcs12.LegacyDES, one.Key, one.Cert, "hunter2hunter2"), "hunter2hunter2")
+	good("PKCS#12, older still", pfx(pkcs12.LegacyRC2, one.Key, one.Cert, "hunter2hunter2"), "hunter2hunter2")
+	good("PKCS#12, without a password", pfx(pkcs12.Passwordless, one.Key, one.Cert, ""), "")
+	good("PKCS#12, the chain first", pfx(pkcs12.Modern, one.Key, two.Cert, "p", one.Cert), "p")
+
+	ec, _ := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	ecDER, _ := x509.MarshalECPrivateKey(ec)
+	_, ed, _ := ed25519.GenerateKey(rand.Reader)
+	short, _ := rsa.GenerateKey(rand.Reader, 1024)
+	shortTemplate := &x509.Certificate{SerialNumber: one.Cert.SerialNumber}
+	shortDER, err := x509.CreateCertificate(rand.Reader, shortTemplate, shortTemplate, short.Public(), short)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bad := func(name, text, password, want string) {
+		t.Helper()
+		path := filepath.Join(dir, "bad")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err := readCertificate(path, password)
+		if err == nil || err.Error() != path+" "+want {
+			t.Errorf("%s:\n got %v\nwant %s %s", name, err, path, want)
+		}
+	}
+	bad("nothing", " \n", "", "is empty")
+	bad("the certificate alone", cert, "", "holds no private key: certificate and key belong into the one file")
+	bad("the key alone", key, "", "holds no certificate: certificate and key belong into the one file")
+	bad("another's key", chain+key, "", "holds a certificate and a key that do not belong together")
+	bad("two keys", cert+key+key, "", "holds more than one private key")
+	bad("an EC key", cert+block("EC PRIVATE KEY", ecDER), "", "holds a key of type EC; Entra ID takes RSA keys only")
+	bad("an EC key in PKCS#8", cert+block("PRIVATE KEY", pkcs8(ec)), "", "holds a key of type EC; Entra ID takes RSA keys only")
+	bad("an Ed25519 key", cert+block("PRIVATE KEY", pkcs8(ed)), "", "holds a key of type Ed25519; Entra ID takes RSA keys only")
+	bad("an EC key in PKCS#12", pfx(pkcs12.Modern, ec, one.Cert, "p"), "p", "holds a key of type EC; Entra ID takes RSA keys only")
+	bad("a short key", block("CERTIFICATE", shortDER)+block("PRIVATE KEY", pkcs8(short)), "", "holds an RSA key of 1024 bits; Entra ID wants 2048 or more")
+	const passphrase = "holds a key under a passphrase: take that away, or give a PKCS#12 file with client_certificate_password"
+	bad("an encrypted key", cert+block("ENCRYPTED PRIVATE KEY", []byte("x")), "", passphrase)
+	bad("an encrypted key of old", cert+"-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: DES-EDE3-CBC,00\n\nAAAA\n-----END RSA PRIVATE KEY-----\n", "", passphrase)
+	bad("a broken certificate", block("CERTIFICATE", []byte("x"))+key, "", "holds a certificate that cannot be read")
+	bad("a broken key", cert+block("PRIVATE KEY", []byte("x")), "", "holds a private key that cannot be read")
+	bad("half a file", (cert + key)[:len(cert)+200], "", "holds no private key: certificate and key belong into the one file")
+	bad("a password for PEM", cert+key, "hunter2hunter2", "is PEM, which takes no password: leave client_certificate_password out, or give a PKCS#12 file")
+	sealed := pfx(pkcs12.Modern, one.Key, one.Cert, "hunter2hunter2")
+	bad("another password", sealed, "opensesame", "does not open with client_certificate_password")
+	bad("no password", sealed, "", "is PKCS#12 under a password: give it by client_certificate_password")
+	const neither = "is neither PEM nor a PKCS#12 file with one key that can be read"
+	bad("cut PKCS#12", sealed[:len(sealed)/2], "hunter2hunter2", neither)
+	bad("a secret", "opensesame", "", neither)
+	bad("too much", strings.Repeat("a", maxCertFile+1), "", "is larger than 256 KiB")
+}
+
+func TestABrokenCertificateFileHeals(t *testing.T) {
+	versions(t, conf.ClientCertificate, func(w *world) {
+		c := w.client()
+		w.good(c, "a token")
+		file := w.write("app.pem", "-----BEGIN CERTIFICATE-----\n")
+		time.Sleep(56 * time.Minute)
+		w.good(c, "the held token serves while the file is broken")
+		time.Sleep(4 * time.Minute)
+		e := w.bad(c, "no token any more")
+		want := "token request: client_certificate_file: " + file + " holds no private key: certificate and key belong into the one file; " +
+			"put the certificate and its key into it, readable for Fluent Bit"
+		if e.Kind != KindToken || e.Error() != want {
+			w.Errorf("%v\n got %v\nwant %s", e.Kind, e, want)
+		}
+		w.write("app.pem", string(theCertificate().PEM()))
+		w.good(c, "mended")
+	})
+}
+
+func TestPKCS12OverTheWire(t *testing.T) {
+	der, err := pkcs12.Modern.Encode(theCertificate().Key, theCertificate().Cert, nil, "hunter2hunter2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	versions(t, conf.ClientCertificate, func(w *world) {
+		w.cfg.ClientCertificateFile, w.cfg.ClientCertificatePassword = w.write("app.pfx", string(der)), "hunter2hunter2"
+		c := w.client()
+		if _, err := c.Now(context.Background()); err != nil {
+			w.Fatal(err)
+		}
+		w.good(c, "a token")
+	})
+}
+
+func FuzzCertificate(f *testing.F) {
+	one := theCertificate()
+	f.Add(one.PEM(), "")
+	der, err := pkcs12.Legacy.Encode(one.Key, one.Cert, nil, "p")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(der, "p")
+	f.Add([]byte("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"), "hunter2hunter2")
+	f.Fuzz(func(t *testing.T, text []byte, password string) {
+		if len(text) > 4096 {
+			t.Skip()
+		}
+		c, err := parseCertificate(text, password)
+		if (c == nil) == (err == nil) {
+			t.Fatalf("%v beside %v", c, err)
+		}
+		if err != nil && (len(err.Error()) > 200 || strings.ContainsAny(err.Error(), "\r\n\x00") ||
+			len(password) >= 6 && !strings.Contains("client_certificate_password PKCS#12", password) && strings.Contains(err.Error(), password)) {
+			t.Errorf("%q", err)
+		}
+	})
+}

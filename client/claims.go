@@ -1,0 +1,164 @@
+package client
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"fluent-bit-defender/conf"
+)
+
+// Claims is what an access token says of itself. Nothing of it was verified: it is for
+// telling an operator what is wrong, never for deciding whom to trust. Texts are cut and
+// printable; a field that the token lacks is empty.
+type Claims struct {
+	Audience    string    // aud: what it is for
+	Tenant      string    // tid
+	Application string    // appid or azp: the client id
+	User        string    // upn or preferred_username; empty for an application's own token
+	Roles       []string  // what an application may do
+	Scopes      []string  // scp: what it may do in a person's name
+	Expires     time.Time // exp, in UTC
+}
+
+const maxClaims = 64 // roles or scopes kept
+
+// claimsOf reads the payload of a JWT; false: the token is none.
+func (c *Client) claimsOf(token string) (Claims, bool) {
+	parts := strings.Split(token, ".")
+	if len(parts) != 3 {
+		return Claims{}, false
+	}
+	payload, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(parts[1], "="))
+	if err != nil {
+		return Claims{}, false
+	}
+	var raw struct {
+		Aud      texts   `json:"aud"`
+		Tid      string  `json:"tid"`
+		AppID    string  `json:"appid"`
+		Azp      string  `json:"azp"`
+		UPN      string  `json:"upn"`
+		Username string  `json:"preferred_username"`
+		Roles    texts   `json:"roles"`
+		Scp      string  `json:"scp"`
+		Exp      float64 `json:"exp"`
+	}
+	if json.Unmarshal(payload, &raw) != nil {
+		return Claims{}, false
+	}
+	show := func(text string) string { return c.mask.text(text, 200) }
+	first := func(a, b string) string {
+		if a == "" {
+			a = b
+		}
+		return show(a)
+	}
+	claims := Claims{Tenant: show(raw.Tid), Application: first(raw.AppID, raw.Azp), User: first(raw.UPN, raw.Username)}
+	if len(raw.Aud) > 0 {
+		claims.Audience = show(raw.Aud[0])
+	}
+	for _, role := range raw.Roles[:min(len(raw.Roles), maxClaims)] {
+		claims.Roles = append(claims.Roles, show(role))
+	}
+	for scope := range strings.FieldsSeq(raw.Scp) {
+		if len(claims.Scopes) < maxClaims {
+			claims.Scopes = append(claims.Scopes, show(scope))
+		}
+	}
+	if raw.Exp > 0 && raw.Exp < 1<<40 {
+		claims.Expires = time.Unix(int64(raw.Exp), 0).UTC()
+	}
+	return claims, true
+}
+
+// texts is a text or a list of them; anything else counts as none.
+type texts []string
+
+func (t *texts) UnmarshalJSON(text []byte) error {
+	var one string
+	if json.Unmarshal(text, &one) == nil {
+		*t = texts{one}
+		return nil
+	}
+	var many []string
+	if json.Unmarshal(text, &many) == nil {
+		*t = many
+	}
+	return nil
+}
+
+// Claims gets a token if none is held, and tells what it says of itself. False: the token is
+// opaque, which is no fault. Errors are as of Fetch.
+func (c *Client) Claims(ctx context.Context) (claims Claims, readable bool, err error) {
+	tok, err := c.token.get(ctx)
+	if err != nil {
+		return Claims{}, false, err
+	}
+	claims, readable = c.claimsOf(tok.value)
+	return claims, readable, nil
+}
+
+// Doubt is a claim that does not fit what the API needs.
+type Doubt struct {
+	Claim  string // aud, tid, exp or roles
+	What   string // in words, going on after "the token"
+	Remedy string
+}
+
+// Doubts compares claims with what the API needs and the stanza says. None: they fit as far as
+// anyone but the API can tell.
+func (c *Client) Doubts(claims Claims) []Doubt {
+	var all []Doubt
+	takes := func(audience string) bool {
+		return slices.ContainsFunc(c.api.audiences, func(a string) bool {
+			return strings.EqualFold(a, strings.TrimRight(audience, "/"))
+		})
+	}
+	// v2 tokens of some resources name them by a GUID, which says nothing here.
+	if !takes(claims.Audience) && !guid.MatchString(claims.Audience) {
+		is := claims.Audience
+		if is == "" {
+			is = "nothing"
+		}
+		all = append(all, Doubt{"aud", "is for " + is + " (aud), while the API takes tokens for " + strings.Join(c.api.audiences, " or "), "check resource"})
+	}
+	if claims.Tenant != "" && guid.MatchString(c.tenant) && !strings.EqualFold(claims.Tenant, c.tenant) {
+		all = append(all, Doubt{"tid", "is of tenant " + claims.Tenant + " (tid) instead of " + c.tenant, "check tenant_id, and the tenant in token_url"})
+	}
+	if now, known := c.clock.now(time.Now()); known && !claims.Expires.IsZero() && !now.Before(claims.Expires) {
+		all = append(all, Doubt{"exp", fmt.Sprintf("ended at %s (exp), and the service's clock says %s", claims.Expires.Format(time.RFC3339), now.Format(time.RFC3339)),
+			"look for a proxy or an endpoint that hands out old tokens"})
+	}
+	if len(claims.Roles)+len(claims.Scopes) == 0 {
+		d := Doubt{"roles", "carries no permission (roles, scp)", "grant the application a permission on the API, with consent, in Entra ID"}
+		if c.auth == conf.ManagedIdentity {
+			d.Remedy = "give the identity an application role on the API, in Entra ID"
+		}
+		all = append(all, d)
+	}
+	return all
+}
+
+// explain adds to an API's refusal of a new token what is wrong with the token.
+func (c *Client) explain(e *Error, token string) {
+	claims, readable := c.claimsOf(token)
+	if !readable {
+		return
+	}
+	doubts := c.Doubts(claims)
+	if len(doubts) == 0 {
+		e.what += "; its aud, tid, exp and roles are as they should be"
+		return
+	}
+	var whats, remedies []string
+	for _, d := range doubts {
+		whats, remedies = append(whats, d.What), append(remedies, d.Remedy)
+	}
+	e.what += ": the token " + strings.Join(whats, ", and ")
+	e.remedy = strings.Join(remedies, "; ")
+}

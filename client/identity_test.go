@@ -1,0 +1,226 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"fluent-bit-defender/conf"
+	"fluent-bit-defender/internal/defendersim"
+)
+
+// inBubble runs a test of managed identities, which have one version.
+func inBubble(t *testing.T, f func(w *world)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) { f(stanza(t, conf.ManagedIdentity, false)) })
+}
+
+func TestManagedIdentityRequest(t *testing.T) {
+	inBubble(t, func(w *world) {
+		w.svc.SetIdentities(theIdentity, "user-one", "user-two")
+		var asked []*http.Request
+		w.wire.meanwhile(func(req *http.Request, _ url.Values) (*http.Response, error) {
+			if req.URL.Host == "169.254.169.254" {
+				asked = append(asked, req)
+			}
+			return nil, nil
+		})
+		w.good(w.client(), "the system-assigned identity")
+		w.cfg.ManagedIdentityClientID = "user-two"
+		w.good(w.client(), "a user-assigned identity")
+		if len(asked) != 2 {
+			w.Fatalf("%d requests", len(asked))
+		}
+		const path = "http://169.254.169.254/metadata/identity/oauth2/token?api-version=2018-02-01"
+		for i, want := range []string{path + "&resource=https%3A%2F%2Fgraph.windows.net", path + "&client_id=user-two&resource=https%3A%2F%2Fgraph.windows.net"} {
+			if got := asked[i].URL.String(); got != want || asked[i].Method != "GET" || asked[i].Header.Get("Metadata") != "true" {
+				w.Errorf("%s %s, Metadata %q; want GET %s", asked[i].Method, got, asked[i].Header.Get("Metadata"), want)
+			}
+		}
+	})
+}
+
+func TestTheMetadataServiceIsAskedAgain(t *testing.T) {
+	f := func(name string, faults []*defendersim.Fault, requests int, took time.Duration, kind Kind) {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(w *world) {
+				w.svc.Queue(defendersim.KindIdentity, faults...)
+				c := w.client()
+				start := time.Now()
+				_, err := fetch(c, Query{})
+				if spent := time.Since(start); spent != took || w.svc.Stats().Identities != requests {
+					w.Errorf("%d requests in %v, want %d in %v", w.svc.Stats().Identities, spent, requests, took)
+				}
+				if kind == 0 && err != nil {
+					w.Errorf("error %v", err)
+				}
+				if e := (*Error)(nil); kind != 0 && (!errors.As(err, &e) || e.Kind != kind) {
+					w.Errorf("error %v, want of kind %v", err, kind)
+				}
+			})
+		})
+	}
+	many := func(n, status int) (faults []*defendersim.Fault) {
+		for range n {
+			faults = append(faults, defendersim.Status(status))
+		}
+		return faults
+	}
+	const s = time.Second
+	f("404", many(1, 404), 2, s, 0)
+	f("410 for a minute", many(6, 410), 7, 63*s, 0)
+	f("410 for 70 s", many(7, 410), 8, 70*s, 0)
+	f("410 for longer", many(99, 410), 8, 70*s, KindTokenTransient)
+	f("429", many(2, 429), 3, 3*s, 0)
+	f("429 with a time", []*defendersim.Fault{defendersim.Throttle(20 * s)}, 2, 20*s, 0)
+	f("429 with a long time", []*defendersim.Fault{defendersim.Throttle(5 * time.Minute)}, 1, 0, KindTokenTransient)
+	f("500 and 503", []*defendersim.Fault{defendersim.Status(500), defendersim.Status(503)}, 3, 3*s, 0)
+	f("400", many(1, 400), 1, 0, KindToken)
+	f("403", many(1, 403), 1, 0, KindToken)
+	f("refused", []*defendersim.Fault{defendersim.Refused()}, 1, 0, KindNetwork)
+	f("no token", []*defendersim.Fault{defendersim.HTML()}, 2, s, 0)
+}
+
+func TestAHeldTokenMakesNobodyWait(t *testing.T) {
+	inBubble(t, func(w *world) {
+		c := w.client()
+		w.good(c, "a token")
+		w.svc.OnRequest(func(r defendersim.Request) *defendersim.Fault {
+			if r.Kind == defendersim.KindIdentity {
+				return defendersim.Status(410)
+			}
+			return nil
+		})
+		time.Sleep(56 * time.Minute)
+		start := time.Now()
+		w.good(c, "with the held token")
+		if time.Since(start) != 0 {
+			w.Errorf("waited %v while a token was held", time.Since(start))
+		}
+	})
+}
+
+func TestTheWaitForTheMetadataServiceEnds(t *testing.T) {
+	for _, how := range []string{"cancel", "close"} {
+		t.Run(how, func(t *testing.T) {
+			inBubble(t, func(w *world) {
+				w.svc.OnRequest(func(defendersim.Request) *defendersim.Fault { return defendersim.Status(410) })
+				c := w.client()
+				ctx, cancel := context.WithCancel(context.Background())
+				defer cancel()
+				end, want := cancel, error(context.Canceled)
+				if how == "close" {
+					end, want = c.Close, ErrClosed
+				}
+				start := time.Now()
+				time.AfterFunc(5500*time.Millisecond, end)
+				if _, err := c.Fetch(ctx, Query{}); !errors.Is(err, want) || time.Since(start) != 5500*time.Millisecond {
+					w.Errorf("%v after %v, want %v", err, time.Since(start), want)
+				}
+			})
+		})
+	}
+}
+
+func TestIdentityErrorsInWords(t *testing.T) {
+	f := func(name string, change func(w *world), kind Kind, want string) {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(w *world) {
+				c := w.client()
+				change(w)
+				if e := w.bad(c, name); e.Kind != kind || e.Error() != want {
+					w.Errorf("%v\n got %v\nwant %s", e.Kind, e, want)
+				}
+				w.svc.SetIdentities(theIdentity)
+				w.wire.meanwhile(nil)
+				w.good(c, "mended, without a restart")
+			})
+		})
+	}
+	answer := func(status int, body string) func(w *world) {
+		return func(w *world) {
+			w.wire.meanwhile(func(req *http.Request, _ url.Values) (*http.Response, error) { return reply(req, status, body), nil })
+		}
+	}
+	const direct = "check that this machine has a managed identity, that nothing keeps Fluent Bit from the metadata service, and managed_identity_endpoint"
+	f("no identity", func(w *world) { w.svc.SetIdentities("") }, KindToken,
+		"token request: the machine has no such managed identity (invalid_request); assign the identity to the machine, and check managed_identity_client_id and resource; "+
+			`the service says "Identity not found (invalid_request)"`)
+	f("unknown resource", answer(400, `{"error":"invalid_resource","error_description":"AADSTS500011: x"}`), KindToken,
+		"token request: AADSTS500011: the resource is unknown in this tenant, or nobody consented to it; "+
+			`check resource and tenant_id, and enable SIEM integration in Defender; the service says "x (invalid_resource)"`)
+	f("somebody else answers", answer(404, "<html>nginx"), KindTokenTransient,
+		"token request: the metadata service is being updated, or is not there (404); if it lasts, "+direct+`; the service says "<html>nginx"`)
+	f("nobody answers", func(w *world) {
+		w.wire.meanwhile(func(*http.Request, url.Values) (*http.Response, error) {
+			return nil, &net.OpError{Op: "dial", Net: "tcp", Err: errors.New("no route to host")}
+		})
+	}, KindNetwork, "token request: no answer from 169.254.169.254: dial tcp: no route to host; "+direct)
+	f("a redirect", answer(302, ""), KindConfig, "token request: redirected to nowhere (302), which is refused so that no credential goes to another host; "+
+		"check managed_identity_endpoint, and set the final address if it is the right one")
+}
+
+func TestLifeOfAnIdentitysToken(t *testing.T) {
+	f := func(name, fields string, want time.Duration) {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(w *world) {
+				w.wire.meanwhile(func(req *http.Request, _ url.Values) (*http.Response, error) {
+					return reply(req, 200, `{`+fields+`"access_token":"abc","token_type":"Bearer"}`, "Date: Mon, 06 May 2024 12:00:00 GMT"), nil
+				})
+				tok, err := w.client().token.get(context.Background())
+				if err != nil {
+					w.Fatal(err)
+				}
+				if left := time.Until(tok.expires); left != want {
+					w.Errorf("lives %v, want %v", left, want)
+				}
+			})
+		})
+	}
+	f("a string", `"expires_in":"86399",`, 86399*time.Second)
+	f("a number", `"expires_in":3599,`, 3599*time.Second)
+	f("the end alone, by the service's clock", `"expires_on":"1715000399",`, 3599*time.Second)
+	f("both", `"expires_in":"100","expires_on":"1715000399",`, 100*time.Second)
+	f("neither", ``, unknownLife)
+	f("nonsense", `"expires_in":{"a":1},"expires_on":"soon",`, unknownLife)
+	f("an endless one", `"expires_in":"99999999999999999999",`, unknownLife)
+}
+
+// A proxy that is configured sees the requests for alerts, never those for a managed identity's token.
+func TestNoProxyForManagedIdentities(t *testing.T) {
+	w := overTLS(t, conf.ManagedIdentity, false)
+	var mu sync.Mutex
+	var seen []string
+	proxy := raw(t, func(nc net.Conn) {
+		buf := make([]byte, 1024)
+		n, _ := nc.Read(buf)
+		line, _, _ := strings.Cut(string(buf[:n]), "\r\n")
+		mu.Lock()
+		seen = append(seen, line)
+		mu.Unlock()
+		nc.Write([]byte("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n"))
+	})
+	w.cfg.ProxyURL = "http://" + proxy
+	for _, endpoint := range []string{w.srv.IdentityURL(), w.srv.TokenURL()} { // plain, and over TLS
+		seen = nil
+		w.cfg.ManagedIdentityEndpoint = endpoint
+		e := w.bad(w.client(), endpoint)
+		mu.Lock()
+		got := strings.Join(seen, "\n")
+		mu.Unlock()
+		if endpoint == w.srv.IdentityURL() {
+			if host := strings.TrimPrefix(strings.TrimSuffix(w.srv.AlertsURL(), "/api/alerts"), "https://"); got != "CONNECT "+host+" HTTP/1.1" {
+				t.Errorf("the proxy saw %q, want the API alone", got)
+			}
+		} else if got != "" || e.Status != 400 { // a token endpoint takes no GET
+			t.Errorf("the proxy saw %q; %v", got, e)
+		}
+	}
+}

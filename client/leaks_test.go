@@ -1,0 +1,161 @@
+package client
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	pkcs12 "software.sslmate.com/src/go-pkcs12"
+
+	"fluent-bit-defender/conf"
+	"fluent-bit-defender/internal/defendersim"
+)
+
+// noSecrets fails when the log shows 12 bytes in a row of one of the secrets.
+func (w *world) noSecrets(secrets ...string) {
+	w.Helper()
+	hides(w.T, w.log.String(), secrets...)
+}
+
+func hides(t *testing.T, text string, secrets ...string) {
+	t.Helper()
+	for _, secret := range secrets {
+		for _, form := range []string{secret, url.QueryEscape(secret), base64.StdEncoding.EncodeToString([]byte(secret))} {
+			for i := 0; i+12 <= len(form); i++ {
+				if strings.Contains(text, form[i:i+12]) {
+					t.Fatalf("%q of a secret is in %q", form[i:i+12], text)
+				}
+			}
+		}
+	}
+}
+
+// An endpoint that gives back all it was sent, and what it gave before, in every place that an error could quote.
+func TestNoCredentialIsInAnyErrorOrLog(t *testing.T) {
+	for auth := range credentials {
+		t.Run(auth, func(t *testing.T) {
+			versions(t, auth, func(w *world) {
+				if auth == conf.ClientCertificate {
+					der, err := pkcs12.Modern.Encode(theCertificate().Key, theCertificate().Cert, nil, "opensesame-password")
+					if err != nil {
+						w.Fatal(err)
+					}
+					w.cfg.ClientCertificateFile, w.cfg.ClientCertificatePassword = w.write("app.pfx", string(der)), "opensesame-password"
+				}
+				secrets := []string{}
+				if auth == conf.ClientSecret {
+					secrets = append(secrets, theSecret)
+				}
+				if auth == conf.ClientCertificate {
+					secrets = append(secrets, "opensesame-password")
+				}
+				w.svc.SetTokenLife(time.Second)
+				var answered string // the last token answer
+				echo := -1
+				w.wire.meanwhile(func(req *http.Request, form url.Values) (*http.Response, error) {
+					for _, name := range []string{"client_secret", "client_assertion", "refresh_token"} {
+						if form.Get(name) != "" {
+							secrets = append(secrets, form.Get(name))
+						}
+					}
+					if bearer, ok := strings.CutPrefix(req.Header.Get("Authorization"), "Bearer "); ok {
+						secrets = append(secrets, bearer)
+					}
+					said := form.Encode() + " " + fmt.Sprint(form) + " " + req.Header.Get("Authorization") + " " + answered
+					switch echo {
+					case 0:
+						return reply(req, 400, refused("invalid_request", "AADSTS900144: "+said)), nil
+					case 1:
+						return reply(req, 401, refused("invalid_client", said)), nil
+					case 2:
+						return reply(req, 500, said), nil
+					case 3:
+						return reply(req, 200, said, "Content-Type: text/plain"), nil
+					case 4:
+						return reply(req, 302, "", "Location: https://evil.test/?"+said), nil
+					case 5:
+						return nil, errors.New("broken: " + said)
+					case 6:
+						return reply(req, 403, "<p>"+said, "WWW-Authenticate: Bearer "+said), nil
+					}
+					resp, err := w.wire.RoundTripper.RoundTrip(req)
+					if err == nil && req.Method == "POST" || auth == conf.ManagedIdentity && req.Header.Get("Metadata") != "" {
+						text, _ := io.ReadAll(resp.Body)
+						resp.Body.Close()
+						answered = string(text)
+						resp.Body = io.NopCloser(strings.NewReader(answered))
+					}
+					return resp, err
+				})
+				c := w.client()
+				w.good(c, "a token")
+				var errs []string
+				for echo = range 7 {
+					time.Sleep(2 * time.Second)
+					_, err := c.token.get(context.Background()) // the token endpoint says so
+					if err == nil {
+						w.Fatalf("echo %d: no error", echo)
+					}
+					for ; err != nil; err = errors.Unwrap(err) {
+						errs = append(errs, fmt.Sprintf("%v %+v %#v", err, err, err))
+					}
+				}
+				echo = -1
+				w.svc.SetTokenLife(time.Hour)
+				w.good(c, "a token")
+				for echo = range 7 { // the API does
+					if _, err := fetch(c, Query{}); err != nil {
+						errs = append(errs, fmt.Sprintf("%v %+v", err, err))
+					}
+				}
+				if len(errs) < 13 || len(secrets) < 4 {
+					w.Fatalf("%d errors, %d secrets: the test shows nothing", len(errs), len(secrets))
+				}
+				secrets = append(secrets, answers(answered)...)
+				hides(w.T, strings.Join(errs, "\n"), secrets...)
+				w.noSecrets(secrets...)
+				hides(w.T, fmt.Sprintf("%v %+v", c, c.token), secrets...)
+			})
+		})
+	}
+}
+
+// answers lists the tokens of a token answer.
+func answers(text string) (tokens []string) {
+	for _, name := range []string{"access_token", "refresh_token"} {
+		if _, rest, ok := strings.Cut(text, `"`+name+`":"`); ok {
+			token, _, _ := strings.Cut(rest, `"`)
+			tokens = append(tokens, token)
+		}
+	}
+	return tokens
+}
+
+// What files hold is in no error either, whatever it is.
+func TestNoFileIsQuoted(t *testing.T) {
+	const needle = "hunter2-opensesame-hunter2"
+	for _, text := range []string{needle, needle + "\n" + needle, "-----BEGIN PRIVATE KEY-----\n" + needle, "-----BEGIN " + needle + "-----\n"} {
+		for _, auth := range []string{conf.ClientSecret, conf.ClientCertificate, conf.WorkloadIdentity, conf.AuthorizationCode} {
+			w := stanza(t, auth, false)
+			for _, path := range []string{w.cfg.ClientSecretFile, w.cfg.ClientCertificateFile, w.cfg.FederatedTokenFile, w.cfg.RefreshTokenFile} {
+				if path != "" {
+					w.cfg.ClientCertificatePassword = ""
+					w.write(path[len(w.dir)+1:], text)
+				}
+			}
+			w.svc.OnRequest(func(defendersim.Request) *defendersim.Fault { return defendersim.Entra(7000215) })
+			_, err := fetch(w.client(), Query{})
+			if err == nil {
+				t.Fatalf("%s: no error", auth)
+			}
+			hides(t, fmt.Sprintf("%v %+v\n%s", err, err, w.log), needle)
+		}
+	}
+}

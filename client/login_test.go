@@ -1,0 +1,204 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"html"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"fluent-bit-defender/conf"
+	"fluent-bit-defender/internal/defendersim"
+)
+
+// login prepares a login for the stanza.
+func (w *world) login() *Login {
+	w.Helper()
+	opts := []Option{WithLogger(w.log.logger())}
+	if w.srv == nil {
+		opts = append(opts, WithTransport(w.wire))
+	}
+	l, err := NewLogin(w.cfg, 8400, opts...)
+	if err != nil {
+		w.Fatal(err)
+	}
+	w.Cleanup(l.Close)
+	return l
+}
+
+// person opens the login's page, presses a button, and returns what the browser brings back.
+func (w *world) person(page, button string) url.Values {
+	w.Helper()
+	browser := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	if w.srv == nil {
+		browser.Transport = w.svc.Transport()
+	} else {
+		t := &http.Transport{TLSClientConfig: w.srv.TLSConfig()}
+		defer t.CloseIdleConnections()
+		browser.Transport = t
+	}
+	read := func(resp *http.Response, err error) string {
+		w.Helper()
+		if err != nil {
+			w.Fatal(err)
+		}
+		defer resp.Body.Close()
+		text, _ := io.ReadAll(resp.Body)
+		return string(text)
+	}
+	resp, err := browser.Get(page)
+	text := read(resp, err)
+	form := url.Values{"consent": {button}}
+	for _, m := range regexp.MustCompile(`<input type="hidden" name="([^"]*)" value="([^"]*)">`).FindAllStringSubmatch(text, -1) {
+		form.Set(html.UnescapeString(m[1]), html.UnescapeString(m[2]))
+	}
+	at, _, _ := strings.Cut(page, "?")
+	resp, err = browser.PostForm(at, form)
+	text = read(resp, err)
+	back, err := url.Parse(resp.Header.Get("Location"))
+	if err != nil || back.Host != "localhost:8400" || back.Path != "/" {
+		w.Fatalf("led to %q: %s", resp.Header.Get("Location"), text)
+	}
+	return back.Query()
+}
+
+func TestALoginFromPageToPull(t *testing.T) {
+	f := func(w *world) {
+		w.cfg.RefreshTokenFile = filepath.Join(w.dir, "fresh") // nobody has logged in
+		l := w.login()
+		u, err := url.Parse(l.URL())
+		if err != nil {
+			w.Fatal(err)
+		}
+		q := u.Query()
+		for name, want := range map[string]string{"response_type": "code", "client_id": theLogin, "redirect_uri": "http://localhost:8400",
+			"code_challenge_method": "S256", "response_mode": "query", "prompt": "select_account"} {
+			if q.Get(name) != want {
+				w.Errorf("%s is %q, want %q", name, q.Get(name), want)
+			}
+		}
+		if len(q.Get("code_challenge")) != 43 || len(q.Get("state")) < 16 || strings.Contains(l.URL(), l.verifier) {
+			w.Errorf("address is %s", l.URL())
+		}
+		if want := strings.TrimSuffix(w.cfg.TokenURL, "token") + "authorize"; !strings.HasPrefix(l.URL(), want+"?") {
+			w.Errorf("address is %s, want %s", l.URL(), want)
+		}
+		back := w.person(l.URL(), "accept")
+		in, err := l.Redeem(context.Background(), back)
+		if err != nil {
+			w.Fatal(err)
+		}
+		if in.Claims.User != "analyst@contoso.example" || in.Claims.Audience != defendersim.DefaultResource || len(l.Doubts(in.Claims)) != 0 {
+			w.Errorf("claims %+v, doubts %v", in.Claims, l.Doubts(in.Claims))
+		}
+		_, err = l.Redeem(context.Background(), back)
+		if e := (*Error)(nil); !errors.As(err, &e) || e.Code != 54005 {
+			w.Errorf("a code is good once: %v", err)
+		}
+		if err := WriteRefreshToken(w.cfg.RefreshTokenFile, in.RefreshToken); err != nil {
+			w.Fatal(err)
+		}
+		if info, err := os.Stat(w.cfg.RefreshTokenFile); err != nil || info.Mode().Perm() != 0o600 {
+			w.Errorf("mode %v, %v", info.Mode(), err)
+		}
+		c := w.client()
+		w.good(c, "with the login")
+		if err := renewal(c); err != nil {
+			w.Errorf("renewed: %v", err)
+		}
+		w.noSecrets(in.RefreshToken.Reveal(), back.Get("code"), l.verifier)
+	}
+	versions(t, conf.AuthorizationCode, f)
+	for _, v2 := range []bool{false, true} {
+		f(overTLS(t, conf.AuthorizationCode, v2))
+	}
+}
+
+func TestLoginsThatFail(t *testing.T) {
+	versions(t, conf.AuthorizationCode, func(w *world) {
+		f := func(name string, back func(l *Login) url.Values, want string) {
+			w.Helper()
+			l := w.login()
+			_, err := l.Redeem(context.Background(), back(l))
+			if err == nil || !regexp.MustCompile("^"+want+"$").MatchString(err.Error()) || strings.Contains(err.Error(), l.verifier) {
+				w.Errorf("%s:\n got %v\nwant %s", name, err, want)
+			}
+		}
+		with := func(l *Login, pairs ...string) url.Values {
+			q := url.Values{"state": {l.state}}
+			for i := 0; i < len(pairs); i += 2 {
+				q.Set(pairs[i], pairs[i+1])
+			}
+			return q
+		}
+		f("declined", func(l *Login) url.Values { return w.person(l.URL(), "cancel") },
+			`login: the person did not agree \(access_denied\); try again and accept, or let an administrator grant consent; the service says ".*"`)
+		f("no consent", func(l *Login) url.Values {
+			return with(l, "error", "consent_required", "error_description", "AADSTS65001: x")
+		}, `login: AADSTS65001: nobody consented to the application's permissions; let an administrator grant consent for the application in Entra ID; `+
+			`the service says "x \(consent_required\)"`)
+		f("hostile", func(l *Login) url.Values {
+			return with(l, "error", "<b>\r\n", "error_description", "code "+l.verifier)
+		}, "login: no token was given .*masked.*")
+		f("no code", func(l *Login) url.Values { return with(l) }, "login: the browser brought no code; try again")
+		f("a forged code", func(l *Login) url.Values { return with(l, "code", "0.AAAAAAAAAAAAAAAAAAAA") },
+			`token request: AADSTS9002313: the login is not accepted any more \(invalid_grant\); log in again .*`)
+		f("another login's code", func(l *Login) url.Values {
+			back := w.person(w.login().URL(), "accept")
+			return with(l, "code", back.Get("code"))
+		}, `token request: AADSTS501481: the login is not accepted any more \(invalid_grant\); log in again .*`)
+
+		l := w.login()
+		for _, back := range []url.Values{{}, {"state": {"x"}, "code": {"y"}}, {"state": {l.state[1:]}, "code": {"y"}}, {"error": {"access_denied"}}} {
+			if _, err := l.Redeem(context.Background(), back); !errors.Is(err, ErrNotOurs) {
+				w.Errorf("%v: %v", back, err)
+			}
+		}
+		if back := w.person(l.URL(), "accept"); back.Get("state") != l.state {
+			w.Error("state is lost")
+		} else if _, err := l.Redeem(context.Background(), back); err != nil {
+			w.Errorf("after strangers' requests: %v", err)
+		}
+	})
+}
+
+func TestLoginsThatCannotBegin(t *testing.T) {
+	f := func(name string, change func(*conf.Config), want string) {
+		t.Helper()
+		w := stanza(t, conf.AuthorizationCode, false)
+		change(w.cfg)
+		if _, err := NewLogin(w.cfg, 8400); err == nil || err.Error() != want {
+			t.Errorf("%s: got %v, want %s", name, err, want)
+		}
+	}
+	f("another credential", func(c *conf.Config) { c.Auth = conf.ClientSecret }, "auth is client_secret: only authorization_code has a login")
+	f("another token_url", func(c *conf.Config) { c.TokenURL = "https://login.test/x" },
+		"token_url must end in /token: the address of the login is made from it")
+	f("no token_url", func(c *conf.Config) { c.TokenURL = "" }, "token_url is not an http or https address")
+}
+
+// The file may be in use: login and plugin run beside each other.
+func TestALoginWhileThePluginRuns(t *testing.T) {
+	w := stanza(t, conf.AuthorizationCode, true)
+	c := w.client()
+	w.good(c, "a token")
+	w.svc.RevokeLogins(50173)
+	if e := w.token(c); e.Code != 50173 {
+		t.Fatal(e)
+	}
+	l := w.login()
+	in, err := l.Redeem(context.Background(), w.person(l.URL(), "accept"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := WriteRefreshToken(w.cfg.RefreshTokenFile, in.RefreshToken); err != nil {
+		t.Fatal(err)
+	}
+	w.good(c, "without a restart")
+}

@@ -1,0 +1,110 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"golang.org/x/oauth2"
+)
+
+// tokenWire carries the requests of one attempt to get a token, for x/oauth2, which
+// knows nothing of timeouts, and for ourselves. It keeps the heads of answers.
+type tokenWire struct {
+	c     *Client
+	ctx   context.Context // the caller's
+	spare bool            // a token that serves is held: no need to be patient
+
+	head http.Header // of the last answer of status 200
+	came time.Time
+	last sighting // the Date of the last answer, whatever it was
+}
+
+// context is the caller's, with this wire for x/oauth2.
+func (w *tokenWire) context() context.Context {
+	hc := &http.Client{Transport: w, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	return context.WithValue(w.ctx, oauth2.HTTPClient, hc)
+}
+
+// RoundTrip sends a request for a token and returns the answer with its whole body.
+func (w *tokenWire) RoundTrip(req *http.Request) (*http.Response, error) {
+	if req.Body != nil {
+		defer req.Body.Close()
+	}
+	resp, whole, err := w.send(grants, req.Clone(w.ctx))
+	if err != nil {
+		return nil, err
+	}
+	resp.Body = io.NopCloser(bytes.NewReader(whole))
+	return resp, nil
+}
+
+// send sends req and returns the answer's head and its whole body. Redirects and
+// answers that are too large are errors.
+func (w *tokenWire) send(to target, req *http.Request) (*http.Response, []byte, error) {
+	req.Header.Set("Accept", "application/json")
+	resp, b, came, err := w.c.exchange(w.ctx, to, req, shownAddress(req.URL))
+	if err != nil {
+		return nil, nil, err
+	}
+	defer b.Close()
+	w.last, _ = sight(resp.Header, came)
+	if resp.StatusCode >= 300 && resp.StatusCode < 400 {
+		return nil, nil, w.c.statusError(to, resp, "")
+	}
+	b.within(w.c.read)
+	whole, err := io.ReadAll(io.LimitReader(b, maxTokenAnswer+1))
+	if err != nil {
+		return nil, nil, w.lost(to, err)
+	}
+	if len(whole) > maxTokenAnswer {
+		return nil, nil, &Error{Kind: KindConfig, Status: resp.StatusCode, op: to.name,
+			what:   fmt.Sprintf("the answer is larger than %d KiB: this is no token endpoint", maxTokenAnswer>>10),
+			remedy: "check " + to.keys}
+	}
+	if resp.StatusCode == http.StatusOK {
+		w.head, w.came = resp.Header, came
+	}
+	return resp, whole, nil
+}
+
+// lost is the error of an answer whose head came and whose body did not.
+func (w *tokenWire) lost(to target, err error) error {
+	if w.ctx.Err() != nil || errors.Is(err, ErrClosed) {
+		return err
+	}
+	e := &Error{Kind: KindNetwork, op: to.name, err: err,
+		what:   strings.TrimPrefix(w.c.mask.text(err.Error(), 200), to.name+": "),
+		remedy: "if it lasts, check the network, " + to.keys + " and proxy_url"}
+	if to.direct != "" {
+		e.remedy = to.direct
+	}
+	return e
+}
+
+// pause lets d pass; an error means that the attempt has ended meanwhile.
+func (w *tokenWire) pause(d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-w.ctx.Done():
+		return fmt.Errorf("%s: %w", grants.name, w.ctx.Err())
+	case <-w.c.base.Done():
+		return fmt.Errorf("%s: %w", grants.name, ErrClosed)
+	}
+}
+
+// shownAddress is a token address as it may be logged.
+func shownAddress(u *url.URL) string {
+	v := *u
+	v.RawQuery, v.ForceQuery = "", false
+	return v.Redacted()
+}

@@ -1,0 +1,227 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"fluent-bit-defender/cmd/defenderctl/flbconf"
+	"fluent-bit-defender/conf"
+	"fluent-bit-defender/state"
+)
+
+func (a *app) checkCommand() *cobra.Command {
+	var path string
+	var offline, forMachines bool
+	var limit time.Duration
+	c := &cobra.Command{
+		Use:   "check -c FILE",
+		Short: "Check the defender stanzas of a configuration, down to one answer of the service",
+		Long: "check reads a configuration of Fluent Bit and looks at every defender stanza: keys that nobody knows, repeated keys, lists and\n" +
+			"variables that lose something on the way, and all that the plugin itself would refuse. For stanzas without a fault it then gets a\n" +
+			"token, looks at what the token says and at the clock, and asks for one alert of the last hour.\n\n" +
+			"Each line is good (ok), a finding with its remedy (FAIL), or worth knowing (warn). The exit code is 0 without findings, 1 with\n" +
+			"findings, 2 when the command line is wrong. On a terminal that can show them, ticks and crosses stand for the words; NO_COLOR\n" +
+			"takes the colour away.",
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			r := &report{Version: cmd.Root().Version, Config: path, Lines: []line{}, out: a.out, json: forMachines, marks: a.marksFor()}
+			return a.check(cmd, r, offline, limit)
+		},
+	}
+	c.Flags().StringVarP(&path, "config", "c", "", "Fluent Bit's configuration `FILE`, classic or YAML")
+	c.Flags().BoolVar(&offline, "offline", false, "look at the configuration alone: no files that it names, no network (for CI)")
+	c.Flags().BoolVar(&forMachines, "json", false, "write one JSON object")
+	c.Flags().DurationVar(&limit, "timeout", time.Minute, "longest `TIME` to wait for the service, for each stanza")
+	return c
+}
+
+// checked is a stanza that has no fault.
+type checked struct {
+	stanza
+	cfg *conf.Config
+}
+
+func (a *app) check(cmd *cobra.Command, r *report, offline bool, limit time.Duration) error {
+	config, err := a.readConfig(r.Config)
+	var broken *flbconf.Error
+	switch {
+	case errors.As(err, &broken) && !errors.As(err, new(usageError)):
+		r.add(line{Check: "configuration", Level: bad, File: broken.File, Line: broken.Line, Message: broken.Message})
+		return r.end()
+	case err != nil:
+		return err
+	}
+	checkService(r, config)
+	all := a.stanzas(config)
+	if len(all) == 0 {
+		r.add(line{Check: "configuration", Level: bad,
+			Message: fmt.Sprintf("no input named %s in %s", pluginName, strings.Join(config.Files, ", "))})
+	}
+	owners := map[state.Key]string{}
+	logins := map[string]checked{}
+	for _, s := range all {
+		r.title(fmt.Sprintf("%s (%s:%d)", s.name, s.File, s.Line))
+		cfg := checkStanza(r, s)
+		if cfg == nil {
+			r.add(line{Stanza: s.name, Check: "service", Level: skip, Message: "not asked: the faults come first"})
+			continue
+		}
+		key := stateKey(cfg)
+		if first, taken := owners[key]; taken {
+			r.add(line{Stanza: s.name, Check: "state", Level: bad, File: s.File, Line: s.Line, Message: "the plugin refuses this stanza: " + first +
+				" has the same api, cloud and region (or url), tenant and filters; remove one of the two, or tell them apart by their filters"})
+		} else {
+			owners[key] = s.name
+		}
+		if file := cfg.RefreshTokenFile; file != "" {
+			if first, shared := logins[file]; shared && first.cfg.ClientID != cfg.ClientID {
+				at, n := s.place("refresh_token_file")
+				r.add(line{Stanza: s.name, Check: "keys", Key: "refresh_token_file", Level: bad, File: at, Line: n, Message: "the plugin refuses this stanza: " +
+					first.name + " has the same file with another client_id, and a login is for one application; give each its own"})
+			}
+			logins[file] = checked{s, cfg}
+		}
+		if !offline {
+			a.checkOnline(cmd.Context(), r, checked{s, cfg}, limit)
+		}
+	}
+	return r.end()
+}
+
+// checkService looks at what belongs to no stanza.
+func checkService(r *report, c *flbconf.Config) {
+	var daemon flbconf.Property
+	for _, s := range c.Sections {
+		for _, p := range s.Properties {
+			if s.Kind == flbconf.Service && p.Is("daemon") && len(p.Values) > 0 {
+				daemon = p // the last one counts
+			}
+		}
+	}
+	if len(daemon.Values) == 0 {
+		return
+	}
+	switch strings.ToLower(c.Expand(daemon.Values[0]).Text) {
+	case "on", "true", "yes":
+		r.add(line{Check: "service", Level: bad, Key: "daemon", File: daemon.File, Line: daemon.Line,
+			Message: "the plugin refuses to start in daemon mode, because Go does not survive the fork; " +
+				"leave it out and run Fluent Bit in the foreground, under a service manager"})
+	}
+}
+
+// checkStanza tells of all that can be seen without a network, in the order of the file. It returns nil when the plugin would refuse
+// the stanza.
+func checkStanza(r *report, s stanza) *conf.Config {
+	var found []line
+	add := func(p flbconf.Property, format string, args ...any) {
+		found = append(found, line{Stanza: s.name, Check: "keys", Level: bad, Key: shownKey(p.Written), File: p.File, Line: p.Line,
+			Message: fmt.Sprintf(format, args...)})
+	}
+	cfg, err := s.load()
+	var faults conf.Faults
+	errors.As(err, &faults)
+	told := map[string]bool{} // keys the plugin itself has something to say about
+	for _, f := range faults {
+		told[strings.ToLower(f.Key)] = true
+	}
+	first := map[string]flbconf.Property{}
+	vanished := map[string]bool{} // keys whose value is gone with a variable
+	for _, p := range s.Properties {
+		core := coreKey(p.Key)
+		checkKey(p, core, s, told, add)
+		for _, v := range p.Values {
+			e := s.config.Expand(v)
+			for _, name := range e.Unset {
+				add(p, "%s is not set here (or empty), and vanishes; set it in the environment of Fluent Bit, and of this check", shownVariable(name))
+			}
+			if e.Garbled {
+				add(p, "a ${ without its }, or with a } before it: Fluent Bit leaves it as it is, or drops text; put the value into a variable of its own")
+			}
+			if e.Text == "" && len(e.Unset) > 0 {
+				vanished[strings.ToLower(p.Key)] = true
+			}
+		}
+		key := strings.ToLower(p.Key)
+		switch was, repeated := first[key]; {
+		case !repeated:
+			first[key] = p
+		case core == nil || p.Is("name"):
+			add(p, "stands in line %d already, and Fluent Bit takes only the first; %s", was.Line, once(p))
+		default:
+			add(p, "stands in line %d already, and Fluent Bit takes only the last; %s", was.Line, once(p))
+		}
+	}
+	for _, f := range faults {
+		if vanished[strings.ToLower(f.Key)] && strings.HasPrefix(f.Message, "missing") {
+			continue // its variable was named
+		}
+		file, at := s.place(f.Key)
+		found = append(found, line{Stanza: s.name, Check: "keys", Level: bad, Key: shownKey(f.Key), File: file, Line: at, Message: f.Message})
+	}
+	slices.SortStableFunc(found, func(a, b line) int { return cmp.Compare(a.Line, b.Line) }) // a stanza stands in one file
+	for _, l := range found {
+		r.add(l)
+	}
+	if err != nil {
+		return nil
+	}
+	for _, w := range cfg.Warnings() {
+		r.add(line{Stanza: s.name, Check: "configuration", Level: warn, Message: w})
+	}
+	if len(found) == 0 {
+		filters := cfg.Filters()
+		if filters == "" {
+			filters = "no filters"
+		}
+		r.add(line{Stanza: s.name, Check: "configuration", Level: ok, Message: fmt.Sprintf("%s of %s, tenant %s, %s, auth %s, every %s",
+			cfg.API, cfg.Place(), cfg.TenantID, filters, cfg.Auth, cfg.PollInterval)})
+	}
+	return cfg
+}
+
+// checkKey looks at the key and the form of one property.
+func checkKey(p flbconf.Property, core *kept, s stanza, told map[string]bool, add func(flbconf.Property, string, ...any)) {
+	own := known(p.Key)
+	switch {
+	case p.Map:
+		add(p, "is a map: Fluent Bit does not start with it; write a value")
+	case p.List && len(p.Values) == 0:
+		add(p, "is an empty list: Fluent Bit does not start with it; leave the key out")
+	case p.List && len(p.Values) > 1 && own:
+		add(p, "is a list of %d items, and Fluent Bit passes on only the first; %s", len(p.Values), once(p))
+	case p.Null && own:
+		add(p, "is null, which Fluent Bit takes for the text %q; leave the key out", p.Values[0])
+	case core != nil && core.fatal:
+		if v := strings.ToLower(s.text(p.Key)); v == "on" || v == "true" || v == "yes" {
+			add(p, "Fluent Bit does not start with it, as this input opens no port; leave it out: connections to the service are always encrypted")
+		}
+	case core != nil && !core.useful:
+		hint := "leave it out"
+		if own := counterpart(p.Key); own != "" {
+			hint = "did you mean " + own + "?"
+		}
+		add(p, "has no effect on this input: Fluent Bit keeps it for itself; %s", hint)
+	case core == nil && !own && !told[strings.ToLower(p.Key)]:
+		hint := "docs/configuration.md lists those there are"
+		if near := nearest(p.Key); near != "" {
+			hint = "did you mean " + near + "?"
+		}
+		add(p, "has no effect: there is no such key; %s", hint)
+	}
+}
+
+// once says how to write what was written in several pieces.
+func once(p flbconf.Property) string {
+	for _, k := range conf.Keys {
+		if p.Is(k.Name) && k.Type == conf.List {
+			return "write one text with commas: A, B"
+		}
+	}
+	return "keep one"
+}

@@ -1,0 +1,96 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"strings"
+
+	"fluent-bit-defender/state"
+)
+
+// reset lets one stanza begin at another time.
+func (a *app) reset(o stateOptions) error {
+	to, err := parseMoment("reset-to", o.resetTo, a.now())
+	if err != nil {
+		return err
+	}
+	if to.After(a.now()) {
+		return usagef("--reset-to %s is in the future", stamp(to.Time))
+	}
+	w, err := a.oneOwner(o)
+	if err != nil {
+		return err
+	}
+	rep, err := inspectFile(w.path)
+	switch {
+	case err != nil:
+		return err
+	case rep.Held:
+		return fmt.Errorf("%s is in use: stop Fluent Bit first", w.path)
+	}
+	was := "nothing stored"
+	for _, st := range rep.Stanzas {
+		if st.Key == w.key && !st.Settled.IsZero() {
+			was = "settled up to " + stamp(st.Settled)
+		}
+	}
+	fmt.Fprintf(a.err, "%s: %s: %s; it would begin at %s: what was processed since then comes again, what came before does not\n",
+		w.path, w.name, was, stamp(to.Time))
+	if !o.yes {
+		if err := a.confirm(); err != nil {
+			return err
+		}
+	}
+	switch err := state.Reset(w.path, w.key, to.Time); {
+	case errors.Is(err, state.ErrLocked):
+		return fmt.Errorf("%s is in use: stop Fluent Bit first", w.path)
+	case err != nil:
+		return err
+	}
+	fmt.Fprintf(a.out, "%s begins at %s\n", w.name, stamp(to.Time))
+	return nil
+}
+
+// oneOwner picks what is to be reset: a stanza, or the only state in a file.
+func (a *app) oneOwner(o stateOptions) (owner, error) {
+	owners, err := a.owners(o)
+	if err != nil {
+		return owner{}, err
+	}
+	if len(owners) > 1 {
+		var names []string
+		for _, w := range owners {
+			names = append(names, w.name)
+		}
+		return owner{}, usagef("%s has %d %s stanzas: name one by --stanza: %s", o.config, len(owners), pluginName, strings.Join(names, ", "))
+	}
+	if len(owners) == 1 {
+		if owners[0].path == "" {
+			return owner{}, fmt.Errorf("%s remembers in memory only (no db): there is nothing to reset", owners[0].name)
+		}
+		return owners[0], nil
+	}
+	rep, err := inspectFile(o.db)
+	if err != nil {
+		return owner{}, err
+	}
+	if len(rep.Stanzas) != 1 {
+		return owner{}, usagef("%s holds %d states: name the stanza by -c and --stanza", o.db, len(rep.Stanzas))
+	}
+	return owner{rep.Stanzas[0].Key.String(), o.db, rep.Stanzas[0].Key}, nil
+}
+
+// confirm asks on the terminal.
+func (a *app) confirm() error {
+	if !a.inTTY {
+		return usagef("nobody is there to confirm it: --yes does it without asking")
+	}
+	fmt.Fprint(a.err, "Go on? [y/N] ")
+	answer, _ := bufio.NewReader(a.in).ReadString('\n') // no answer is a no
+	switch strings.ToLower(strings.TrimSpace(answer)) {
+	case "y", "yes":
+		return nil
+	}
+	return errors.New("nothing was changed")
+}

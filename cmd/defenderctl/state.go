@@ -1,0 +1,279 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"fluent-bit-defender/state"
+)
+
+// stateOptions are the flags of state.
+type stateOptions struct {
+	config, stanza, db string
+	resetTo            string
+	yes, json          bool
+}
+
+func (a *app) stateCommand() *cobra.Command {
+	var o stateOptions
+	c := &cobra.Command{
+		Use:   "state {-c FILE | --db FILE}",
+		Short: "Show what the plugin remembers, or let it begin at another time",
+		Long: "state shows for every stanza of a configuration, or for all that a state file holds, up to which time everything was pulled\n" +
+			"(settled) and how long ago that is, spans that could not be read (gaps), how many rows are remembered (seen), and how much room\n" +
+			"that takes. It reads the file also while Fluent Bit uses it, and changes nothing.\n\n" +
+			"With --reset-to a stanza begins at that time: what was processed since then is pulled again, what came before is not. Fluent Bit\n" +
+			"must be stopped first.\n\n" +
+			"A relative db of a stanza starts at Fluent Bit's working directory: run state there, or give --db.\n\n" +
+			"A TIME is " + momentHelp + ".",
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if o.config == "" && o.db == "" {
+				return usagef("neither -c nor --db is given")
+			}
+			if o.resetTo != "" {
+				return a.reset(o)
+			}
+			return a.state(o)
+		},
+	}
+	c.Flags().StringVarP(&o.config, "config", "c", "", "Fluent Bit's configuration `FILE`, classic or YAML")
+	c.Flags().StringVar(&o.db, "db", "", "the state `FILE`, in place of that of the stanzas")
+	c.Flags().StringVar(&o.stanza, "stanza", "", "the `NAME` of one stanza (its alias, else defender.N)")
+	c.Flags().StringVar(&o.resetTo, "reset-to", "", "let the stanza begin at this `TIME`")
+	c.Flags().BoolVar(&o.yes, "yes", false, "do not ask before a reset")
+	c.Flags().BoolVar(&o.json, "json", false, "write one JSON object")
+	return c
+}
+
+// bucket is the state of one stanza, or of none, as it is shown.
+type bucket struct {
+	Stanza  string      `json:"stanza,omitempty"` // empty: no stanza uses it
+	Key     state.Key   `json:"key"`
+	Settled *time.Time  `json:"settled"` // null: nothing is stored yet
+	Lag     float64     `json:"lag_seconds,omitempty"`
+	Gaps    []state.Gap `json:"gaps"`
+	Seen    int         `json:"seen"`
+	Oldest  *time.Time  `json:"seen_oldest,omitempty"`
+	Newest  *time.Time  `json:"seen_newest,omitempty"`
+	Bytes   int64       `json:"bytes"`
+	Used    *time.Time  `json:"used,omitempty"`
+}
+
+// stateFile is one file with all that it holds.
+type stateFile struct {
+	Path    string   `json:"path"`
+	Bytes   int64    `json:"bytes"`
+	Held    bool     `json:"in_use"`
+	Error   string   `json:"error,omitempty"`
+	Buckets []bucket `json:"states"`
+}
+
+// owner is a stanza with the place of its state.
+type owner struct {
+	name string
+	path string
+	key  state.Key
+}
+
+// owners are the stanzas of the configuration, or the one that was named. Without a configuration there are none.
+func (a *app) owners(o stateOptions) ([]owner, error) {
+	if o.config == "" {
+		return nil, nil
+	}
+	c, err := a.readConfig(o.config)
+	if err != nil {
+		return nil, err
+	}
+	var found []owner
+	for _, s := range a.stanzas(c) {
+		if o.stanza != "" && s.name != o.stanza {
+			continue
+		}
+		cfg, err := s.load()
+		if err != nil {
+			return nil, fmt.Errorf("stanza %s: %w", s.name, err)
+		}
+		path := cfg.DB
+		if o.db != "" {
+			path = o.db
+		}
+		found = append(found, owner{s.name, path, stateKey(cfg)})
+	}
+	switch {
+	case len(found) > 0:
+		return found, nil
+	case o.stanza != "":
+		return nil, usagef("%s has no stanza %s", o.config, clip(o.stanza))
+	}
+	return nil, fmt.Errorf("%s: no input named %s in it", o.config, pluginName)
+}
+
+func (a *app) state(o stateOptions) error {
+	owners, err := a.owners(o)
+	if err != nil {
+		return err
+	}
+	paths, memory := placesOf(owners, o.db)
+	var files []stateFile
+	var failed error
+	for _, path := range paths {
+		f, err := a.inspect(path, owners, o.stanza != "")
+		if err != nil {
+			f.Error = oneLine(err.Error())
+			failed = err
+		}
+		files = append(files, f)
+	}
+	if o.json {
+		e := json.NewEncoder(a.out)
+		e.SetEscapeHTML(false)
+		e.SetIndent("", "  ")
+		if err := e.Encode(map[string]any{"files": files, "in_memory": memory}); err != nil {
+			return err
+		}
+	} else {
+		a.show(files, memory, len(owners) > 0)
+	}
+	if failed != nil {
+		return errFindings
+	}
+	return nil
+}
+
+// placesOf lists the files, and the stanzas that have none, in the order of the stanzas.
+func placesOf(owners []owner, db string) (paths, memory []string) {
+	memory = []string{}
+	if db != "" {
+		return []string{db}, memory
+	}
+	seen := map[string]bool{}
+	for _, w := range owners {
+		clean := filepath.Clean(w.path)
+		switch {
+		case w.path == "":
+			memory = append(memory, w.name)
+		case !seen[clean]:
+			seen[clean] = true
+			paths = append(paths, w.path)
+		}
+	}
+	return paths, memory
+}
+
+func inspectFile(path string) (state.Report, error) {
+	rep, err := state.Inspect(path)
+	if errors.Is(err, os.ErrNotExist) {
+		err = fmt.Errorf("state file %s is not there: nothing was stored yet, or its path starts at another directory (Fluent Bit's own)", path)
+	}
+	return rep, err
+}
+
+// inspect reads one file and sorts what it holds by its stanzas: first those of the configuration, then what no stanza uses.
+func (a *app) inspect(path string, owners []owner, only bool) (stateFile, error) {
+	rep, err := inspectFile(path)
+	f := stateFile{Path: path, Bytes: rep.Bytes, Held: rep.Held, Buckets: []bucket{}}
+	if err != nil {
+		return f, err
+	}
+	byKey := map[state.Key]state.StanzaReport{}
+	for _, st := range rep.Stanzas {
+		byKey[st.Key] = st
+	}
+	for _, w := range owners {
+		if filepath.Clean(w.path) != filepath.Clean(path) {
+			continue
+		}
+		st, found := byKey[w.key]
+		delete(byKey, w.key)
+		st.Key = w.key
+		f.Buckets = append(f.Buckets, a.bucket(w.name, st, found))
+	}
+	for _, st := range rep.Stanzas {
+		if _, left := byKey[st.Key]; left && !only {
+			f.Buckets = append(f.Buckets, a.bucket("", st, true))
+		}
+	}
+	return f, nil
+}
+
+func (a *app) bucket(name string, st state.StanzaReport, found bool) bucket {
+	b := bucket{Stanza: name, Key: st.Key, Gaps: st.Gaps, Seen: st.Seen, Bytes: st.Bytes}
+	if b.Gaps == nil {
+		b.Gaps = []state.Gap{}
+	}
+	given := func(t time.Time) *time.Time {
+		if !found || t.IsZero() {
+			return nil
+		}
+		return &t
+	}
+	b.Settled, b.Oldest, b.Newest, b.Used = given(st.Settled), given(st.Oldest), given(st.Newest), given(st.Used)
+	if b.Settled != nil {
+		b.Lag = a.now().Sub(st.Settled).Round(time.Second).Seconds()
+	}
+	return b
+}
+
+// show prints files for people. named: there is a configuration that could have a stanza for each state.
+func (a *app) show(files []stateFile, memory []string, named bool) {
+	for _, f := range files {
+		use := "not in use"
+		if f.Held {
+			use = "in use"
+		}
+		if f.Error != "" {
+			fmt.Fprintln(a.err, "defenderctl: "+f.Error)
+			continue
+		}
+		fmt.Fprintf(a.out, "%s: %s, %s\n", f.Path, size(f.Bytes), use)
+		for _, b := range f.Buckets {
+			a.showBucket(b, named)
+		}
+		if len(f.Buckets) == 0 {
+			fmt.Fprintln(a.out, "  nothing is stored")
+		}
+	}
+	for _, name := range memory {
+		fmt.Fprintf(a.out, "%s: remembers in memory only (no db): nothing can be shown\n", name)
+	}
+}
+
+func (a *app) showBucket(b bucket, named bool) {
+	name := b.Stanza + ": "
+	switch {
+	case b.Stanza == "" && named:
+		name = "no stanza: "
+	case b.Stanza == "":
+		name = ""
+	}
+	filters := b.Key.Filters
+	if filters == "" {
+		filters = "none"
+	}
+	fmt.Fprintf(a.out, "  %s%s of %s, tenant %s, filters %s\n", name, b.Key.API, b.Key.Place, b.Key.Tenant, filters)
+	if b.Used == nil {
+		fmt.Fprintln(a.out, "    nothing is stored yet")
+		return
+	}
+	if b.Settled == nil {
+		fmt.Fprintln(a.out, "    settled  nothing yet")
+	} else {
+		fmt.Fprintf(a.out, "    settled  %s\n    lag      %s\n", stamp(*b.Settled), longTime(time.Duration(b.Lag*float64(time.Second))))
+	}
+	fmt.Fprintf(a.out, "    gaps     %d\n", len(b.Gaps))
+	for _, g := range b.Gaps {
+		fmt.Fprintf(a.out, "             %s to %s: %s\n", stamp(g.Since), stamp(g.Until), oneLine(g.Reason))
+	}
+	fmt.Fprintf(a.out, "    seen     %s", plural(b.Seen, "row"))
+	if b.Oldest != nil && b.Newest != nil {
+		fmt.Fprintf(a.out, ", from %s to %s", stamp(*b.Oldest), stamp(*b.Newest))
+	}
+	fmt.Fprintf(a.out, "\n    size     %s\n    used     %s\n", size(b.Bytes), stamp(*b.Used))
+}

@@ -1,0 +1,157 @@
+package e2e
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"fluent-bit-defender/internal/defendersim"
+	"fluent-bit-defender/internal/flbhost"
+)
+
+// Issue 1: a stanza with five faults stops the start with five lines; none shows a secret.
+func TestFiveFaultsStopTheStart(t *testing.T) {
+	everywhere(t, func(w *world) {
+		stanza, err := os.ReadFile("../../conf/testdata/bad/five_faults.conf")
+		if err != nil {
+			w.Fatal(err)
+		}
+		var want []string
+		for line := range strings.Lines(string(stanza)) {
+			if fault, ok := strings.CutPrefix(line, "# want: "); ok {
+				want = append(want, strings.TrimSpace(fault))
+			}
+		}
+		h := flbhost.Launch(w.T, w.options("", string(stanza)))
+		if err := h.Wait(20 * time.Second); err == nil || h.ExitCode() <= 0 {
+			w.Fatalf("the start went on: %v, exit code %d", err, h.ExitCode())
+		}
+		got := ours(h, "error")
+		slices.Sort(got)
+		slices.Sort(want)
+		if len(want) != 5 || !slices.Equal(got, want) {
+			w.Errorf("said\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+		}
+		h.Look(func(v *flbhost.View) {
+			if v.HasLog("", defendersim.DefaultSecret) {
+				w.Error("the secret is in the log")
+			}
+		})
+	})
+}
+
+// Issue 3: under `daemon on` the start is refused with the remedy, and no process stays behind.
+func TestDaemonModeIsRefused(t *testing.T) {
+	everywhere(t, func(w *world) {
+		file := filepath.Join(w.TempDir(), "fluent-bit.log")
+		mark := "DEFENDER_E2E=" + w.TempDir()
+		o := w.options("    daemon on\n    log_file "+file, w.stanza("alias back"))
+		o.Daemon, o.Env = true, []string{mark}
+		h := flbhost.Launch(w.T, o)
+		const remedy = "run Fluent Bit in the foreground"
+		if w.real() {
+			await(w.T, 20*time.Second, "the refusal in the log file", func() bool {
+				text, err := os.ReadFile(file)
+				return err == nil && strings.Contains(string(text), "[input:defender:back]") && strings.Contains(string(text), remedy)
+			})
+			if err := h.Wait(20 * time.Second); err != nil { // the one that went into the background failed, not this one
+				w.Fatal(err)
+			}
+		} else {
+			if err := h.Wait(20 * time.Second); err == nil {
+				w.Fatal("the start was not refused")
+			}
+			if lines := ours(h, "error"); len(lines) != 1 || !strings.Contains(lines[0], remedy) {
+				w.Errorf("said %q", lines)
+			}
+		}
+		await(w.T, 20*time.Second, "the end of all processes", func() bool { return len(processesWith(w.T, mark)) == 0 })
+	})
+}
+
+// processesWith are those that have this setting in their environment.
+func processesWith(t *testing.T, setting string) []string {
+	t.Helper()
+	files, err := filepath.Glob("/proc/[0-9]*/environ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var found []string
+	for _, file := range files {
+		env, err := os.ReadFile(file)
+		if err == nil && slices.ContainsFunc(bytes.Split(env, []byte{0}), func(s []byte) bool { return string(s) == setting }) {
+			found = append(found, filepath.Base(filepath.Dir(file)))
+		}
+	}
+	return found
+}
+
+// Issue 3: with `threaded off` all stanzas share the pipeline's thread; each alert comes once.
+func TestThreadedOff(t *testing.T) {
+	everywhere(t, func(w *world) {
+		history(w.svc, 300, 10*time.Minute)
+		h := w.start("", w.stanza("threaded off", "initial_lookback 15m", "machine_groups UKMachines")+
+			w.stanza("threaded off", "initial_lookback 15m", "machine_groups FranceMachines, Rest & more"))
+		w.awaitAll(30*time.Second, of(w.svc))
+		history(w.svc, 30, 5*time.Second)
+		w.awaitAll(30*time.Second, of(w.svc))
+		w.polls(4)
+		h.MustStop(w.T, grace)
+		exactly(w.T, "alerts", of(w.svc), w.arrived())
+	})
+}
+
+// The example in YAML, with this machine's paths and addresses, in the real Fluent Bit.
+func TestTheYAMLExampleRuns(t *testing.T) {
+	t.Parallel()
+	svc, srv, ca := service(t, defendersim.Config{})
+	history(svc, 100, 10*time.Minute)
+	f := newFluentBit(t, "", "")
+	f.conf, f.args = filepath.Join(f.dir, "fluent-bit.yaml"), nil
+	text, err := os.ReadFile("../../fluent-bit.yaml.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret := filepath.Join(f.dir, "client_secret")
+	if err := os.WriteFile(secret, []byte(defendersim.DefaultSecret+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	config, _, ok := strings.Cut(string(text), "  outputs:\n")
+	if !ok {
+		t.Fatal("the example has no outputs")
+	}
+	replace := func(old, now string) {
+		if n := strings.Count(config, old); n != 1 {
+			t.Fatalf("the example has %q %d times", old, n)
+		}
+		config = strings.Replace(config, old, now, 1)
+	}
+	replace("/fluent-bit/plugins/in_defender.so", plugin)
+	replace("/var/lib/fluent-bit/chunks", filepath.Join(f.dir, "chunks"))
+	replace("/var/lib/fluent-bit/defender.db", filepath.Join(f.dir, "defender.db"))
+	replace("/etc/defender/client_secret", secret)
+	replace("region: eu\n", fmt.Sprintf("url: %s\n      token_url: %s\n      ca_file: %s\n", srv.AlertsURL(), srv.TokenURL(), ca))
+	replace("#machine_groups: UKMachines, FranceMachines", "machine_groups: UKMachines, Rest & more")
+	replace("poll_interval: 60s", "poll_interval: 1s")
+	config += "  outputs:\n    - {name: file, match: '*', path: " + f.out() + ", mkdir: on, format: plain}\n"
+	if err := os.WriteFile(f.conf, []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const tag = "defender.alerts"
+	f.start()
+	f.awaitAll(30*time.Second, tag, of(svc, "UKMachines", "Rest & more"))
+	asked := svc.Stats().Alerts
+	f.await(10*time.Second, "some more polls", func() bool { return svc.Stats().Alerts > asked+2 })
+	f.stop(10 * time.Second)
+	exactly(t, tag, of(svc, "UKMachines", "Rest & more"), f.arrived(tag))
+	for _, line := range f.lines(tag) {
+		if !strings.Contains(line, `"event_id":"`) {
+			t.Fatalf("event_id_key had no effect: %s", line)
+		}
+	}
+}

@@ -1,0 +1,86 @@
+package state
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"go.etcd.io/bbolt"
+)
+
+// Reset makes the state of key in the file at path begin at to: what was processed from then on is pulled again, including what was
+// handed over before. Rows and gaps before to stay as they are; of a later to, nothing before it is pulled but open gaps. A
+// key that the file does not hold gets a state.
+//
+// The file must be there and sound, and nobody may have it open: ErrLocked, at once. Nothing is changed after an error.
+func Reset(path string, key Key, to time.Time) error {
+	fail := func(err error) error { return fmt.Errorf("state file %s: reset: %w", path, err) }
+	if to.IsZero() {
+		return fail(errors.New("no time was given"))
+	}
+	if _, err := (Change{Settled: to}).clean(); err != nil {
+		return err
+	}
+	to = to.Round(0).UTC()
+	if info, err := os.Stat(path); err != nil {
+		return fail(err)
+	} else if !info.Mode().IsRegular() {
+		return fail(errors.New("not a regular file"))
+	}
+	fd, err := openLocked(path, 0, 0)
+	if err != nil {
+		return fail(err)
+	}
+	info, err := fd.Stat()
+	if err != nil {
+		unlock(fd)
+		return fail(err)
+	}
+	db, err := openBolt(fd, info.Size())
+	if err != nil {
+		unlock(fd)
+		return fail(err)
+	}
+	panicked, err := guard(func() error {
+		return db.Update(func(tx *bbolt.Tx) error { return reset(tx, key, to, time.Now()) })
+	})
+	if panicked {
+		unlock(fd) // bbolt's own locks may be held: a Close could wait for ever
+		return fail(err)
+	}
+	if closeErr := db.Close(); err == nil {
+		err = closeErr
+	}
+	if err != nil {
+		return fail(err)
+	}
+	return nil
+}
+
+// reset is the transaction of a Reset.
+func reset(tx *bbolt.Tx, key Key, to, now time.Time) error {
+	snap := Change{Settled: to}
+	if b := tx.Bucket(bucketName(key)); b != nil {
+		var m stanzaMeta
+		if err := decodeRecord(b.Get(metaKey), &m); err != nil {
+			return err
+		}
+		for _, g := range m.Gaps {
+			if g.Since.Before(to) {
+				if g.Until.After(to) {
+					g.Until = to
+				}
+				snap.Gaps = append(snap.Gaps, g)
+			}
+		}
+		if seen := b.Bucket(seenBucket); seen != nil {
+			var from [entryKey]byte
+			c := seen.Cursor()
+			for k, _ := c.Seek(Entry{Age: to.UnixNano()}.key(&from)); k != nil; k, _ = c.Next() {
+				snap.Drop = append(snap.Drop, decodeEntry(k))
+			}
+		}
+	}
+	return apply(tx, key, snap, now)
+}
