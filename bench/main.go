@@ -22,12 +22,24 @@ func main() {
 	ca := flag.String("ca", "", "")
 	rows := flag.Int("rows", 50_000, "rows of the sample")
 	runs := flag.Int("runs", 5, "whole pulls of each kind; the median counts")
+	so := flag.String("so", "../build/in_defender.so", "the shared object, for memory and backlog; empty: without them")
+	most := flag.Int("most", 10_000_000, "rows of the largest window")
+	backlog := flag.Int64("backlog", 1_000_000, "alerts of the backlog; 0: without it")
 	flag.Parse()
 	var err error
 	if *size > 0 {
 		err = serve(*size, *plainHTTP, *zip, *ca)
 	} else {
 		err = report(*rows, *runs)
+		if err == nil {
+			err = growth(*most)
+		}
+		if err == nil && *so != "" {
+			err = memory(*so)
+		}
+		if err == nil && *so != "" && *backlog > 0 {
+			err = catchUp(*so, *backlog)
+		}
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)

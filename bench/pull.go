@@ -113,7 +113,7 @@ func pullOnce(s *service, rows uint64) (pulled, error) {
 	if err != nil {
 		return pulled{}, err
 	}
-	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError}))
 	c, err := client.New(cfg, client.WithLogger(log))
 	if err != nil {
 		return pulled{}, err

@@ -11,9 +11,6 @@ import (
 	"fluent-bit-defender/state"
 )
 
-// pruneMost bounds the hashes dropped in one commit, and with it the time the lock is held.
-const pruneMost = 50_000
-
 // handedBatch is what is left of a batch once the core has it: durable when safe.
 type handedBatch struct {
 	ids []record.ID
@@ -62,13 +59,16 @@ func (e *Engine) change(onlySafe bool) (c state.Change, dirty bool) {
 		e.pending.Drop = append(e.pending.Drop, state.Entry{Hash: state.Hash(id), Age: t})
 		e.dirty = true
 	}
-	e.seen.prune(e.pruneBefore().UnixNano(), pruneMost, e.inGap, drop)
+	e.seen.prune(e.pruneBefore().UnixNano(), e.inGap, drop)
 	if dropped := e.seen.shrink(drop); dropped > 0 {
 		e.stats.Forgotten += uint64(dropped)
 		if !e.fullWarned {
 			e.fullWarned = true
 			e.log.Warn(fmt.Sprintf("more than %d alerts are remembered: the oldest are forgotten, so some may come twice (none is lost); use a shorter ago or overlap, or filters", maxSeen))
 		}
+	}
+	if e.release { // all at the end
+		e.pending.Add, e.pending.Drop = nil, nil
 	}
 	// A change drops before it adds, so what was dropped since a failed commit must not be added any more.
 	e.pending.Add = slices.DeleteFunc(e.pending.Add, func(en state.Entry) bool { return !e.seen.holds(record.ID(en.Hash), en.Age) })
@@ -109,10 +109,10 @@ func (e *Engine) pruneBefore() time.Time {
 	return before.Add(-seenMargin)
 }
 
-// inGap tells whether rows of [from, to) may come again by an open gap. The caller holds mu.
-func (e *Engine) inGap(from, to int64) bool {
+// inGap tells whether a row of time t may come again by an open gap. The caller holds mu.
+func (e *Engine) inGap(t int64) bool {
 	for _, g := range e.gaps {
-		if g.Since.Add(-edge).UnixNano() < to && from <= g.Until.UnixNano() {
+		if g.Since.Add(-2*edge).UnixNano() <= t && t <= g.Until.Add(edge).UnixNano() {
 			return true
 		}
 	}

@@ -64,6 +64,9 @@ type Engine struct {
 	latestAt time.Time // the same, by the local monotonic clock
 	born     time.Time // local
 
+	// release is set for a store in memory: it holds the hashes only between one engine and the next, which give and take them whole.
+	release bool
+
 	// snap is what the store held at New; read until the first cycle.
 	snap state.Snapshot
 
@@ -105,6 +108,10 @@ func New(cfg *conf.Config, c *client.Client, st state.Store, log *slog.Logger) (
 		e.seen.load(record.ID(entry.Hash), entry.Age)
 	}
 	e.snap.Seen = nil
+	if m, ok := st.(interface{ Release() }); ok {
+		m.Release()
+		e.release = true
+	}
 	e.settled, e.stored, e.gaps = snap.Settled, snap.Settled, snap.Gaps
 	e.pending.Settled, e.pending.Gaps = snap.Settled, snap.Gaps
 	e.reader = record.NewReader(record.Options{
@@ -143,6 +150,12 @@ func (e *Engine) finish() error {
 	e.client.Close()
 	e.mu.Lock()
 	change, dirty := e.change(e.backPressured())
+	if e.release && change.Settled != (time.Time{}) {
+		change.Add, change.Drop, dirty = nil, nil, true
+		e.seen.each(func(id record.ID, t int64) {
+			change.Add = append(change.Add, state.Entry{Hash: state.Hash(id), Age: t})
+		})
+	}
 	e.mu.Unlock()
 	var err error
 	if dirty {

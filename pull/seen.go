@@ -1,47 +1,112 @@
 package pull
 
-import "fluent-bit-defender/record"
+import (
+	"encoding/binary"
+	"math/bits"
 
-// maxSeen bounds the seen set (DESIGN "Identity").
-const maxSeen = 5_000_000
+	"fluent-bit-defender/record"
+)
 
-// span of one bucket of the seen set, in ns.
-const bucketSpan = int64(60e9)
+const (
+	maxSeen = 5_000_000 // bounds the seen set (DESIGN "Identity")
+	shards  = 256
+	minute  = int64(60e9) // in ns
+)
 
 // seen holds the identities of the rows that were fetched, each with the time by which it ages (unix ns): the row's own
-// LastProcessedTimeUtc, or when it last came if that is unusable or outside what was asked. Identities lie in buckets of a
-// minute beside the map, so that dropping old ones costs what is dropped, not what is held. Not safe for concurrent use.
+// LastProcessedTimeUtc, or when it last came if that is unusable or outside what was asked.
+//
+// It is 256 hash tables with open addressing, of which one at a time grows or is pruned: about 31 bytes an identity, where a Go map and an
+// order by time beside it took 110. An identity is a digest, so its own bits are its hash. Not safe for concurrent use.
 type seen struct {
-	ages    map[record.ID]age
-	buckets map[int64][]record.ID
-	max     int
+	tables [shards]table
+	n, max int
+	next   int // the table to prune next
 }
 
-// age is unix ns with the lowest bit taken for "is in the store" (the service's times have 100 ns steps): one word
-// instead of two halves the map's memory.
+type table struct {
+	slots []slot // age 0: empty
+	n     int
+}
+
+type slot struct {
+	id  record.ID
+	age age
+}
+
+// age is unix ns with the lowest bit taken for "is in the store" (the service's times have 100 ns steps).
 type age int64
 
 func (a age) time() int64   { return int64(a) &^ 1 }
 func (a age) durable() bool { return a&1 == 1 }
 
 func newAge(t int64, durable bool) age {
-	if durable {
-		return age(t | 1)
+	t &^= 1
+	if t == 0 {
+		t = 2
 	}
-	return age(t &^ 1)
+	if durable {
+		t |= 1
+	}
+	return age(t)
 }
 
-func newSeen(max int) *seen {
-	return &seen{ages: map[record.ID]age{}, buckets: map[int64][]record.ID{}, max: max}
+func newSeen(max int) *seen { return &seen{max: max} }
+
+// find returns the slot of id, or the empty one where it would be; nil if the table has none.
+func (t *table) find(id record.ID) *slot {
+	if len(t.slots) == 0 {
+		return nil
+	}
+	hi, _ := bits.Mul64(binary.LittleEndian.Uint64(id[1:9]), uint64(len(t.slots)))
+	for i := int(hi); ; i++ {
+		if i == len(t.slots) {
+			i = 0
+		}
+		if s := &t.slots[i]; s.age == 0 || s.id == id {
+			return s
+		}
+	}
+}
+
+// put adds an identity that is not held.
+func (t *table) put(id record.ID, a age) {
+	if t.n+1 > len(t.slots)/8*7 {
+		t.rebuild(16+len(t.slots)/8*10, func(slot) bool { return true })
+	}
+	*t.find(id) = slot{id, a}
+	t.n++
+}
+
+// rebuild makes the table anew with so many slots and what keep keeps.
+func (t *table) rebuild(size int, keep func(slot) bool) {
+	old := t.slots
+	t.slots, t.n = make([]slot, (size+7)/8*8), 0
+	for _, s := range old {
+		if s.age != 0 && keep(s) {
+			*t.find(s.id) = s
+			t.n++
+		}
+	}
+}
+
+func (s *seen) get(id record.ID) *slot {
+	if sl := s.tables[id[0]].find(id); sl != nil && sl.age != 0 {
+		return sl
+	}
+	return nil
+}
+
+func (s *seen) put(id record.ID, a age) {
+	s.tables[id[0]].put(id, a)
+	s.n++
 }
 
 // load adds an identity that the store holds.
-func (s *seen) load(id record.ID, t int64) { s.put(id, newAge(t, true)) }
-
-func (s *seen) put(id record.ID, a age) {
-	s.ages[id] = a
-	b := a.time() / bucketSpan
-	s.buckets[b] = append(s.buckets[b], id)
+func (s *seen) load(id record.ID, t int64) {
+	if s.get(id) == nil {
+		s.put(id, newAge(t, true))
+	}
 }
 
 // reaged is an identity in the store whose age has moved.
@@ -54,79 +119,125 @@ type reaged struct {
 // is more than ten minutes later (a row that keeps coming from outside the window stays known); moved is non-nil if the store holds the
 // old age.
 func (s *seen) add(id record.ID, t int64) (fresh bool, moved *reaged) {
-	a, ok := s.ages[id]
-	if !ok {
+	sl := s.get(id)
+	if sl == nil {
 		s.put(id, newAge(t, false))
 		return true, nil
 	}
-	if t-a.time() <= 10*bucketSpan {
+	old := sl.age
+	if t-old.time() <= 10*minute {
 		return false, nil
 	}
-	s.put(id, newAge(t, a.durable()))
-	if a.durable() {
-		return false, &reaged{id, a.time(), t &^ 1}
+	sl.age = newAge(t, old.durable())
+	if old.durable() {
+		return false, &reaged{id, old.time(), sl.age.time()}
 	}
 	return false, nil
 }
 
-// store marks id as held by the store. It returns id's age, and false if id is not known any more.
+// store marks id as held by the store. It returns id's age, and false if id is not known any more or was marked before.
 func (s *seen) store(id record.ID) (int64, bool) {
-	a, ok := s.ages[id]
-	if !ok || a.durable() {
+	sl := s.get(id)
+	if sl == nil || sl.age.durable() {
 		return 0, false
 	}
-	s.ages[id] = newAge(a.time(), true)
-	return a.time(), true
+	sl.age |= 1
+	return sl.age.time(), true
 }
 
 // holds tells whether id is held with this age.
 func (s *seen) holds(id record.ID, t int64) bool {
-	a, ok := s.ages[id]
-	return ok && a.time() == t
+	sl := s.get(id)
+	return sl != nil && sl.age.time() == t
 }
 
-// prune drops whole buckets older than before, those that keep says to keep apart, until it has dropped about most
-// identities; drop is called for each that the store holds.
-func (s *seen) prune(before int64, most int, keep func(from, to int64) bool, drop func(record.ID, int64)) {
-	for b := range s.buckets {
-		if (b+1)*bucketSpan > before || keep(b*bucketSpan, (b+1)*bucketSpan) {
-			continue
-		}
-		most -= s.dropBucket(b, drop)
-		if most <= 0 {
-			return
+// prune drops from one of the tables, another each time, what is older than before and keep does not keep; drop is called for each
+// identity that the store holds. Once a second, so that each call costs little and all are visited within five minutes.
+func (s *seen) prune(before int64, keep func(t int64) bool, drop func(record.ID, int64)) {
+	s.weed(&s.tables[s.next], func(sl slot) bool { return sl.age.time() >= before || keep(sl.age.time()) }, drop)
+	s.next = (s.next + 1) % shards
+}
+
+// weed drops from a table what keep does not keep.
+func (s *seen) weed(t *table, keep func(slot) bool, drop func(record.ID, int64)) {
+	old := 0
+	for _, sl := range t.slots {
+		if sl.age != 0 && !keep(sl) {
+			old++
 		}
 	}
+	if old == 0 {
+		return
+	}
+	s.n -= old
+	t.rebuild((t.n-old)*5/4+16, func(sl slot) bool {
+		if keep(sl) {
+			return true
+		}
+		if sl.age.durable() {
+			drop(sl.id, sl.age.time())
+		}
+		return false
+	})
 }
 
-// shrink drops the oldest buckets until at most max identities are held, and tells how many it dropped.
-func (s *seen) shrink(drop func(record.ID, int64)) (n int) {
-	for len(s.ages) > s.max {
-		oldest, found := int64(0), false
-		for b := range s.buckets {
-			if !found || b < oldest {
-				oldest, found = b, true
+// shrink drops the oldest identities, to the minute, once more than max are held, and some more so that it is rarely needed. It tells how
+// many it dropped.
+func (s *seen) shrink(drop func(record.ID, int64)) int {
+	if s.n <= s.max {
+		return 0
+	}
+	before := s.n
+	quota := s.n - s.max + s.max/16
+	perMinute := map[int64]int{}
+	for i := range s.tables {
+		for _, sl := range s.tables[i].slots {
+			if sl.age != 0 {
+				perMinute[sl.age.time()/minute]++
 			}
 		}
-		n += s.dropBucket(oldest, drop)
 	}
-	return n
+	for quota > 0 {
+		oldest, found := int64(0), false
+		for m := range perMinute {
+			if !found || m < oldest {
+				oldest, found = m, true
+			}
+		}
+		if perMinute[oldest] > quota { // of one minute, take evenly from all tables
+			for share := quota/shards + 1; quota > 0; {
+				for i := range s.tables {
+					left := min(share, quota)
+					picked := map[record.ID]bool{}
+					for _, sl := range s.tables[i].slots {
+						if sl.age != 0 && sl.age.time()/minute == oldest && len(picked) < left {
+							picked[sl.id] = true
+						}
+					}
+					quota -= len(picked)
+					s.weed(&s.tables[i], func(sl slot) bool { return !picked[sl.id] }, drop)
+				}
+			}
+			break
+		}
+		quota -= perMinute[oldest]
+		delete(perMinute, oldest)
+		for i := range s.tables {
+			s.weed(&s.tables[i], func(sl slot) bool { return sl.age.time()/minute != oldest }, drop)
+		}
+	}
+	return before - s.n
 }
 
-func (s *seen) dropBucket(b int64, drop func(record.ID, int64)) (n int) {
-	for _, id := range s.buckets[b] {
-		a, ok := s.ages[id]
-		if !ok || a.time()/bucketSpan != b {
-			continue // it lies in a later bucket by now
+// each calls f for every identity that was marked as stored.
+func (s *seen) each(f func(id record.ID, t int64)) {
+	for i := range s.tables {
+		for _, sl := range s.tables[i].slots {
+			if sl.age.durable() {
+				f(sl.id, sl.age.time())
+			}
 		}
-		if a.durable() {
-			drop(id, a.time())
-		}
-		delete(s.ages, id)
-		n++
 	}
-	delete(s.buckets, b)
-	return n
 }
 
-func (s *seen) len() int { return len(s.ages) }
+func (s *seen) len() int { return s.n }

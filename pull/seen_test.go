@@ -1,6 +1,8 @@
 package pull
 
 import (
+	"crypto/sha256"
+	"encoding/binary"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -9,13 +11,18 @@ import (
 )
 
 func id(n int) (r record.ID) {
-	r[0], r[1], r[2] = byte(n), byte(n>>8), byte(n>>16)
+	r[0], r[7], r[8] = byte(n%3), byte(n>>8), byte(n)
 	return r
 }
 
-func keepNone(int64, int64) bool { return false }
+func keepNone(int64) bool { return false }
 
-const minute = bucketSpan
+// pruneAll visits every table.
+func (s *seen) pruneAll(before int64, keep func(int64) bool, drop func(record.ID, int64)) {
+	for range shards {
+		s.prune(before, keep, drop)
+	}
+}
 
 func TestSeenTellsWhatIsNew(t *testing.T) {
 	s := newSeen(10)
@@ -41,12 +48,12 @@ func TestSeenAgesByTheLastComing(t *testing.T) {
 	if moved == nil || *moved != (reaged{id(1), 5 * minute, 16 * minute}) {
 		t.Fatalf("the store was not told of the move: %v", moved)
 	}
-	s.prune(16*minute, 100, keepNone, func(record.ID, int64) { t.Error("it was dropped at its old age") })
+	s.pruneAll(16*minute, keepNone, func(record.ID, int64) { t.Error("it was dropped at its old age") })
 	if s.len() != 1 {
 		t.Fatal("it is gone")
 	}
 	var dropped []int64
-	s.prune(17*minute, 100, keepNone, func(_ record.ID, at int64) { dropped = append(dropped, at) })
+	s.pruneAll(17*minute, keepNone, func(_ record.ID, at int64) { dropped = append(dropped, at) })
 	if len(dropped) != 1 || dropped[0] != 16*minute || s.len() != 0 {
 		t.Errorf("dropped %v, %d left", dropped, s.len())
 	}
@@ -63,7 +70,7 @@ func TestSeenTellsTheStoreOnlyOfWhatItHolds(t *testing.T) {
 		t.Error("it was stored twice")
 	}
 	var dropped []record.ID
-	s.prune(2*minute, 100, keepNone, func(id record.ID, _ int64) { dropped = append(dropped, id) })
+	s.pruneAll(2*minute, keepNone, func(id record.ID, _ int64) { dropped = append(dropped, id) })
 	if len(dropped) != 1 || dropped[0] != id(1) {
 		t.Errorf("dropped %v", dropped)
 	}
@@ -76,7 +83,7 @@ func TestSeenKeepsWhatIsInAGap(t *testing.T) {
 	s := newSeen(10)
 	s.add(id(1), minute)
 	s.add(id(2), 3*minute)
-	s.prune(10*minute, 100, func(from, to int64) bool { return from <= minute && minute < to }, func(record.ID, int64) {})
+	s.pruneAll(10*minute, func(t int64) bool { return t == minute }, func(record.ID, int64) {})
 	if s.len() != 1 {
 		t.Fatalf("%d left", s.len())
 	}
@@ -88,15 +95,15 @@ func TestSeenKeepsWhatIsInAGap(t *testing.T) {
 func TestSeenForgetsTheOldestWhenItIsFull(t *testing.T) {
 	s := newSeen(3)
 	for n := range 5 {
-		s.add(id(n), int64(n)*minute)
+		s.add(id(n), int64(n+1)*minute)
 	}
 	if n := s.shrink(func(record.ID, int64) {}); n != 2 || s.len() != 3 {
 		t.Fatalf("%d forgotten, %d left", n, s.len())
 	}
-	if fresh, _ := s.add(id(4), 4*minute); fresh {
+	if fresh, _ := s.add(id(4), 5*minute); fresh {
 		t.Error("the newest was forgotten")
 	}
-	if fresh, _ := s.add(id(0), 0); !fresh {
+	if fresh, _ := s.add(id(0), minute); !fresh {
 		t.Error("the oldest was kept")
 	}
 }
@@ -110,7 +117,7 @@ func TestSeenAgainstAModel(t *testing.T) {
 		stored := map[record.ID]int64{}
 		t.Repeat(map[string]func(*rapid.T){
 			"add": func(t *rapid.T) {
-				id, at := id(rapid.IntRange(0, 20).Draw(t, "id")), int64(rapid.IntRange(0, 100).Draw(t, "minute"))*minute
+				id, at := id(rapid.IntRange(0, 20).Draw(t, "id")), int64(rapid.IntRange(1, 100).Draw(t, "minute"))*minute
 				fresh, moved := s.add(id, at)
 				old, known := model[id]
 				if fresh == known {
@@ -134,7 +141,7 @@ func TestSeenAgainstAModel(t *testing.T) {
 			},
 			"prune": func(t *rapid.T) {
 				before := int64(rapid.IntRange(0, 100).Draw(t, "before")) * minute
-				s.prune(before, 1000, keepNone, func(id record.ID, at int64) {
+				s.pruneAll(before, keepNone, func(id record.ID, at int64) {
 					if stored[id] != at {
 						t.Fatalf("the store holds %d, told to drop %d", stored[id], at)
 					}
@@ -158,4 +165,46 @@ func TestSeenAgainstAModel(t *testing.T) {
 			},
 		})
 	})
+}
+
+// Many identities, of which some go and come again, are all found and nothing else is.
+func TestSeenHoldsMany(t *testing.T) {
+	s := newSeen(1 << 30)
+	many := func(n int) record.ID {
+		sum := sha256.Sum256(binary.LittleEndian.AppendUint64(nil, uint64(n)))
+		return record.ID(sum[:16])
+	}
+	const n = 200_000
+	for i := range n {
+		if fresh, _ := s.add(many(i), int64(i%10+1)*minute); !fresh {
+			t.Fatalf("%d was known", i)
+		}
+	}
+	s.pruneAll(6*minute, keepNone, func(record.ID, int64) {})
+	if s.len() != n/2 {
+		t.Fatalf("%d left", s.len())
+	}
+	for i := range n {
+		if got, want := s.holds(many(i), int64(i%10+1)*minute), i%10+1 >= 6; got != want {
+			t.Fatalf("%d held: %v", i, got)
+		}
+	}
+	slots := 0
+	for i := range s.tables {
+		slots += len(s.tables[i].slots)
+	}
+	if bytes := slots * 24 / s.len(); bytes > 40 {
+		t.Errorf("%d bytes an identity", bytes)
+	}
+}
+
+// More than the set may hold of one minute: so many are forgotten, whichever.
+func TestSeenForgetsOfOneMinute(t *testing.T) {
+	s := newSeen(1600)
+	for i := range 2000 {
+		s.add(id(i), 5*minute)
+	}
+	if n := s.shrink(func(record.ID, int64) {}); s.len() > 1600 || s.len() < 1400 || n != 2000-s.len() {
+		t.Errorf("%d forgotten, %d left", n, s.len())
+	}
 }

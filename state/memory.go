@@ -98,6 +98,14 @@ func (s *memoryStore) Commit(c Change) error {
 	return nil
 }
 
+// Release lets go of the hashes that Load gave out: who holds them can bring them all back with the last Commit before Close, since
+// nothing here outlives the process anyway. They would be held twice otherwise.
+func (s *memoryStore) Release() {
+	memory.mu.Lock()
+	defer memory.mu.Unlock()
+	s.bucket.seen = seenSet{}
+}
+
 func (s *memoryStore) Close() error {
 	memory.mu.Lock()
 	defer memory.mu.Unlock()
