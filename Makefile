@@ -5,7 +5,7 @@ VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo 
 SO          := build/in_defender.so
 LDFLAGS     := -s -w -X fluent-bit-defender/client.Version=$(VERSION)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
-GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@latest
+GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 
 # A real Fluent Bit is used where there is one: FLUENT_BIT, else fluent-bit on PATH.
 FLUENT_BIT  ?= $(shell command -v fluent-bit 2>/dev/null)
@@ -14,7 +14,6 @@ export IN_DEFENDER_SO := $(CURDIR)/$(SO)
 
 DEMO_SECONDS ?= 0
 HISTORIES    ?= 1000000
-
 HISTORIES_CI ?= 2000
 
 .PHONY: build demo test lint bench soak vuln generate clean
@@ -38,22 +37,23 @@ lint: generate ## formatting, vet, staticcheck, and nothing generated that is st
 	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "not gofmt'ed: $$unformatted"; exit 1; }
 	$(GO) vet ./...
 	$(GO) run $(STATICCHECK) ./...
+	cd bench && $(GO) vet ./...
 	@git diff --exit-code -- docs || { echo "generated files are stale: commit what make generate writes"; exit 1; }
 
-generate:
+generate: ## what is generated from code
 	$(GO) generate ./...
 
-soak: build ## the long form: a million histories, a hundred kills and reloads, an hour of the service's clock
+soak: build ## the long form: a million histories, a hundred kills and reloads, ten hours of the service's clock
 	HISTORIES=$(HISTORIES) $(GO) test -count=1 -timeout 24h -run TestHistories -v ./pull
 	SOAK=1 $(GO) test -count=1 -timeout 24h -v ./internal/e2e ./internal/hostile
 
-bench: ## speed and memory, as ratios measured in one run
+bench: build ## speed and memory, as ratios measured in one run
 	cd bench && $(GO) run . $(BENCH_FLAGS)
 	$(GO) test -run '^$$' -bench . -benchmem ./record ./state
 
 vuln: ## needs the vulnerability database, so it is not part of lint
 	$(GO) run $(GOVULNCHECK) ./...
 
-clean:
+clean: ## removes what was built
 	rm -rf build
 	$(GO) clean -testcache

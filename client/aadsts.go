@@ -21,7 +21,7 @@ const (
 		"with the token in federated_token_file"
 )
 
-// diagnoses holds, in plain words, the codes that facts/microsoft.md lists, and the finer
+// diagnoses holds, in plain words, the codes that Microsoft documents, and the finer
 // ones of Microsoft's table of errors that certificates, federated credentials and
 // logins meet.
 var diagnoses = map[int]diagnosis{

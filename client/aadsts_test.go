@@ -85,7 +85,7 @@ func TestRefusedTokens(t *testing.T) {
 			`check authority, token_url and cloud, tenant_id, client_id and the application in Entra ID; the service says "x ()"`)
 }
 
-// The codes of facts/microsoft.md and whether they go away by themselves, and further ones of Microsoft's table.
+// The codes that operators meet most and whether they go away by themselves, and further ones of Microsoft's table.
 var (
 	permanent = []int{7000215, 7000222, 700016, 70001, 7000112, 90002, 500011, 65001, 650057, 700027, 50012, 50013,
 		500133, 700024, 53003, 70008, 700082, 50173, 54005, 901002,

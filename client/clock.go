@@ -6,8 +6,7 @@ import (
 	"time"
 )
 
-// disbelief is how far a Date may be off the estimate and still be believed at once
-// (DESIGN, Time).
+// disbelief is how far a Date may be off the estimate and still be believed at once.
 const disbelief = 10 * time.Second
 
 // clock estimates the service's time from the Date headers of its answers, without

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime/debug"
 	"time"
 
 	"fluent-bit-defender/record"
@@ -30,14 +31,20 @@ func (e *Engine) ask(ctx context.Context, pc *piece, now time.Time) (got answer)
 		e.count(func(s *Stats) { s.Requests++; s.RequestsFailed++ })
 		return answer{err: err}
 	}
-	if e.cur == nil { // else a panic left it behind
-		e.cur = e.unpark()
-	}
+	e.cur = e.unpark()
 	e.reader.Reset(ans.Body, func() time.Time { return now })
-	for got.err == nil {
-		got.err = e.row(ctx, pc, now, &got)
-	}
-	ans.Body.Close()
+	func() {
+		defer ans.Body.Close()
+		defer func() { // a fault of ours in one answer must not hide what is newer: it counts as the step's own failure
+			if r := recover(); r != nil {
+				e.log.Error(fmt.Sprintf("internal error while reading an answer: %v; please report this: %s", r, debug.Stack()))
+				got.err = fmt.Errorf("internal error: %v", r)
+			}
+		}()
+		for got.err == nil {
+			got.err = e.row(ctx, pc, now, &got)
+		}
+	}()
 	if errors.Is(got.err, io.EOF) {
 		got.err = nil
 	}

@@ -72,6 +72,9 @@ func (e *Engine) change(onlySafe bool) (c state.Change, dirty bool) {
 	}
 	// A change drops before it adds, so what was dropped since a failed commit must not be added any more.
 	e.pending.Add = slices.DeleteFunc(e.pending.Add, func(en state.Entry) bool { return !e.seen.holds(record.ID(en.Hash), en.Age) })
+	if n := len(e.pending.Drop) - e.seen.max; n > 0 { // commits fail for long: a hash that stays in the file is dropped in the next life
+		e.pending.Drop = slices.Delete(e.pending.Drop, 0, n)
+	}
 	return e.pending, e.dirty
 }
 
@@ -97,7 +100,7 @@ func (e *Engine) pruneBefore() time.Time {
 	if e.stored.IsZero() {
 		return time.Unix(0, 0)
 	}
-	before := e.stored
+	before := earlier(e.stored, e.settled)
 	if e.cfg.Ago > 0 {
 		if t := e.lastFull.Add(-e.cfg.Ago); t.Before(before) {
 			before = t
@@ -111,9 +114,11 @@ func (e *Engine) pruneBefore() time.Time {
 
 // inGap tells whether a row of time t may come again by an open gap. The caller holds mu.
 func (e *Engine) inGap(t int64) bool {
-	for _, g := range e.gaps {
-		if g.Since.Add(-2*edge).UnixNano() <= t && t <= g.Until.Add(edge).UnixNano() {
-			return true
+	for _, gaps := range [][]state.Gap{e.gaps, e.pending.Gaps} { // also of one that is filled, but still stored as open
+		for _, g := range gaps {
+			if g.Since.Add(-2*edge).UnixNano() <= t && t <= g.Until.Add(edge).UnixNano() {
+				return true
+			}
 		}
 	}
 	return false
@@ -143,12 +148,7 @@ func (e *Engine) commitLoop(ctx context.Context) {
 }
 
 func (e *Engine) commit() error {
-	e.mu.Lock()
-	change, dirty := e.change(true)
-	if dirty {
-		e.pending.Add, e.pending.Drop, e.dirty = nil, nil, false
-	}
-	e.mu.Unlock()
+	change, dirty := e.takeChange()
 	if !dirty {
 		return nil
 	}
@@ -165,4 +165,15 @@ func (e *Engine) commit() error {
 	}
 	e.stats.Commits++
 	return nil
+}
+
+// takeChange takes what may be committed now out of pending.
+func (e *Engine) takeChange() (state.Change, bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	change, dirty := e.change(true)
+	if dirty {
+		e.pending.Add, e.pending.Drop, e.dirty = nil, nil, false
+	}
+	return change, dirty
 }

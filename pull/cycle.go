@@ -24,10 +24,13 @@ type piece struct {
 
 func (pc *piece) span() time.Duration { return pc.until.Sub(pc.since) }
 
-// halves returns pc's halves, the newer first: work is a stack.
+// halves returns pc's halves, the newer first: work is a stack. They stay part of pc's probe.
 func (pc *piece) halves() []*piece {
 	middle := pc.since.Add(pc.span() / 2)
-	return []*piece{{since: middle, until: pc.until}, {since: pc.since, until: middle}}
+	if pc.probe != nil {
+		pc.probe.left++
+	}
+	return []*piece{{since: middle, until: pc.until, probe: pc.probe}, {since: pc.since, until: middle, probe: pc.probe}}
 }
 
 func (pc *piece) String() string {
@@ -162,15 +165,18 @@ func (e *Engine) steps(ctx context.Context, now time.Time) bool {
 
 // next decides what follows an answer: the pieces to ask (a stack) and how long to wait before.
 func (e *Engine) next(pc *piece, got answer, now time.Time) (more []*piece, wait time.Duration) {
-	switch {
-	case got.err == nil:
+	if got.err == nil {
 		e.succeeded()
 		if more := e.full(pc, got); more != nil {
 			return more, 0
 		}
 		e.settle(pc, now)
 		return nil, 0
-	case got.cut && pc.span() > floor:
+	}
+	if pc.probe != nil {
+		pc.probe.fresh += got.fresh // the next try has them no more
+	}
+	if got.cut && pc.span() > floor {
 		e.log.Debug(fmt.Sprintf("the answer for %s was cut while the queue was full; asking for its halves", pc))
 		return pc.halves(), 0
 	}
@@ -183,6 +189,7 @@ func (e *Engine) next(pc *piece, got answer, now time.Time) (more []*piece, wait
 		return pc.halves(), wait
 	}
 	if !e.makeGap(pc, got.err, now) {
+		e.retryGaps(e.ctx) // one that can be read again makes room
 		return []*piece{pc}, wait
 	}
 	return nil, wait
@@ -237,6 +244,7 @@ func (e *Engine) byAgo(ctx context.Context, now time.Time) bool {
 	if e.limited(pc, got) || e.hidden.suspicious(got) {
 		return false
 	}
+	e.remember(pc, got)
 	e.settle(pc, now)
 	return true
 }

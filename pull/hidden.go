@@ -48,6 +48,7 @@ func (e *Engine) full(pc *piece, got answer) []*piece {
 			e.hidden.told = time.Now()
 			e.log.Error(fmt.Sprintf("the service answers with %d rows at most, and %s alone has that many: alerts may be hidden; set filters (machine_groups) to divide them", size, pc))
 		}
+		e.remember(pc, got)
 		return nil
 	}
 	if pc.probe == nil && pc.span() > floor && e.hidden.suspicious(got) {
@@ -59,7 +60,9 @@ func (e *Engine) full(pc *piece, got answer) []*piece {
 		halves[0].probe, halves[1].probe = pr, pr
 		return halves
 	}
-	e.remember(pc, got)
+	if pc.probe == nil || pc.probe.left == 0 {
+		e.remember(pc, got)
+	}
 	return nil
 }
 
@@ -80,9 +83,6 @@ func (e *Engine) probed(pc *piece, pr *probe, got answer) []*piece {
 	pr.left--
 	pr.fresh += got.fresh
 	if pr.fresh == 0 && got.rows != pr.count {
-		if pr.left == 0 {
-			e.remember(pc, answer{rows: pr.count})
-		}
 		return nil
 	}
 	e.hidden.size = pr.count
@@ -93,12 +93,16 @@ func (e *Engine) probed(pc *piece, pr *probe, got answer) []*piece {
 	}
 	if pr.prev != nil && pr.prev.span() > floor {
 		more = append(more, pr.prev.halves()...)
+		e.mu.Lock()
+		e.settled = earlier(e.settled, pr.prev.since) // it is unread after all
+		e.setMark()
+		e.mu.Unlock()
 	}
 	return more
 }
 
 func (e *Engine) remember(pc *piece, got answer) {
-	if pc.unlimited && pc.span() <= floor || got.rows < e.hidden.floor {
+	if pc.gap || pc.unlimited && pc.span() <= floor || got.rows < e.hidden.floor {
 		pc = nil
 	}
 	e.hidden.count, e.hidden.last = got.rows, pc

@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	maxSeen = 5_000_000 // bounds the seen set (DESIGN "Identity")
+	maxSeen = 5_000_000 // bounds the seen set of each stanza
 	shards  = 256
 	minute  = int64(60e9) // in ns
 )

@@ -55,7 +55,7 @@ func (e *Engine) said(err error) string {
 	return e.client.Mask(err.Error())
 }
 
-// own tells whether a failure speaks against the step that was asked, not against everything (DESIGN "One bad step").
+// own tells whether a failure speaks against the step that was asked, not against everything.
 func own(ce *client.Error) bool {
 	return ce == nil || ce.Kind == client.KindService || ce.Kind == client.KindRefused
 }

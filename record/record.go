@@ -24,7 +24,7 @@ import (
 
 const (
 	// maxDepth is the deepest nesting of a record's objects and arrays, the alert itself included. Fluent Bit drops the rest of
-	// a chunk at its own limit (32 levels before 4.1, facts/fluent-bit.md).
+	// a chunk at its own limit (32 levels before 4.1).
 	maxDepth = 28
 
 	defaultMaxAlert = 1 << 20
@@ -40,7 +40,7 @@ type Schema struct {
 	Markers []string // an object with any of these is an alert
 }
 
-// SIEM is the schema of the SIEM API of Microsoft Defender for Endpoint (DESIGN, "Identity" and "Bodies").
+// SIEM is the schema of the SIEM API of Microsoft Defender for Endpoint.
 var SIEM = Schema{
 	ID:      []string{"FullId", "AlertId"},
 	Part:    "AlertPart",

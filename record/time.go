@@ -7,7 +7,7 @@ import (
 
 const (
 	// maxSeconds is the last whole second that an EventTime may hold: the two after it are Fluent Bit's markers for groups when
-	// their nanoseconds are 0 (facts/fluent-bit.md), and 2106 ends there.
+	// their nanoseconds are 0, and 2106 ends there.
 	maxSeconds = 0xFFFFFFFD
 
 	headSize = 11 // of what stands before the map: the array of two and the EventTime

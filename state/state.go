@@ -104,7 +104,7 @@ type Store interface {
 const (
 	// maxReason bounds the text of one gap.
 	maxReason = 1 << 10
-	// unusedFor is how long the state of a Key is kept in a file after its last use (DESIGN, State).
+	// unusedFor is how long the state of a Key is kept in a file after its last use.
 	unusedFor = 90 * 24 * time.Hour
 )
 
@@ -138,7 +138,7 @@ func boundsOf(gaps []Gap) []time.Time {
 }
 
 // claims are the Keys of the open Stores of this process. They span memory and all files: two stanzas that pull the same
-// are a mistake wherever they store it (DESIGN, State).
+// are a mistake wherever they store it.
 var claims = struct {
 	sync.Mutex
 	keys map[Key]bool

@@ -73,7 +73,7 @@ func run(ctx context.Context, so string) error {
 		fmt.Fprintf(os.Stderr, "demo: running the plugin in %s\n", program)
 		return inFluentBit(ctx, program, so, dir, input)
 	}
-	fmt.Fprintln(os.Stderr, "demo: no fluent-bit on PATH: running the plugin in the bundled host")
+	fmt.Fprintln(os.Stderr, "demo: no Fluent Bit (FLUENT_BIT, or fluent-bit on PATH): running the plugin in the bundled host")
 	return inHost(ctx, so, input)
 }
 

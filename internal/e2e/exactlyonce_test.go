@@ -9,7 +9,7 @@ import (
 	"fluent-bit-defender/internal/defendersim"
 )
 
-// Issue 1: 10,000 alerts over three machine groups, two stanzas with different filters, a limit of 100, rows that become visible
+// 10,000 alerts over three machine groups, two stanzas with different filters, a limit of 100, rows that become visible
 // late, a restart in the middle: every alert of each filter exactly once at the output.
 func TestEveryAlertExactlyOnceOverARestart(t *testing.T) {
 	t.Parallel()

@@ -9,7 +9,7 @@ import (
 	"fluent-bit-defender/internal/defendersim"
 )
 
-// Issue 3: kill -9 at random moments with db and storage.type filesystem: no alert is missing, and what comes twice was handed
+// Kill -9 at random moments with db and storage.type filesystem: no alert is missing, and what comes twice was handed
 // over in the last seconds before a kill.
 //
 // Two things repeat after a kill, and the output cannot tell them apart. The plugin hands over again what it had not made

@@ -9,7 +9,7 @@ import (
 	"fluent-bit-defender/internal/defendersim"
 )
 
-// Issue 3: two stanzas, one with a small mem_buf_limit before a slow output. The real Fluent Bit stops the collector of the last
+// Two stanzas, one with a small mem_buf_limit before a slow output. The real Fluent Bit stops the collector of the last
 // stanza when it pauses the first. Nothing is lost in either; the other may stand still meanwhile, and goes on within 2 s of the
 // resume.
 func TestASlowOutputPausesOneOfTwoStanzas(t *testing.T) {
@@ -18,29 +18,33 @@ func TestASlowOutputPausesOneOfTwoStanzas(t *testing.T) {
 	svc, srv, ca := service(t, defendersim.Config{})
 	history(svc, 300, 10*time.Minute)
 	slow, fast := newSink(t), newSink(t)
-	small := []string{"initial_lookback 15m", "overlap 10s", "batch_size 64k", "max_alert_size 32k"}
-	inputs := stanza(srv, ca, "slow", append(small, "alias slow", "mem_buf_limit 60k", "machine_groups UKMachines")...) +
-		stanza(srv, ca, "fast", append(small, "alias fast", "machine_groups FranceMachines, Rest & more")...)
+	common := []string{"initial_lookback 15m", "overlap 10s", "max_alert_size 32k"}
+	inputs := stanza(srv, ca, "slow", append(common, "alias slow", "mem_buf_limit 60k", "batch_size 40k", "machine_groups UKMachines")...) +
+		stanza(srv, ca, "fast", append(common, "alias fast", "machine_groups FranceMachines, Rest & more")...)
 	f := newFluentBit(t, "", inputs, slow.output("slow"), fast.output("fast"))
-	load := startLoad(t, svc, 100)
+	load := startLoad(t, svc, 60)
 	f.start()
 	f.await(20*time.Second, "the first alerts of both", func() bool { return len(slow.arrived()) > 0 && len(fast.arrived()) > 0 })
+	pauses := func() []string { return f.told("[input] slow paused (mem buf overlimit") }
+	resumes := func() []string { return f.told("[input] slow resume (mem buf overlimit") }
 	for range times(3, 30) {
-		paused, resumed := len(f.told("slow paused (mem buf overlimit")), len(f.told("slow resume (mem buf overlimit"))
+		paused := len(pauses())
 		slow.hold()
-		f.await(20*time.Second, "a pause", func() bool { return len(f.told("slow paused (mem buf overlimit")) > paused })
+		f.await(20*time.Second, "a pause", func() bool { return len(pauses()) > paused })
 		stored := len(of(svc))
-		f.await(20*time.Second, "more alerts during the pause", func() bool { return len(of(svc)) > stored+150 })
+		f.await(20*time.Second, "more alerts during the pause", func() bool { return len(of(svc)) > stored+100 })
 		slow.release()
-		f.await(20*time.Second, "a resume", func() bool { return len(f.told("slow resume (mem buf overlimit")) > resumed })
-		at := stamp(t, f.told("slow resume (mem buf overlimit")[resumed])
-		var first time.Time
+		// What waited may pause it again and again for a moment, so it is the last resume that counts.
+		var resumed, first time.Time
 		f.await(20*time.Second, "an alert of the other after the resume", func() (ok bool) {
-			first, ok = fast.after(at)
+			if r := resumes(); len(r) == len(pauses()) {
+				resumed = stamp(t, r[len(r)-1])
+				first, ok = fast.after(resumed)
+			}
 			return ok
 		})
 		// The ring and the flush of the output have their share of it.
-		if took := first.Sub(at); took > 2*time.Second+500*time.Millisecond {
+		if took := first.Sub(resumed); took > 2*time.Second+500*time.Millisecond {
 			t.Errorf("the other stanza went on %s after the resume", took)
 		}
 	}

@@ -12,7 +12,7 @@ import (
 	"fluent-bit-defender/internal/defendersim"
 )
 
-// Issue 3: hot reload under load, with a changed stanza, with state in a file and in memory, with a stanza that goes and comes
+// Hot reload under load, with a changed stanza, with state in a file and in memory, with a stanza that goes and comes
 // back: nothing lost, nothing twice, and nothing of the old pipeline left behind.
 func TestHotReloadUnderLoad(t *testing.T) {
 	t.Parallel()

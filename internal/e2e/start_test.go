@@ -14,7 +14,7 @@ import (
 	"fluent-bit-defender/internal/flbhost"
 )
 
-// Issue 1: a stanza with five faults stops the start with five lines; none shows a secret.
+// A stanza with five faults stops the start with five lines; none shows a secret.
 func TestFiveFaultsStopTheStart(t *testing.T) {
 	everywhere(t, func(w *world) {
 		stanza, err := os.ReadFile("../../conf/testdata/bad/five_faults.conf")
@@ -45,7 +45,7 @@ func TestFiveFaultsStopTheStart(t *testing.T) {
 	})
 }
 
-// Issue 3: under `daemon on` the start is refused with the remedy, and no process stays behind.
+// Under `daemon on` the start is refused with the remedy, and no process stays behind.
 func TestDaemonModeIsRefused(t *testing.T) {
 	everywhere(t, func(w *world) {
 		file := filepath.Join(w.TempDir(), "fluent-bit.log")
@@ -91,7 +91,7 @@ func processesWith(t *testing.T, setting string) []string {
 	return found
 }
 
-// Issue 3: with `threaded off` all stanzas share the pipeline's thread; each alert comes once.
+// With `threaded off` all stanzas share the pipeline's thread; each alert comes once.
 func TestThreadedOff(t *testing.T) {
 	everywhere(t, func(w *world) {
 		history(w.svc, 300, 10*time.Minute)
@@ -131,10 +131,10 @@ func TestTheYAMLExampleRuns(t *testing.T) {
 		}
 		config = strings.Replace(config, old, now, 1)
 	}
-	replace("/fluent-bit/plugins/in_defender.so", plugin)
-	replace("/var/lib/fluent-bit/chunks", filepath.Join(f.dir, "chunks"))
+	replace("/etc/fluent-bit/in_defender.so", plugin)
+	replace("/var/lib/fluent-bit/storage", filepath.Join(f.dir, "chunks"))
 	replace("/var/lib/fluent-bit/defender.db", filepath.Join(f.dir, "defender.db"))
-	replace("/etc/defender/client_secret", secret)
+	replace("/etc/fluent-bit/defender.secret", secret)
 	replace("region: eu\n", fmt.Sprintf("url: %s\n      token_url: %s\n      ca_file: %s\n", srv.AlertsURL(), srv.TokenURL(), ca))
 	replace("#machine_groups: UKMachines, FranceMachines", "machine_groups: UKMachines, Rest & more")
 	replace("poll_interval: 60s", "poll_interval: 1s")

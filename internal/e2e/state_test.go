@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Issue 3: a state file that another process has locked: refused at start after about 5 s, with the reason.
+// A state file that another process has locked: refused at start after about 5 s, with the reason.
 func TestALockedStateFileIsRefused(t *testing.T) {
 	everywhere(t, func(w *world) {
 		db := filepath.Join(w.TempDir(), "defender.db")
@@ -36,7 +36,7 @@ func TestALockedStateFileIsRefused(t *testing.T) {
 	})
 }
 
-// Issue 3: a damaged state file is moved aside with a warning, and pulling starts from initial_lookback.
+// A damaged state file is moved aside with a warning, and pulling starts from initial_lookback.
 func TestADamagedStateFileIsMovedAside(t *testing.T) {
 	everywhere(t, func(w *world) {
 		now := w.svc.Now()
@@ -75,7 +75,7 @@ func TestADamagedStateFileIsMovedAside(t *testing.T) {
 		}
 		aside, err := filepath.Glob(db + ".damaged-*")
 		if err != nil || len(aside) != 1 {
-			w.Errorf("moved aside: %q, %v", aside, err)
+			w.Fatalf("moved aside: %q, %v", aside, err)
 		}
 		if kept, err := os.ReadFile(aside[0]); err != nil || !bytes.Equal(kept, text) {
 			w.Errorf("what was moved aside is not the damaged file (%v)", err)
@@ -83,7 +83,7 @@ func TestADamagedStateFileIsMovedAside(t *testing.T) {
 	})
 }
 
-// Issue 3: the disk is full while the state is committed: pulling goes on, a line warns, the commit comes when there is room again.
+// The disk is full while the state is committed: pulling goes on, a line warns, the commit comes when there is room again.
 func TestAFullDiskDoesNotStopThePulling(t *testing.T) {
 	everywhere(t, func(w *world) {
 		disk := tmpfs(w.T, "size=512k")
@@ -114,7 +114,7 @@ func TestAFullDiskDoesNotStopThePulling(t *testing.T) {
 	})
 }
 
-// Issue 3: a state file in a directory that cannot be written is refused at start.
+// A state file in a directory that cannot be written is refused at start.
 func TestAReadOnlyDirectoryIsRefused(t *testing.T) {
 	everywhere(t, func(w *world) {
 		dir := w.TempDir()

@@ -12,7 +12,7 @@ import (
 // grace is Fluent Bit's own default, and how long it may take to end.
 const grace = 5 * time.Second
 
-// Issue 3: SIGTERM under load: gone within the grace period, nothing lost or twice after a restart.
+// SIGTERM under load: gone within the grace period, nothing lost or twice after a restart.
 func TestStoppedUnderLoad(t *testing.T) {
 	everywhere(t, func(w *world) {
 		history(w.svc, 2_000, 10*time.Minute)
@@ -42,7 +42,7 @@ func TestStoppedUnderLoad(t *testing.T) {
 	})
 }
 
-// Issue 3: SIGTERM while the service hangs: gone within 3 s.
+// SIGTERM while the service hangs: gone within 3 s.
 func TestStoppedWhileTheServiceHangs(t *testing.T) {
 	f := func(name string, kind defendersim.Kind) {
 		t.Run(name, func(t *testing.T) {

@@ -16,26 +16,36 @@ func rowFormat() string {
 }
 
 // A whole answer is never in memory: the download waits while Fluent Bit has not taken what came. What is kept of each row is its
-// hash.
+// hash, be it that all have the same time.
 func TestAnAnswerOfAGigabyte(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, defendersim.Config{})
-	o := options(w.config("info", ""))
-	o.Interval = 100 * time.Millisecond // ten times as fast as the real one; faster, and the host's own ring would be measured
-	h, got := w.run(o)
-	w.arrive(h, got, w.add())
-	g := newGauge(t, h)
-	row := strings.NewReplacer("%[1]s", "big-%[1]d", "%[2]s", w.svc.Now().Format(time.RFC3339)).Replace(rowFormat())
 	n := size(1024, 64)
-	rows := int(n * mb / int64(len(fmt.Sprintf(row, 100_000))+1))
-	first := w.gen.Alert(w.svc.Now())
-	w.svc.Queue(defendersim.KindAlerts, page(text("["+string(first.Text)), numbered(rows, ","+row), text("]")))
-	w.arrive(h, got, w.add())
-	g.note(fmt.Sprintf("an answer of %d MB", n))
-	h.MustStop(t, limit)
-	quiet(t, h)
-	got.whole(t, first)
-	if got.bulk.rows != rows || got.bulk.repeats > 0 {
-		t.Errorf("%d rows came of %d, %d of them repeatedly", got.bulk.rows, rows, got.bulk.repeats)
+	f := func(name, fraction, stanza string) {
+		name = fmt.Sprintf("an answer of %d MB, %s", n, name)
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, defendersim.Config{})
+			o := options(w.config("info", strings.ReplaceAll(stanza, "DIR", w.dir)))
+			o.Interval = 100 * time.Millisecond // ten times as fast as the real one; faster, and the host's own ring would be measured
+			h, got := w.run(o)
+			w.arrive(h, got, w.add())
+			g := newGauge(t, h)
+			stamp := w.svc.Now().Format("2006-01-02T15:04:05.") + fraction + "Z"
+			row := strings.NewReplacer("%[1]s", "big-%[1]d", "%[2]s", stamp).Replace(rowFormat())
+			rows := int(n * mb / int64(len(fmt.Sprintf(row, 100_000))+1))
+			first := w.gen.Alert(w.svc.Now())
+			w.svc.Queue(defendersim.KindAlerts, page(text("["+string(first.Text)), numbered(rows, ","+row), text("]")))
+			w.arrive(h, got, w.add())
+			g.note(name)
+			h.MustStop(t, limit)
+			quiet(t, h)
+			got.whole(t, first)
+			if got.bulk.rows != rows || got.bulk.repeats > 0 {
+				t.Errorf("%d rows came of %d, %d of them repeatedly", got.bulk.rows, rows, got.bulk.repeats)
+			}
+		})
 	}
+	f("state in memory", "%07[1]d", "queue_limit 8M")
+	f("state in a file", "%07[1]d", "db DIR/state.db")
+	f("state in a file and all of one time", "1234567", "db DIR/state.db")
 }

@@ -17,7 +17,7 @@ import (
 
 const mb = 1 << 20
 
-// over is the most memory that any answer may take beyond what the idle plugin has (issue 3, "Hostile answers").
+// over is the most memory that any answer may take beyond what the idle plugin has.
 const over = 64 * mb
 
 // memory reads a line of /proc/PID/status, in bytes.

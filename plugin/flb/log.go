@@ -19,7 +19,7 @@ const (
 )
 
 // Log takes lines from any goroutine and prints them on the instance's own thread, because only from there do they reach
-// Fluent Bit's log: what other threads print goes to stderr alone (facts/fluent-bit.md). A line of that thread is printed
+// Fluent Bit's log: what other threads print goes to stderr alone. A line of that thread is printed
 // at once, after those that wait. The queue is bounded: what does not fit is counted, and told when there is room again.
 type Log struct {
 	prefix string

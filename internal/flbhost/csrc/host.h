@@ -1,6 +1,6 @@
 /*
  * A host that treats a Go input as Fluent Bit 5.1.1 does: the same structs, the same threads, the same order of calls and
- * the same bugs. Behaviour is taken from facts/fluent-bit and was compared call by call with a real one (see the tests).
+ * the same bugs. Behaviour was read from the sources of Fluent Bit and compared call by call with a real one (see the tests).
  */
 #ifndef HOST_H
 #define HOST_H

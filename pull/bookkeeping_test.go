@@ -1,0 +1,231 @@
+package pull
+
+import (
+	"errors"
+	"math/rand/v2"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"fluent-bit-defender/conf"
+	"fluent-bit-defender/internal/defendersim"
+)
+
+func sceneAt(times []time.Duration, change func(*plan), prep func(*history)) *history {
+	p := plan{seed: 7, span: time.Hour, cfg: conf.Config{
+		PollInterval: time.Minute, Overlap: 2 * time.Minute, MaxWindow: time.Hour, InitialLookback: 10 * time.Minute,
+		RetryMax: 5 * time.Minute, ConnectTimeout: 10 * time.Second, ReadTimeout: 20 * time.Second,
+		BatchSize: 1 << 20, QueueLimit: 8 << 20, MaxAlertSize: 1 << 20,
+	}}
+	if change != nil {
+		change(&p)
+	}
+	h := newHistory(p)
+	gen := defendersim.NewGenerator(rand.New(rand.NewPCG(1, 1)), defendersim.Mix{})
+	for _, at := range times {
+		h.svc.Add(gen.Alert(h.began.Add(at)))
+	}
+	if prep != nil {
+		prep(h)
+	}
+	h.start()
+	return h
+}
+
+func spread(n int, from, to time.Duration) (out []time.Duration) {
+	for i := range n {
+		out = append(out, from+(to-from)*time.Duration(2*i+1)/time.Duration(2*n))
+	}
+	return
+}
+
+func (h *history) lostAndTwice(t *testing.T) {
+	t.Helper()
+	lost, twice := 0, 0
+	for _, r := range h.svc.Ledger() {
+		switch n := len(h.core.arrived[r.ID]); {
+		case n == 0:
+			lost++
+			if lost < 4 {
+				t.Logf("lost: processed %s", r.LastProcessed.Sub(h.began))
+			}
+		case n > 1:
+			twice++
+		}
+	}
+	if lost+twice > 0 {
+		t.Errorf("%d rows lost, %d rows twice of %d", lost, twice, len(h.svc.Ledger()))
+	}
+}
+
+// A large window before the polls by ago must not keep its hashes for ever.
+func TestAgoPrunesAfterABacklog(t *testing.T) {
+	for _, first := range []int{5, 27} {
+		synctest.Test(t, func(t *testing.T) {
+			times := append(spread(first, -9*time.Minute, -time.Minute), spread(24*60, 0, 24*time.Hour)...)
+			h := sceneAt(times, func(p *plan) { p.cfg.Ago, p.cfg.AgoText = 10*time.Minute, "PT10M" }, nil)
+			h.liveFor(24 * time.Hour)
+			t.Logf("first window %d rows: seen %d, disk %d", first, h.core.engine.Stats().Seen, len(h.disk.seen))
+			if n := h.core.engine.Stats().Seen; n > 200 {
+				t.Errorf("%d hashes held, one row a minute", n)
+			}
+			h.stop(false)
+		})
+	}
+}
+
+// Nor may a cap that is known.
+func TestAKnownCapDoesNotStopThePruning(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		times := append(spread(27, -39*time.Minute, -31*time.Minute), spread(60, -29*time.Minute, -21*time.Minute)...)
+		times = append(times, spread(24*60, 0, 24*time.Hour)...)
+		h := sceneAt(times, func(p *plan) {
+			p.modes.Cap = 30
+			p.cfg.InitialLookback = 40 * time.Minute
+			p.cfg.MaxWindow = 10 * time.Minute
+		}, nil)
+		h.liveFor(24 * time.Hour)
+		t.Logf("cap known %d, hidden.from %s", h.core.engine.hidden.size, h.core.engine.hidden.from.Sub(h.began))
+		if n := h.core.engine.Stats().Seen; n > 200 {
+			t.Errorf("%d hashes held, one row a minute", n)
+		}
+		h.stop(false)
+	})
+}
+
+// A cap that is no round number is found by two answers of the same size, by ago as by windows.
+func TestAgoFindsAHiddenCap(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		times := append(spread(2, -1*time.Minute, 0), spread(80, 5*time.Minute+10*time.Second, 5*time.Minute+40*time.Second)...)
+		h := sceneAt(times, func(p *plan) { p.cfg.Ago, p.cfg.AgoText = 15*time.Minute, "PT15M"; p.modes.Cap = 23 }, nil)
+		h.liveFor(time.Hour)
+		h.stop(false)
+		h.lostAndTwice(t)
+	})
+}
+func TestWindowsFindAHiddenCap(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		times := append(spread(2, -1*time.Minute, 0), spread(80, 5*time.Minute+10*time.Second, 5*time.Minute+40*time.Second)...)
+		h := sceneAt(times, func(p *plan) { p.modes.Cap = 23 }, nil)
+		h.liveFor(time.Hour)
+		h.stop(false)
+		h.lostAndTwice(t)
+	})
+}
+
+// A gap that was filled is stored as open until its last row is durable: its hashes must stay as long.
+func TestAFilledGapDoesNotComeAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		times := append(spread(60, 0, 6*time.Hour), spread(303, time.Hour+5*time.Second, time.Hour+6*time.Second)...)
+		h := sceneAt(times, func(p *plan) { p.cfg.BatchSize, p.cfg.MaxAlertSize, p.cfg.QueueLimit = 16384, 16384, 1<<20 }, nil)
+		h.core.engine.hidden.floor = capFloor // as in production
+		h.svc.FailSpan(h.began.Add(time.Hour+5*time.Second), h.began.Add(time.Hour+6*time.Second), h.began.Add(4*time.Hour), defendersim.Status(500))
+		h.liveFor(4 * time.Hour)
+		if h.core.engine.Stats().Gaps == 0 {
+			t.Fatal("no gap")
+		}
+		for h.core.engine.Stats().Queued < 100_000 {
+			h.liveFor(time.Second)
+		}
+		h.liveFor(8 * time.Second)
+		t.Logf("gaps open in memory %d, on disk %d, since %s", h.core.engine.Stats().Gaps, len(h.disk.gaps), time.Since(h.began))
+		t.Logf("queued at stop: %d", h.core.engine.Stats().Queued)
+		for _, g := range h.core.engine.gaps {
+			t.Logf("open %s to %s", g.Since.Sub(h.began), g.Until.Sub(h.began))
+		}
+		for _, g := range h.disk.gaps {
+			t.Logf("disk %s to %s", g.Since.Sub(h.began), g.Until.Sub(h.began))
+		}
+		h.stop(false)
+		for _, g := range h.disk.gaps {
+			t.Logf("stopped: disk %s to %s", g.Since.Sub(h.began), g.Until.Sub(h.began))
+		}
+		h.start()
+		h.liveFor(3 * time.Hour)
+		h.stop(false)
+		h.lostAndTwice(t)
+	})
+}
+
+// When a cap is found, the piece before it has to be asked again, also if the engine stops before it was.
+func TestThePieceBeforeACapSurvivesAStop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		times := append(spread(60, -39*time.Minute, -31*time.Minute), spread(60, -29*time.Minute, -21*time.Minute)...)
+		alerts := 0
+		down := true
+		h := sceneAt(times, func(p *plan) {
+			p.modes.Cap = 23
+			p.cfg.InitialLookback = 40 * time.Minute
+			p.cfg.MaxWindow = 10 * time.Minute
+		},
+			func(h *history) {
+				h.svc.OnRequest(func(r defendersim.Request) *defendersim.Fault {
+					if r.Kind == defendersim.KindAlerts {
+						if alerts++; alerts > 3 && down {
+							return defendersim.Status(503)
+						}
+					}
+					return nil
+				})
+			})
+		h.liveFor(30 * time.Second)
+		h.stop(false)
+		down = false
+		t.Logf("size %d, stored settled %s", h.core.engine.hidden.size, h.disk.settled.Sub(h.began))
+		h.start()
+		h.liveFor(time.Hour)
+		h.stop(false)
+		h.lostAndTwice(t)
+	})
+}
+
+// The half that shows a cap may be cut once: its rows are not fresh the second time, and the cap must be seen all the same.
+func testCutHalf(t *testing.T, cut bool) {
+	synctest.Test(t, func(t *testing.T) {
+		times := append(spread(40, -39*time.Minute, -31*time.Minute), spread(12, -29*time.Minute, -25*time.Minute-10*time.Second)...)
+		times = append(times, spread(18, -24*time.Minute-50*time.Second, -21*time.Minute)...)
+		alerts := 0
+		h := sceneAt(times, func(p *plan) {
+			p.modes.Cap = 23
+			p.cfg.InitialLookback = 40 * time.Minute
+			p.cfg.MaxWindow = 10 * time.Minute
+		},
+			func(h *history) {
+				h.svc.OnRequest(func(r defendersim.Request) *defendersim.Fault {
+					if r.Kind == defendersim.KindAlerts {
+						if alerts++; alerts == 3 && cut {
+							return defendersim.CutOf(0.9, defendersim.CutText)
+						}
+					}
+					return nil
+				})
+			})
+		h.liveFor(time.Hour)
+		h.stop(false)
+		t.Logf("cap found: %d; %d requests", h.core.engine.hidden.size, alerts)
+		h.lostAndTwice(t)
+	})
+}
+func TestAHalfShowsTheCap(t *testing.T)           { testCutHalf(t, false) }
+func TestAHalfThatWasCutShowsTheCap(t *testing.T) { testCutHalf(t, true) }
+
+// What could not be committed for days is no more than what is held.
+func TestAFullDiskDoesNotFillMemory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := sceneAt(spread(48*60, 0, 48*time.Hour), nil, func(h *history) {
+			h.disk.faulty = func() error { return errors.New("no space left on device") }
+		})
+		e := h.core.engine
+		e.mu.Lock()
+		e.seen.max = 200
+		e.mu.Unlock()
+		h.liveFor(48 * time.Hour)
+		e.mu.Lock()
+		added, dropped := len(e.pending.Add), len(e.pending.Drop)
+		e.mu.Unlock()
+		h.stop(false)
+		if added > 200 || dropped > 200 || dropped == 0 {
+			t.Errorf("after 48 h %d are to be added, %d to be dropped", added, dropped)
+		}
+	})
+}
