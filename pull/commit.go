@@ -11,6 +11,9 @@ import (
 	"fluent-bit-defender/state"
 )
 
+// commitMost bounds the hashes of one transaction, and so its memory, to more than Fluent Bit can take in the second between two.
+const commitMost = 20_000
+
 // handedBatch is what is left of a batch once the core has it: durable when safe.
 type handedBatch struct {
 	ids []record.ID
@@ -36,12 +39,12 @@ func (e *Engine) setMark() {
 }
 
 // change adds to pending what may become durable now: all that was handed over, with onlySafe what was handed over five
-// active seconds ago. dirty tells whether there is anything to commit. The caller holds mu.
-func (e *Engine) change(onlySafe bool) (c state.Change, dirty bool) {
+// active seconds ago, and no further batch once pending has most hashes to add. dirty tells whether there is anything to commit. The caller holds mu.
+func (e *Engine) change(onlySafe bool, most int) (c state.Change, dirty bool) {
 	now := e.activeTime()
 	n := 0
 	for _, h := range e.handed {
-		if onlySafe && now-h.at < safeAfter {
+		if onlySafe && now-h.at < safeAfter || len(e.pending.Add) >= most {
 			break
 		}
 		for _, id := range h.ids {
@@ -171,7 +174,7 @@ func (e *Engine) commit() error {
 func (e *Engine) takeChange() (state.Change, bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	change, dirty := e.change(true)
+	change, dirty := e.change(true, commitMost)
 	if dirty {
 		e.pending.Add, e.pending.Drop, e.dirty = nil, nil, false
 	}

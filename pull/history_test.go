@@ -1,6 +1,7 @@
 package pull
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -38,6 +39,7 @@ type plan struct {
 	skews      bool          // single Dates are off by an hour
 	shift      time.Duration // the service's clock jumps
 	diskFull   bool
+	floor      int // rows at which a hidden cap can be suspected; 0: 20, for histories are small
 	events     []event
 }
 
@@ -282,7 +284,7 @@ func (h *history) start() {
 	}
 	jitter := rand.New(rand.NewPCG(h.seed, uint64(len(h.starts))))
 	e.jitter = jitter.Float64
-	e.hidden.floor = 20 // the histories are small
+	e.hidden.floor = cmp.Or(h.floor, 20)
 	h.starts = append(h.starts, time.Now())
 	if !h.disk.found {
 		stats := h.svc.Stats()

@@ -9,6 +9,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math"
 	"math/rand/v2"
 	"runtime/debug"
 	"sync"
@@ -149,7 +150,7 @@ func (e *Engine) Stop(ctx context.Context) error {
 func (e *Engine) finish() error {
 	e.client.Close()
 	e.mu.Lock()
-	change, dirty := e.change(e.backPressured())
+	change, dirty := e.change(e.backPressured(), math.MaxInt)
 	if e.release && change.Settled != (time.Time{}) {
 		change.Add, change.Drop, dirty = nil, nil, true
 		e.seen.each(func(id record.ID, t int64) {

@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 		flag.Visit(func(f *flag.Flag) { chosen = chosen || f.Name == "test.parallel" })
 		if !chosen {
 			// These tests wait much more than they compute.
-			if err := flag.Set("test.parallel", "12"); err != nil {
+			if err := flag.Set("test.parallel", "8"); err != nil {
 				fmt.Fprintln(os.Stderr, err)
 				return 1
 			}
@@ -73,6 +73,8 @@ type fluentBit struct {
 	done chan struct{}
 	err  error
 
+	outputs map[string]*output // by tag
+
 	mu  sync.Mutex
 	log bytes.Buffer
 }
@@ -92,7 +94,7 @@ func needFluentBit(t *testing.T) string {
 func newFluentBit(t *testing.T, service, inputs string, outputs ...string) *fluentBit {
 	t.Helper()
 	needFluentBit(t)
-	f := &fluentBit{t: t, dir: t.TempDir(), args: []string{"-e", plugin}}
+	f := &fluentBit{t: t, dir: t.TempDir(), args: []string{"-e", plugin}, outputs: map[string]*output{}}
 	f.conf = filepath.Join(f.dir, "fluent-bit.conf")
 	f.configure(service, inputs, outputs...)
 	t.Cleanup(func() {

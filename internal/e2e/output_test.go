@@ -11,7 +11,6 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -19,36 +18,58 @@ import (
 	"fluent-bit-defender/internal/defendersim"
 )
 
-// lines are the records that the file output wrote for a tag. A last line that is still being written is left out.
-func (f *fluentBit) lines(tag string) []string {
-	text, err := os.ReadFile(filepath.Join(f.out(), tag))
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		f.t.Fatal(err)
-	}
-	whole := strings.Split(string(text), "\n")
-	return whole[:len(whole)-1]
+// output is what the file output has written for a tag, read as far as its last whole line.
+type output struct {
+	size  int64
+	lines []string
+	keys  map[string]int // times each alert came, by its key
 }
 
-// arrived counts the records at the file output of a tag by their alert's key.
-func (f *fluentBit) arrived(tag string) map[string]int {
+// output reads on where it stopped before.
+func (f *fluentBit) output(tag string) *output {
 	f.t.Helper()
-	keys := map[string]int{}
-	for _, line := range f.lines(tag) {
-		key, err := keyOf([]byte(line))
+	o := f.outputs[tag]
+	if o == nil {
+		o = &output{keys: map[string]int{}}
+		f.outputs[tag] = o
+	}
+	file, err := os.Open(filepath.Join(f.out(), tag))
+	if errors.Is(err, os.ErrNotExist) {
+		return o
+	}
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	defer file.Close()
+	text, err := io.ReadAll(io.NewSectionReader(file, o.size, 1<<62))
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	for line := range bytes.Lines(text) {
+		if !bytes.HasSuffix(line, []byte("\n")) {
+			break // it is still being written
+		}
+		key, err := keyOf(line)
 		if err != nil {
 			f.t.Fatal(err)
 		}
-		keys[key]++
+		o.size += int64(len(line))
+		o.lines = append(o.lines, string(line))
+		o.keys[key]++
 	}
-	return keys
+	return o
 }
+
+// lines are the records that the file output wrote for a tag.
+func (f *fluentBit) lines(tag string) []string { return f.output(tag).lines }
+
+// arrived counts them by their alert's key.
+func (f *fluentBit) arrived(tag string) map[string]int { return f.output(tag).keys }
 
 // awaitAll waits until the file output of a tag has every alert that is due, then checks that it has each once.
 func (f *fluentBit) awaitAll(limit time.Duration, tag string, due []defendersim.Row) {
 	f.t.Helper()
-	f.await(limit, fmt.Sprintf("all %d alerts of %s", len(due), tag), func() bool {
-		return len(f.lines(tag)) >= len(due) && missing(due, f.arrived(tag)) == 0
-	})
+	f.await(limit, fmt.Sprintf("all %d alerts of %s", len(due), tag), func() bool { return missing(due, f.arrived(tag)) == 0 })
 	exactly(f.t, tag, due, f.arrived(tag))
 }
 

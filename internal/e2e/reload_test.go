@@ -18,7 +18,7 @@ func TestHotReloadUnderLoad(t *testing.T) {
 	t.Parallel()
 	needFluentBit(t)
 	svc, srv, ca := service(t, defendersim.Config{})
-	history(svc, 2_000, 10*time.Minute)
+	history(svc, 800, 10*time.Minute)
 	common := []string{"initial_lookback 15m", "overlap 10s", "batch_size 256k"}
 	db := "db " + filepath.Join(t.TempDir(), "defender.db")
 	f := newFluentBit(t, "", "")
@@ -39,7 +39,7 @@ func TestHotReloadUnderLoad(t *testing.T) {
 	load := startLoad(t, svc, 60)
 	configure(0)
 	f.start()
-	f.await(30*time.Second, "the first alerts", func() bool { return came() > 500 && len(f.lines("comes")) > 100 })
+	f.await(30*time.Second, "the first alerts", func() bool { return came() > 200 && len(f.lines("comes")) > 100 })
 	var after2 process
 	reloads := times(6, 100)
 	for n := 1; n <= reloads; n++ {

@@ -87,17 +87,17 @@ func TestADamagedStateFileIsMovedAside(t *testing.T) {
 func TestAFullDiskDoesNotStopThePulling(t *testing.T) {
 	everywhere(t, func(w *world) {
 		disk := tmpfs(w.T, "size=512k")
-		stanza := w.stanza("db "+filepath.Join(disk, "defender.db"), "initial_lookback 15m", "overlap 10s")
+		stanza := w.stanza("db "+filepath.Join(disk, "defender.db"), "initial_lookback 15m", "overlap 30s")
 		history(w.svc, 50, 10*time.Minute)
 		h := w.start("", stanza)
 		w.awaitAll(20*time.Second, of(w.svc))
 
 		filler := filepath.Join(disk, "filler")
 		fill(w.T, filler)
-		history(w.svc, 3_000, 9*time.Second) // the file has to grow for them
+		history(w.svc, 2_000, 5*time.Second) // the file has to grow for them
 		w.awaitAll(30*time.Second, of(w.svc))
 		w.says(h, 30*time.Second, "warn", "cannot store what was pulled")
-		history(w.svc, 70, 4*time.Second)
+		history(w.svc, 71, 4*time.Second)
 		w.awaitAll(20*time.Second, of(w.svc))
 
 		if err := os.Remove(filler); err != nil {
@@ -106,7 +106,7 @@ func TestAFullDiskDoesNotStopThePulling(t *testing.T) {
 		w.says(h, 30*time.Second, "info", "the state is stored again")
 		h.MustStop(w.T, grace)
 		h = w.start("", stanza)
-		history(w.svc, 40, 3*time.Second)
+		history(w.svc, 41, 3*time.Second)
 		w.awaitAll(20*time.Second, of(w.svc))
 		w.polls(3)
 		h.MustStop(w.T, grace)
