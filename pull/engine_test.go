@@ -1,7 +1,10 @@
 package pull
 
 import (
+	"fmt"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -172,6 +175,42 @@ func TestTheQueueIsBounded(t *testing.T) {
 		h.check()
 		for _, f := range h.faults {
 			t.Error(f)
+		}
+	})
+}
+
+// The secret changes every ten minutes, in the file after the service has already dropped the old one, while tokens live for one
+// minute: no alert is lost or comes twice.
+func TestRotationLosesNothing(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "secret")
+	write := func(secret string) {
+		if err := os.WriteFile(file, []byte(secret+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(defendersim.DefaultSecret)
+	synctest.Test(t, func(t *testing.T) {
+		h := scene(400, 2*time.Hour, func(p *plan) { p.secretFile, p.cfg.RetryMax = file, time.Minute })
+		h.svc.SetTokenLife(time.Minute)
+		for i := range 12 {
+			h.liveFor(9 * time.Minute)
+			secret := fmt.Sprintf("rotated-secret-number-%d", i)
+			h.svc.SetSecrets(defendersim.DefaultClientID, secret)
+			h.svc.RevokeTokens()
+			h.liveFor(time.Minute)
+			write(secret)
+		}
+		h.liveFor(10 * time.Minute)
+		h.stop(false)
+		h.check()
+		for _, f := range h.faults {
+			t.Error(f)
+		}
+		if refused := h.svc.Stats().Status[401]; refused == 0 {
+			t.Error("the service never refused anything: no rotation was felt")
+		}
+		if strings.Contains(h.log.String(), "rotated-secret-number") {
+			t.Error("a secret is in the log")
 		}
 	})
 }

@@ -39,7 +39,8 @@ type plan struct {
 	skews      bool          // single Dates are off by an hour
 	shift      time.Duration // the service's clock jumps
 	diskFull   bool
-	floor      int // rows at which a hidden cap can be suspected; 0: 20, for histories are small
+	secretFile string // in place of a secret in the configuration
+	floor      int    // rows at which a hidden cap can be suspected; 0: 20, for histories are small
 	events     []event
 }
 
@@ -269,6 +270,9 @@ func (h *history) start() {
 	cfg := h.cfg
 	cfg.API, cfg.TenantID, cfg.ClientID = "siem", defendersim.DefaultTenant, defendersim.DefaultClientID
 	cfg.Auth, cfg.ClientSecret = "client_secret", conf.Secret(defendersim.DefaultSecret)
+	if h.secretFile != "" {
+		cfg.ClientSecret, cfg.ClientSecretFile = "", h.secretFile
+	}
 	cfg.URL, cfg.Resource = defendersim.AlertsHost+"/api/alerts", defendersim.DefaultResource
 	cfg.TokenURL = defendersim.LoginHost + "/" + defendersim.DefaultTenant + "/oauth2/token"
 	cfg.TimeKey = "AlertTime"
