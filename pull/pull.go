@@ -51,6 +51,7 @@ type Engine struct {
 	reader   *record.Reader
 	cur      *Batch // the batch that is being filled, while an answer is read
 	lastSeq  uint64 // of the last batch with a row in it
+	arrivals int64  // counts rows, see remembered
 	held     bool   // the download of the current answer waited for room in the queue
 	asked    *piece // the piece whose answer is being read
 	salvage  bool   // a syntax error of the current answer was passed over: so are the next
