@@ -115,7 +115,7 @@ func defenderUnregister(def unsafe.Pointer) {
 // shares: without this, twice what lives is resident. Whoever sets GOGC has the last word.
 func init() {
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(20)
+		debug.SetGCPercent(12)
 	}
 }
 

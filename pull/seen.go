@@ -16,7 +16,7 @@ const (
 // seen holds the identities of the rows that were fetched, each with the time by which it ages (unix ns): the row's own
 // LastProcessedTimeUtc, or when it last came if that is unusable or outside what was asked.
 //
-// It is 256 hash tables with open addressing, of which one at a time grows or is pruned: about 31 bytes an identity, where a Go map and an
+// It is 256 hash tables with open addressing, of which one at a time grows or is pruned: about 30 bytes an identity, where a Go map and an
 // order by time beside it took 110. An identity is a digest, so its own bits are its hash. Not safe for concurrent use.
 type seen struct {
 	tables [shards]table
@@ -72,7 +72,7 @@ func (t *table) find(id record.ID) *slot {
 // put adds an identity that is not held.
 func (t *table) put(id record.ID, a age) {
 	if t.n+1 > len(t.slots)/8*7 {
-		t.rebuild(16+len(t.slots)/8*10, func(slot) bool { return true })
+		t.rebuild(16+len(t.slots)/8*9, func(slot) bool { return true })
 	}
 	*t.find(id) = slot{id, a}
 	t.n++
