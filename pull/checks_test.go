@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"sync"
 	"testing"
+
+	"go.uber.org/goleak"
 )
 
 // TestMain takes the number of histories from HISTORIES: 100 in each shard by default, thousands in `make test`, a million in `make soak`.
@@ -15,6 +17,10 @@ func TestMain(m *testing.M) {
 		flag.Set("rapid.checks", strconv.Itoa((n+1)/2))
 	}
 	code := m.Run()
+	if err := goleak.Find(); err != nil {
+		fmt.Println(err)
+		code = 1
+	}
 	if total.histories > 0 {
 		fmt.Println(&total)
 	}
