@@ -57,6 +57,7 @@ func (g *certified) source(w *tokenWire, again bool) (oauth2.TokenSource, error)
 		return nil, credentialError(key, err, "put the certificate and its key into it, readable for Fluent Bit")
 	}
 	g.c.mask.hide(g.password.Reveal())
+	g.c.count(func(n *counters) { n.certificate = cert.leaf.NotAfter })
 	now, sure := g.now()
 	// A wrong local clock must not condemn a good certificate: the service will say.
 	switch {

@@ -58,6 +58,7 @@ type Client struct {
 	log     *slog.Logger
 	mask    *mask // a pointer: fmt of a Client must not reach the secrets
 	warned  sync.Once
+	counters
 
 	base context.Context // ends with Close, and every request with it
 	stop context.CancelFunc

@@ -154,6 +154,7 @@ func (t *tokens) try(ctx context.Context, spare, again bool) (*token, error) {
 	}
 	t.c.mask.hide(tok.AccessToken)
 	t.c.clock.observe(w.head, w.came)
+	t.c.count(func(n *counters) { n.tokens++ })
 
 	life := unknownLife
 	if !tok.Expiry.IsZero() {

@@ -28,7 +28,7 @@ func (e *Engine) ask(ctx context.Context, pc *piece, now time.Time) (got answer)
 	pc.asked = time.Now()
 	ans, err := e.client.Fetch(ctx, e.query(pc))
 	if err != nil {
-		e.count(func(s *Stats) { s.Requests++; s.RequestsFailed++ })
+		e.countRequest(err, false, pc.asked)
 		return answer{err: err}
 	}
 	e.cur = e.unpark()
@@ -53,13 +53,8 @@ func (e *Engine) ask(ctx context.Context, pc *piece, now time.Time) (got answer)
 	e.cur = nil
 	var syntax *record.SyntaxError
 	got.cut = got.err != nil && e.held && !errors.As(got.err, &syntax)
-	e.count(func(s *Stats) {
-		s.Requests++
-		if got.err != nil {
-			s.RequestsFailed++
-		}
-		s.BytesRead += uint64(e.reader.Offset())
-	})
+	e.countRequest(got.err, false, pc.asked)
+	e.count(func(s *Stats) { s.BytesRead += uint64(e.reader.Offset()) })
 	e.log.Debug(fmt.Sprintf("%s: %d rows, %d new, %d bytes in %s", pc, got.rows, got.fresh, e.reader.Offset(), time.Since(pc.asked).Round(time.Millisecond)))
 	return got
 }
@@ -96,6 +91,12 @@ func (e *Engine) row(ctx context.Context, pc *piece, now time.Time, got *answer)
 		e.cur.opened = time.Now()
 	}
 	e.cur.ids = append(e.cur.ids, row.ID)
+	if row.Raw {
+		e.cur.raw++
+	}
+	if row.Repaired {
+		e.cur.repaired++
+	}
 	e.lastSeq = e.cur.seq
 	if len(e.cur.Data) >= e.cfg.BatchSize || e.hungry.Load() && time.Since(e.cur.opened) >= openFor {
 		e.publish()
@@ -137,12 +138,6 @@ func (e *Engine) remembered(pc *piece, row record.Row, now time.Time) bool {
 		e.stats.Duplicates++
 		return false
 	}
-	if row.Raw {
-		e.stats.Raw++
-	}
-	if row.Repaired {
-		e.stats.Repaired++
-	}
 	return true
 }
 
@@ -178,10 +173,4 @@ func (e *Engine) passOver(sig record.ID) bool {
 	}
 	e.salvage = true
 	return true
-}
-
-func (e *Engine) count(f func(*Stats)) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	f(&e.stats)
 }

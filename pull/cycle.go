@@ -210,7 +210,6 @@ func (e *Engine) settle(pc *piece, now time.Time) {
 	if t.After(e.settled) && !doubt {
 		e.settled = t
 	}
-	e.stats.Settled = e.settled
 	e.setMark()
 }
 

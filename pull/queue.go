@@ -18,6 +18,8 @@ type Batch struct {
 	ids    []record.ID
 	seq    uint64
 	opened time.Time // when its first row came
+
+	raw, repaired int // of its rows
 }
 
 // queue holds the batches between the pulling goroutine and Fluent Bit's thread. Its own lock keeps the
@@ -155,8 +157,10 @@ func (e *Engine) Done(b *Batch) {
 	at := e.activeTime()
 	e.mu.Lock()
 	e.handed = append(e.handed, handedBatch{b.ids, b.seq, at})
-	e.stats.HandedOver += uint64(len(b.ids))
-	e.stats.HandedOverBytes += uint64(len(b.Data))
+	e.stats.HandedOver += uint64(len(b.ids) - b.raw)
+	e.stats.Raw += uint64(b.raw)
+	e.stats.Repaired += uint64(b.repaired)
+	e.stats.HandedOverSize += uint64(len(b.Data))
 	e.mu.Unlock()
 	*b = Batch{Data: b.Data[:0]}
 	q := &e.queue
@@ -187,6 +191,12 @@ func (e *Engine) Resume() {
 		q.resumed = time.Now()
 	}
 	q.pauses = 0
+}
+
+func (q *queue) isPaused() bool {
+	q.lock.Lock()
+	defer q.lock.Unlock()
+	return q.pauses > 0
 }
 
 // activeTime is the time since the engine was made that it was not paused.

@@ -40,6 +40,12 @@ func (e *Engine) failed(pc *piece, err error) time.Duration {
 		kind = fmt.Sprint(ce.Kind, ce.Status)
 		wait = max(wait, ce.RetryAfter)
 	}
+	e.count(func(s *Stats) {
+		s.Retries++
+		if ce != nil && (ce.Kind == client.KindThrottled || ce.RetryAfter > 0) {
+			s.Throttled += wait
+		}
+	})
 	if pc == nil || !pc.gap || pc.fails == 0 { // of a gap it was told when it was made
 		e.trouble.failed(e.log, level, kind, fmt.Sprintf("%s; trying again in %s, no alert is lost meanwhile", e.said(err), wait.Round(time.Second)))
 	}

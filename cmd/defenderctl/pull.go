@@ -157,7 +157,7 @@ func (a *app) progress(e *pull.Engine, stop <-chan struct{}) {
 			if !s.Settled.IsZero() {
 				at = "at " + stamp(s.Settled)
 			}
-			fmt.Fprintf(a.err, "\r\x1b[K%s: %s, %s, %s", at, plural(s.HandedOver, "alert"), plural(s.Requests, "request"), size(int64(s.BytesRead)))
+			fmt.Fprintf(a.err, "\r\x1b[K%s: %s, %s, %s", at, plural(s.HandedOver+s.Raw, "alert"), plural(s.Asked(), "request"), size(int64(s.BytesRead)))
 		}
 	}
 }
