@@ -43,10 +43,10 @@ func (h *Histogram) observe(d time.Duration) {
 // nothing is queued.
 type Stats struct {
 	Requests       [len(Outcomes)]uint64
-	Seconds        Histogram // of requests: to the end of their answer, held downloads included
-	Retries        uint64    // failures after which something is asked again
+	Seconds        Histogram     // of requests: to the end of their answer, held downloads included
+	Retries        uint64        // failures after which something is asked again
 	Throttled      time.Duration // of waits that the service asked for
-	BytesRead      uint64 // of decompressed answers
+	BytesRead      uint64        // of decompressed answers
 	Rows           uint64
 	Duplicates     uint64
 	HandedOver     uint64 // alerts that became records
