@@ -21,6 +21,7 @@ const trickle = 1 << 10
 var (
 	errStalled = errors.New("stalled")
 	errEndless = errors.New("not whole in time")
+	errDry     = errors.New("one empty member after the other")
 )
 
 // body is an answer's body as it came over the wire. A Read that waits for
@@ -159,7 +160,11 @@ type gunzip struct {
 	in  bool // inside a member
 	out int64
 	bad error // sticky
+	dry int   // members in a row that held nothing
 }
+
+// mostDry bounds the empty members that may follow each other: without end, they would keep a reader busy for ever.
+const mostDry = 2_000_000
 
 func (g *gunzip) Read(p []byte) (int, error) {
 	if g.bad != nil {
@@ -177,8 +182,14 @@ func (g *gunzip) Read(p []byte) (int, error) {
 		}
 		n, err := g.z.Read(p)
 		g.out += int64(n)
+		if n > 0 {
+			g.dry = 0
+		}
 		if err == io.EOF {
 			g.in, err = false, nil
+			if g.dry++; g.dry > mostDry {
+				err = errDry
+			}
 		}
 		if err != nil {
 			g.bad = g.failure(err)

@@ -276,3 +276,39 @@ func FuzzGunzip(f *testing.F) {
 		}
 	})
 }
+
+// members is one gzip member after the other, without end.
+type members struct {
+	one  []byte
+	left []byte
+}
+
+func (m *members) Read(p []byte) (n int, err error) {
+	for n < len(p) {
+		if len(m.left) == 0 {
+			m.left = m.one
+		}
+		k := copy(p[n:], m.left)
+		m.left = m.left[k:]
+		n += k
+	}
+	return n, nil
+}
+
+func (*members) Close() error { return nil }
+
+func TestEmptyGzipMembersWithoutEndAreGivenUp(t *testing.T) {
+	var empty bytes.Buffer
+	z := stdgzip.NewWriter(&empty)
+	z.Close()
+	c := connect(t, settings(), &service{alerts: streamed(func() io.ReadCloser { return &members{one: empty.Bytes()} }, "Content-Encoding: gzip")})
+	a, err := c.Fetch(context.Background(), Query{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Body.Close()
+	_, err = io.Copy(io.Discard, a.Body)
+	if want := "alerts request: bad gzip after 0 decompressed bytes: one empty member after the other"; err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+}

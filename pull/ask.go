@@ -32,7 +32,8 @@ func (e *Engine) ask(ctx context.Context, pc *piece, now time.Time) (got answer)
 		return answer{err: err}
 	}
 	e.cur = e.unpark()
-	e.reader.Reset(ans.Body, func() time.Time { return now })
+	e.body = barren{body: ans.Body, most: e.barrenMost}
+	e.reader.Reset(&e.body, func() time.Time { return now })
 	func() {
 		defer ans.Body.Close()
 		defer func() { // a fault of ours in one answer must not hide what is newer: it counts as the step's own failure
@@ -59,6 +60,22 @@ func (e *Engine) ask(ctx context.Context, pc *piece, now time.Time) (got answer)
 	return got
 }
 
+// barren is a body that fails once more than most bytes of it came without a new row: white space, repetitions or one row without end would
+// else keep the stanza busy for ever.
+type barren struct {
+	body       io.Reader
+	read, most int64
+}
+
+func (b *barren) Read(p []byte) (int, error) {
+	if b.read > b.most {
+		return 0, fmt.Errorf("%d MiB came without a new alert: the answer has no end", b.read>>20)
+	}
+	n, err := b.body.Read(p)
+	b.read += int64(n)
+	return n, err
+}
+
 // row reads one row into the current batch; it waits while the queue is full. io.EOF: the answer is read to its end.
 func (e *Engine) row(ctx context.Context, pc *piece, now time.Time, got *answer) error {
 	at := len(e.cur.Data)
@@ -72,12 +89,7 @@ func (e *Engine) row(ctx context.Context, pc *piece, now time.Time, got *answer)
 		return ctx.Err()
 	}
 	got.fresh++
-	switch {
-	case row.Raw:
-		e.oddities.came(e.log, row.Reason, fmt.Sprintf("a row of %d bytes cannot become a record: %s; it is handed over raw, with the error beside it", row.Size, row.Reason))
-	case row.Repaired:
-		e.oddities.came(e.log, "repaired", "a row holds bad UTF-8 or lone surrogates: they are repaired as U+FFFD")
-	}
+	e.body.read = 0
 	if at > 0 && len(data) > e.cfg.BatchSize { // the row begins the next batch
 		full := e.cur
 		full.Data = data[:at]
@@ -91,12 +103,7 @@ func (e *Engine) row(ctx context.Context, pc *piece, now time.Time, got *answer)
 		e.cur.opened = time.Now()
 	}
 	e.cur.ids = append(e.cur.ids, row.ID)
-	if row.Raw {
-		e.cur.raw++
-	}
-	if row.Repaired {
-		e.cur.repaired++
-	}
+	e.odd(row)
 	e.lastSeq = e.cur.seq
 	if len(e.cur.Data) >= e.cfg.BatchSize || e.hungry.Load() && time.Since(e.cur.opened) >= openFor {
 		e.publish()
@@ -112,6 +119,20 @@ func (e *Engine) row(ctx context.Context, pc *piece, now time.Time, got *answer)
 		}
 	}
 	return nil
+}
+
+// odd counts and tells of a row that did not become a record as it was.
+func (e *Engine) odd(row record.Row) {
+	if row.Repaired {
+		e.cur.repaired++
+	}
+	switch {
+	case row.Raw:
+		e.cur.raw++
+		e.oddities.came(e.log, row.Reason, fmt.Sprintf("a row of %d bytes cannot become a record: %s; it is handed over raw, with the error beside it", row.Size, row.Reason))
+	case row.Repaired:
+		e.oddities.came(e.log, "repaired", "a row holds bad UTF-8 or lone surrogates: they are repaired as U+FFFD")
+	}
 }
 
 // remembered tells whether row is new, and adds it to the seen set. A row ages by its own time; if that is unusable or not

@@ -9,6 +9,7 @@ import (
 
 	"fluent-bit-defender/conf"
 	"fluent-bit-defender/internal/defendersim"
+	"fluent-bit-defender/state"
 )
 
 func sceneAt(times []time.Duration, change func(*plan), prep func(*history)) *history {
@@ -217,4 +218,28 @@ func TestAFullDiskDoesNotFillMemory(t *testing.T) {
 			t.Errorf("after 48 h %d are to be added, %d to be dropped", added, dropped)
 		}
 	})
+}
+
+func TestWithinGaps(t *testing.T) {
+	at := func(s int) time.Time { return time.Unix(1_700_000_000+int64(s), 0) }
+	var gaps []state.Gap
+	for i := range 1000 { // of 2 s each, in pairs that touch
+		gaps = append(gaps, state.Gap{Since: at(100*i + 2*(i%2)), Until: at(100*i + 2*(i%2) + 2)})
+	}
+	slow := func(s int) bool {
+		for _, g := range gaps {
+			if !at(s).Before(g.Since.Add(-2*edge)) && !at(s).After(g.Until.Add(edge)) {
+				return true
+			}
+		}
+		return false
+	}
+	for s := -10; s < 1200; s++ {
+		if got, want := within(gaps, at(s).UnixNano()), slow(s); got != want {
+			t.Errorf("second %d: %t", s, got)
+		}
+	}
+	if within(nil, 0) {
+		t.Error("no gap holds anything")
+	}
 }

@@ -31,8 +31,8 @@ func TestMain(m *testing.M) {
 var total totals
 
 type totals struct {
-	mu                                                                   sync.Mutex
-	histories, requests, faults, served, arrived, repeated, raw, crashes int
+	mu                                                                         sync.Mutex
+	histories, requests, faults, served, arrived, repeated, lost, raw, crashes int
 }
 
 func (t *totals) add(h *history) {
@@ -49,12 +49,13 @@ func (t *totals) add(h *history) {
 		t.arrived++
 		t.repeated += len(came) - 1
 	}
+	t.lost += h.lost
 	t.raw += h.core.raw
 	t.crashes += len(h.crashes)
 }
 
 func (t *totals) String() string {
 	return fmt.Sprintf("%d histories: %d requests, %d faults, %d rows served, %d alerts handed over (%d rows of them raw), "+
-		"%d repeated over %d crashes and exits under back-pressure, none lost unless a test failed",
-		t.histories, t.requests, t.faults, t.served, t.arrived, t.raw, t.repeated, t.crashes)
+		"%d repeated over %d crashes and exits under back-pressure, %d lost",
+		t.histories, t.requests, t.faults, t.served, t.arrived, t.raw, t.repeated, t.crashes, t.lost)
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"sort"
 	"time"
 
 	"fluent-bit-defender/record"
@@ -117,11 +118,16 @@ func (e *Engine) pruneBefore() time.Time {
 
 // inGap tells whether a row of time t may come again by an open gap. The caller holds mu.
 func (e *Engine) inGap(t int64) bool {
-	for _, gaps := range [][]state.Gap{e.gaps, e.pending.Gaps} { // also of one that is filled, but still stored as open
-		for _, g := range gaps {
-			if g.Since.Add(-2*edge).UnixNano() <= t && t <= g.Until.Add(edge).UnixNano() {
-				return true
-			}
+	// Also of one that is filled, but still stored as open.
+	return within(e.gaps, t) || within(e.pending.Gaps, t)
+}
+
+// within tells whether t lies in one of the gaps, or close to it. They are sorted and do not overlap, so only the last that begins before t can hold it.
+func within(gaps []state.Gap, t int64) bool {
+	n := sort.Search(len(gaps), func(i int) bool { return gaps[i].Since.Add(-2*edge).UnixNano() > t })
+	for _, g := range gaps[max(0, n-3):n] { // neighbours share their edges
+		if t <= g.Until.Add(edge).UnixNano() {
+			return true
 		}
 	}
 	return false

@@ -2,6 +2,7 @@ package pull
 
 import (
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -213,4 +214,31 @@ func TestRotationLosesNothing(t *testing.T) {
 			t.Error("a secret is in the log")
 		}
 	})
+}
+
+// White space, or one alert over and over, without end: the answer is given up, and what is newer comes.
+func TestAnAnswerWithoutEndIsGivenUp(t *testing.T) {
+	for name, piece := range map[string]string{"white space": strings.Repeat(" ", 4096), "repetitions": `{"AlertId":"again","AlertTime":"2026-01-01T00:00:00Z"},`} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := scene(30, 20*time.Minute, func(p *plan) { p.barren = 1 << 20 })
+				h.svc.Queue(defendersim.KindAlerts, defendersim.Page("endless", "", func(w io.Writer) error {
+					_, err := io.WriteString(w, "[")
+					for err == nil {
+						_, err = io.WriteString(w, piece)
+					}
+					return err
+				}))
+				h.liveFor(30 * time.Minute)
+				h.stop(false)
+				h.check()
+				if !strings.Contains(h.log.String(), "1 MiB came without a new alert: the answer has no end") {
+					t.Errorf("nothing was said of it:\n%s", h.log.String())
+				}
+				for _, f := range h.faults {
+					t.Error(f)
+				}
+			})
+		})
+	}
 }

@@ -40,6 +40,7 @@ type plan struct {
 	shift      time.Duration // the service's clock jumps
 	diskFull   bool
 	secretFile string // in place of a secret in the configuration
+	barren     int64  // bytes of an answer that may bring nothing new; 0: as in life
 	floor      int    // rows at which a hidden cap can be suspected; 0: 20, for histories are small
 	events     []event
 }
@@ -196,6 +197,7 @@ type history struct {
 	crashes []arrival // when and in which life the process lost what was not durable
 	starts  []time.Time
 	faults  []string
+	lost    int
 	log     strings.Builder
 }
 
@@ -289,6 +291,7 @@ func (h *history) start() {
 	jitter := rand.New(rand.NewPCG(h.seed, uint64(len(h.starts))))
 	e.jitter = jitter.Float64
 	e.hidden.floor = cmp.Or(h.floor, 20)
+	e.barrenMost = cmp.Or(h.barren, barrenMost)
 	h.starts = append(h.starts, time.Now())
 	if !h.disk.found {
 		stats := h.svc.Stats()
@@ -399,6 +402,7 @@ func (h *history) check() {
 			continue
 		}
 		if len(h.core.arrived[row.ID]) == 0 {
+			h.lost++
 			h.fail("lost: %s processed %s visible %s", row.ID, row.LastProcessed.Sub(h.began), row.VisibleAt.Sub(h.began))
 		}
 	}

@@ -33,6 +33,7 @@ const (
 	safeAfter   = 5 * time.Second // time after which the core has surely moved a batch out of its ring
 	commitEvery = time.Second
 	crashPause  = time.Minute // rest after an internal error
+	barrenMost  = 64 << 30    // bytes of an answer without a new alert, after which it is given up
 )
 
 // Engine pulls the alerts of one stanza. Start it once, Stop it once.
@@ -49,6 +50,7 @@ type Engine struct {
 
 	// Owned by the pulling goroutine.
 	reader   *record.Reader
+	body     barren
 	cur      *Batch // the batch that is being filled, while an answer is read
 	lastSeq  uint64 // of the last batch with a row in it
 	arrivals int64  // counts rows, see remembered
@@ -65,6 +67,8 @@ type Engine struct {
 	latest   time.Time // service time at which the last cycle began
 	latestAt time.Time // the same, by the local monotonic clock
 	born     time.Time // local
+
+	barrenMost int64 // tests lower it
 
 	// release is set for a store in memory: it holds the hashes only between one engine and the next, which give and take them whole.
 	release bool
@@ -101,7 +105,7 @@ func New(cfg *conf.Config, c *client.Client, st state.Store, log *slog.Logger) (
 	e := &Engine{
 		cfg: cfg, client: c, store: st, log: log, jitter: rand.Float64, snap: snap,
 		born: time.Now(), known: map[record.ID]bool{}, retries: map[gapKey]*retry{},
-		seen: newSeen(maxSeen),
+		seen: newSeen(maxSeen), barrenMost: barrenMost,
 	}
 	e.hidden.floor = capFloor
 	e.ctx, e.cancel = context.WithCancel(context.Background())
