@@ -8,6 +8,7 @@ import (
 	"runtime/debug"
 	"time"
 
+	"fluent-bit-defender/client"
 	"fluent-bit-defender/record"
 	"fluent-bit-defender/state"
 )
@@ -20,15 +21,21 @@ type answer struct {
 	cut   bool  // it broke after we had held the download
 
 	salvaged bool // it held bad text, which was handed over raw
+
+	next    string // the link to its next page
+	partial string // why the service calls it incomplete
 }
 
-// ask sends one request and keeps every row that comes whole, also of an answer that breaks later.
-func (e *Engine) ask(ctx context.Context, pc *piece, now time.Time) (got answer) {
+// request sends one request and keeps every row that comes whole, also of an answer that breaks later.
+func (e *Engine) request(ctx context.Context, pc *piece, q client.Query, now time.Time) (got answer) {
 	e.asked, e.held, e.salvage = pc, false, false
-	pc.asked = time.Now()
-	ans, err := e.client.Fetch(ctx, e.query(pc))
+	asked := time.Now()
+	if q.Page == "" {
+		pc.asked = asked
+	}
+	ans, err := e.client.Fetch(ctx, q)
 	if err != nil {
-		e.countRequest(err, false, pc.asked)
+		e.countRequest(err, false, asked)
 		return answer{err: err}
 	}
 	e.cur = e.unpark()
@@ -49,14 +56,14 @@ func (e *Engine) ask(ctx context.Context, pc *piece, now time.Time) (got answer)
 	if errors.Is(got.err, io.EOF) {
 		got.err = nil
 	}
-	got.salvaged = e.salvage
+	got.salvaged, got.next, got.partial = e.salvage, e.reader.NextLink(), ans.Partial
 	e.park(e.cur)
 	e.cur = nil
 	var syntax *record.SyntaxError
 	got.cut = got.err != nil && e.held && !errors.As(got.err, &syntax)
-	e.countRequest(got.err, false, pc.asked)
+	e.countRequest(got.err, ans.Partial != "", asked)
 	e.count(func(s *Stats) { s.BytesRead += uint64(e.reader.Offset()) })
-	e.log.Debug(fmt.Sprintf("%s: %d rows, %d new, %d bytes in %s", pc, got.rows, got.fresh, e.reader.Offset(), time.Since(pc.asked).Round(time.Millisecond)))
+	e.log.Debug(fmt.Sprintf("%s: %d rows, %d new, %d bytes in %s", pc, got.rows, got.fresh, e.reader.Offset(), time.Since(asked).Round(time.Millisecond)))
 	return got
 }
 
@@ -139,7 +146,7 @@ func (e *Engine) odd(row record.Row) {
 // what was asked for, by when it last came.
 func (e *Engine) remembered(pc *piece, row record.Row, now time.Time) bool {
 	t := row.Updated
-	if t == 0 || t < pc.since.Add(-2*edge).UnixNano() || t > pc.until.Add(edge).UnixNano() {
+	if e.firstOnly || t == 0 || t < pc.since.Add(-2*edge).UnixNano() || t > pc.until.Add(edge).UnixNano() {
 		t = now.UnixNano()
 	}
 	// Within its second a row ages in the order of arrival: a commit of many rows of one time then touches neighbouring pages of the state

@@ -68,7 +68,7 @@ func (e *Engine) change(onlySafe bool, most int) (c state.Change, dirty bool) {
 		e.stats.Forgotten += uint64(dropped)
 		if !e.fullWarned {
 			e.fullWarned = true
-			e.log.Warn(fmt.Sprintf("more than %d alerts are remembered: the oldest are forgotten, so some may come twice (none is lost); use a shorter ago or overlap, or filters", maxSeen))
+			e.log.Warn(fmt.Sprintf("more than %d alerts are remembered: the oldest are forgotten, so some may come twice (none is lost); use filters or a shorter ago or overlap", maxSeen))
 		}
 	}
 	if e.release { // all at the end
@@ -101,8 +101,11 @@ func (e *Engine) passMarks() {
 
 // pruneBefore is the time before which no window will ask again. The caller holds mu.
 func (e *Engine) pruneBefore() time.Time {
-	if e.stored.IsZero() {
+	if e.stored.IsZero() || e.firstOnly && e.latest.IsZero() {
 		return time.Unix(0, 0)
+	}
+	if e.firstOnly {
+		return e.latest.Add(-keepFirst)
 	}
 	before := earlier(e.stored, e.settled)
 	if e.cfg.Ago > 0 {

@@ -44,7 +44,8 @@ func (e *Engine) cycle(ctx context.Context) {
 		return
 	}
 	e.begin(now)
-	if e.byAgo(ctx, now) || e.steps(ctx, now) {
+	e.hold = ""
+	if (e.byAgo(ctx, now) || e.steps(ctx, now)) && e.hold == "" {
 		e.mu.Lock()
 		e.lastFull = now
 		e.stats.LastSuccess = now
@@ -165,6 +166,13 @@ func (e *Engine) steps(ctx context.Context, now time.Time) bool {
 
 // next decides what follows an answer: the pieces to ask (a stack) and how long to wait before.
 func (e *Engine) next(pc *piece, got answer, now time.Time) (more []*piece, wait time.Duration) {
+	if got.err == nil && got.partial != "" {
+		if pc.span() > floor && e.limited(pc, got) {
+			return pc.halves(), 0
+		}
+		e.incomplete(pc, got.partial)
+		return nil, 0
+	}
 	if got.err == nil {
 		e.succeeded()
 		if more := e.full(pc, got); more != nil {
@@ -200,7 +208,7 @@ func (e *Engine) next(pc *piece, got answer, now time.Time) (more []*piece, wait
 // nothing is settled, and the span is asked again.
 func (e *Engine) settle(pc *piece, now time.Time) {
 	then, err := e.client.Now(e.ctx)
-	if err != nil {
+	if err != nil || e.hold != "" {
 		return
 	}
 	t := earlier(pc.until, earlier(now, then.Add(-time.Since(pc.asked))).Add(-e.cfg.Overlap))

@@ -76,6 +76,12 @@ func (e *Engine) retryGaps(ctx context.Context) {
 			}
 			continue
 		}
+		if got.err == nil && got.partial != "" {
+			e.incomplete(pc, got.partial)
+			r.fails++
+			r.due = time.Now().Add(e.backOff(r.fails, time.Minute))
+			continue
+		}
 		if got.err == nil {
 			e.succeeded()
 		}

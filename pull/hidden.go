@@ -44,7 +44,7 @@ func (e *Engine) full(pc *piece, got answer) []*piece {
 			e.hidden.size = 0
 		case (got.rows == size || got.salvaged) && pc.span() > floor:
 			return pc.halves()
-		case got.rows == size && time.Since(e.hidden.told) > 10*time.Minute:
+		case got.rows == size && e.pageSize == 0 && time.Since(e.hidden.told) > 10*time.Minute:
 			e.hidden.told = time.Now()
 			e.log.Error(fmt.Sprintf("the service answers with %d rows at most, and %s alone has that many: alerts may be hidden; set filters (machine_groups) to divide them", size, pc))
 		}
@@ -69,6 +69,9 @@ func (e *Engine) full(pc *piece, got answer) []*piece {
 // limited tells whether rows may be missing from got because of the limit asked for. How many rows were in bad text that was handed over
 // raw is not known.
 func (e *Engine) limited(pc *piece, got answer) bool {
+	if e.pageSize > 0 { // a full page without a link is no proof that there is no more
+		return pc.span() > floor && (got.next != "" || got.rows >= e.pageSize || got.salvaged)
+	}
 	return e.cfg.Limit > 0 && !pc.unlimited && (got.rows >= e.cfg.Limit || got.salvaged)
 }
 
@@ -102,7 +105,7 @@ func (e *Engine) probed(pc *piece, pr *probe, got answer) []*piece {
 }
 
 func (e *Engine) remember(pc *piece, got answer) {
-	if pc.gap || pc.unlimited && pc.span() <= floor || got.rows < e.hidden.floor {
+	if pc.gap || (pc.unlimited || e.pageSize > 0) && pc.span() <= floor || got.rows < e.hidden.floor {
 		pc = nil
 	}
 	e.hidden.count, e.hidden.last = got.rows, pc

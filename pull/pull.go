@@ -6,6 +6,7 @@
 package pull
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -23,6 +24,7 @@ import (
 
 const (
 	edge        = 2 * time.Second // shared by neighbouring steps, so that bounds may be inclusive, exclusive or truncated
+	graphPage   = 1000            // rows of a page of Microsoft Graph, where no limit is set
 	floor       = 2 * time.Second // a piece of this span is not halved for its row count any more
 	gapFloor    = time.Minute     // a piece of at most this span that keeps failing becomes a gap
 	ownFailures = 5               // failures of its own after which a piece is halved or becomes a gap
@@ -32,8 +34,9 @@ const (
 	seenMargin  = time.Hour       // how much older than settled a hash is kept
 	safeAfter   = 5 * time.Second // time after which the core has surely moved a batch out of its ring
 	commitEvery = time.Second
-	crashPause  = time.Minute // rest after an internal error
-	barrenMost  = 64 << 30    // bytes of an answer without a new alert, after which it is given up
+	keepFirst   = 180 * 24 * time.Hour // how long an alert that does not come any more is remembered when its updates are dropped
+	crashPause  = time.Minute          // rest after an internal error
+	barrenMost  = 64 << 30             // bytes of an answer without a new alert, after which it is given up
 )
 
 // Engine pulls the alerts of one stanza. Start it once, Stop it once.
@@ -56,6 +59,8 @@ type Engine struct {
 	arrivals int64  // counts rows, see remembered
 	held     bool   // the download of the current answer waited for room in the queue
 	asked    *piece // the piece whose answer is being read
+	hold     string // nothing is settled for the rest of the cycle, for an answer was incomplete: why; empty: none was
+	holds    int    // cycles in a row with hold
 	salvage  bool   // a syntax error of the current answer was passed over: so are the next
 	known    map[record.ID]bool
 	hidden   hiddenCap
@@ -69,6 +74,8 @@ type Engine struct {
 	born     time.Time // local
 
 	barrenMost int64 // tests lower it
+	firstOnly  bool  // an alert's updates are duplicates of it
+	pageSize   int   // rows of a page; 0: the API has no pages
 
 	// release is set for a store in memory: it holds the hashes only between one engine and the next, which give and take them whole.
 	release bool
@@ -105,9 +112,12 @@ func New(cfg *conf.Config, c *client.Client, st state.Store, log *slog.Logger) (
 	e := &Engine{
 		cfg: cfg, client: c, store: st, log: log, jitter: rand.Float64, snap: snap,
 		born: time.Now(), known: map[record.ID]bool{}, retries: map[gapKey]*retry{},
-		seen: newSeen(maxSeen), barrenMost: barrenMost,
+		seen: newSeen(maxSeen), barrenMost: barrenMost, firstOnly: cfg.Updates == "first",
 	}
 	e.hidden.floor = capFloor
+	if e.firstOnly {
+		e.seen.stale = 24 * 60 * minute // all that is remembered comes again and again, for months
+	}
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	e.queue.init(cfg.QueueLimit, cfg.BatchSize)
 	for _, entry := range snap.Seen {
@@ -120,8 +130,14 @@ func New(cfg *conf.Config, c *client.Client, st state.Store, log *slog.Logger) (
 	}
 	e.settled, e.stored, e.gaps = snap.Settled, snap.Settled, snap.Gaps
 	e.pending.Settled, e.pending.Gaps = snap.Settled, snap.Gaps
+	schema := record.SIEM
+	if cfg.API == "graph" {
+		schema = record.Graph
+		schema.FirstOnly = e.firstOnly
+		e.pageSize = cmp.Or(cfg.Limit, graphPage)
+	}
 	e.reader = record.NewReader(record.Options{
-		Schema: record.SIEM, TimeKey: cfg.TimeKey, EventIDKey: cfg.EventIDKey, DropNull: cfg.DropNull,
+		Schema: schema, TimeKey: cfg.TimeKey, EventIDKey: cfg.EventIDKey, DropNull: cfg.DropNull,
 		MaxAlert: cfg.MaxAlertSize, MaxRecord: cfg.BatchSize,
 	})
 	e.reader.Salvage(e.passOver)
@@ -199,6 +215,12 @@ func (e *Engine) pullLoop(ctx context.Context) {
 	for ctx.Err() == nil {
 		begin := time.Now()
 		e.cycle(ctx)
+		if e.hold != "" {
+			e.holds++
+			sleep(ctx, e.backOff(e.holds, firstWait))
+		} else {
+			e.holds = 0
+		}
 		interval := time.Duration(float64(e.cfg.PollInterval) * (0.9 + 0.2*e.jitter()))
 		sleep(ctx, interval-time.Since(begin))
 	}

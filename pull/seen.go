@@ -21,7 +21,8 @@ const (
 type seen struct {
 	tables [shards]table
 	n, max int
-	next   int // the table to prune next
+	stale  int64 // ns by which an identity's age may lag behind
+	next   int   // the table to prune next
 }
 
 type table struct {
@@ -51,7 +52,7 @@ func newAge(t int64, durable bool) age {
 	return age(t)
 }
 
-func newSeen(max int) *seen { return &seen{max: max} }
+func newSeen(max int) *seen { return &seen{max: max, stale: 10 * minute} }
 
 // find returns the slot of id, or the empty one where it would be; nil if the table has none.
 func (t *table) find(id record.ID) *slot {
@@ -116,7 +117,7 @@ type reaged struct {
 }
 
 // add tells whether id is new, and remembers it with time t. Of one known already, the age moves on to t if that
-// is more than ten minutes later (a row that keeps coming from outside the window stays known); moved is non-nil if the store holds the
+// is more than stale later (a row that keeps coming from outside the window stays known); moved is non-nil if the store holds the
 // old age.
 func (s *seen) add(id record.ID, t int64) (fresh bool, moved *reaged) {
 	sl := s.get(id)
@@ -125,7 +126,7 @@ func (s *seen) add(id record.ID, t int64) (fresh bool, moved *reaged) {
 		return true, nil
 	}
 	old := sl.age
-	if t-old.time() <= 10*minute {
+	if t-old.time() <= s.stale {
 		return false, nil
 	}
 	sl.age = newAge(t, old.durable())

@@ -132,6 +132,9 @@ func (e *Engine) window(ctx context.Context, since, until time.Time) error {
 			return context.Cause(ctx)
 		}
 	}
+	if e.hold != "" {
+		return fmt.Errorf("the service says that something is missing from its answers: %s; what came was handed over: try again later", e.hold)
+	}
 	e.retryGaps(ctx)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
