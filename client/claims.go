@@ -82,7 +82,9 @@ type texts []string
 func (t *texts) UnmarshalJSON(text []byte) error {
 	var one string
 	if json.Unmarshal(text, &one) == nil {
-		*t = texts{one}
+		if one != "" { // null is one as well
+			*t = texts{one}
+		}
 		return nil
 	}
 	var many []string
@@ -119,8 +121,8 @@ func (c *Client) Doubts(claims Claims) []Doubt {
 			return strings.EqualFold(a, strings.TrimRight(audience, "/"))
 		})
 	}
-	// v2 tokens of some resources name them by a GUID, which says nothing here.
-	if !takes(claims.Audience) && !guid.MatchString(claims.Audience) {
+	// v2 tokens of some resources name them by a GUID, which says nothing where it is not known.
+	if !takes(claims.Audience) && (c.api.exact || !guid.MatchString(claims.Audience)) {
 		is := claims.Audience
 		if is == "" {
 			is = "nothing"
@@ -139,9 +141,19 @@ func (c *Client) Doubts(claims Claims) []Doubt {
 		if c.auth == conf.ManagedIdentity {
 			d.Remedy = "give the identity an application role on the API, in Entra ID"
 		}
+		if c.api.grant != "" {
+			d.Remedy = c.api.grant
+		}
 		all = append(all, d)
+	} else if held := slices.Concat(claims.Roles, claims.Scopes); len(c.api.roles) > 0 && !slices.ContainsFunc(held, c.permits) {
+		all = append(all, Doubt{"roles", "carries " + clean(strings.Join(held, ", "), 100) + " (roles, scp) and not " + c.api.roles[0], c.api.grant})
 	}
 	return all
+}
+
+// permits tells whether a role or scope lets a token's holder read alerts.
+func (c *Client) permits(role string) bool {
+	return slices.ContainsFunc(c.api.roles, func(r string) bool { return strings.EqualFold(r, role) })
 }
 
 // explain adds to an API's refusal of a new token what is wrong with the token.
@@ -161,4 +173,17 @@ func (c *Client) explain(e *Error, token string) {
 	}
 	e.what += ": the token " + strings.Join(whats, ", and ")
 	e.remedy = strings.Join(remedies, "; ")
+}
+
+// explainForbidden adds to an API's refusal of what a token may do that it should have been enough.
+func (c *Client) explainForbidden(e *Error, token string) {
+	claims, _ := c.claimsOf(token)
+	held := slices.Concat(claims.Roles, claims.Scopes)
+	if i := slices.IndexFunc(held, c.permits); i >= 0 {
+		e.what += ", though the token carries " + held[i]
+		e.remedy = "check tenant_id and cloud, and that the tenant has Defender"
+		if c.auth == conf.AuthorizationCode {
+			e.remedy += "; the person needs a role that may read alerts, such as Security Reader"
+		}
+	}
 }

@@ -9,8 +9,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/url"
+	"strings"
 	"sync"
 	"time"
 
@@ -25,14 +27,18 @@ var Version = "dev"
 var ErrClosed = errors.New("client is closed")
 
 // Query is one request for alerts. Zero values are not sent: the service then
-// applies its own defaults (the last two hours, no limit).
+// applies its own defaults (SIEM: the last two hours, no limit; Graph: all that it has).
 type Query struct {
-	Since, Until time.Time // bounds of LastProcessedTimeUtc, sent to the 100 ns, widened where they are finer
-	Ago          string    // ISO 8601 duration as written, for example PT10M
-	Limit        int       // rows; the service keeps the most recent ones
+	// Since and Until are bounds of LastProcessedTimeUtc or lastUpdateDateTime, sent to the 100 ns, widened where they are finer.
+	Since, Until time.Time
+	Ago          string // ISO 8601 duration as written, for example PT10M; SIEM only
+	Limit        int    // rows; SIEM keeps the most recent ones, Graph gives the rest by pages of so many (0, or more than 1000: 1000)
+	// Page is the link to a next page as Graph gave it: what else is set counts for nothing then. One that leads elsewhere than to
+	// url is refused (KindRefused) before anything is sent.
+	Page string
 }
 
-// Answer is an answer of status 200.
+// Answer is an answer of status 200, or 206 of Graph.
 type Answer struct {
 	// Body is the decompressed answer, read as a stream by one goroutine. The
 	// caller closes it; Close may come from any goroutine and never waits for
@@ -40,16 +46,20 @@ type Answer struct {
 	// wrapped errors; an answer cut short gives io.ErrUnexpectedEOF.
 	// The connection is reused only when Body was read to io.EOF.
 	Body io.ReadCloser
+	// Partial says why rows may be missing (206): the service's warning, cut, in one line and without secrets. Empty: none is.
+	Partial string
 }
 
 // Client asks one API with one credential. All methods may be called from several
 // goroutines at once.
 type Client struct {
-	api     siem
+	api     *api
 	auth    string // the kind of credential
 	tenant  string // as configured
 	token   *tokens
 	release func() // gives back what the credential holds
+	pace    *pace  // nil: as many requests as there are
+	slow    func() // gives back pace
 	clock   clock
 	rt      http.RoundTripper
 	traced  bool // rt reports when its connection stands
@@ -99,21 +109,19 @@ func New(cfg *conf.Config, opts ...Option) (*Client, error) {
 
 // build makes a Client without its credential.
 func build(cfg *conf.Config, opts []Option) (*Client, error) {
-	if cfg.API != "siem" {
-		return nil, fmt.Errorf("api %q is not yet built: use siem", cfg.API)
-	}
 	if cfg.ConnectTimeout <= 0 || cfg.ReadTimeout <= 0 {
 		return nil, errors.New("connect_timeout and read_timeout must be longer than zero")
 	}
-	base, err := endpoint("url", cfg.URL)
+	api, err := newAPI(cfg)
 	if err != nil {
 		return nil, err
 	}
 	c := &Client{
-		api:     newSIEM(base, cfg),
+		api:     api,
 		auth:    cfg.Auth,
 		tenant:  cfg.TenantID,
 		release: func() {},
+		slow:    func() {},
 		connect: cfg.ConnectTimeout,
 		read:    cfg.ReadTimeout,
 		log:     slog.New(slog.DiscardHandler),
@@ -129,6 +137,10 @@ func build(cfg *conf.Config, opts []Option) (*Client, error) {
 		c.rt, c.traced = c.wire.http, true
 	}
 	c.base, c.stop = context.WithCancel(context.Background())
+	if c.api.paced != nil {
+		c.pace, c.slow = openPace(c.api.paced, c.tenant)
+		c.slow = sync.OnceFunc(c.slow)
+	}
 	return c, nil
 }
 
@@ -181,62 +193,87 @@ func (c *Client) Doubtful() bool { return c.clock.doubtful() }
 //
 // Errors are *Error, or wrap ctx's error, or wrap ErrClosed.
 func (c *Client) Fetch(ctx context.Context, q Query) (*Answer, error) {
+	u, shown, err := c.api.address(q)
+	if err != nil {
+		return nil, &Error{Kind: KindRefused, op: alertsRequest, what: err.Error() + ", so it is not asked"}
+	}
 	for again := false; ; again = true {
 		tok, err := c.token.get(ctx)
 		if err != nil {
 			return nil, err
 		}
-		answer, err := c.ask(ctx, q, tok)
+		answer, err := c.ask(ctx, u, shown, q.Page != "", tok)
 		if err == nil {
 			return answer, nil
 		}
 		var e *Error
-		if !errors.As(err, &e) || e.Kind != KindUnauthorized {
-			return nil, err
-		}
-		if again {
+		switch {
+		case !errors.As(err, &e):
+		case e.Kind == KindForbidden:
+			c.explainForbidden(e, tok.value)
+		case e.Kind == KindUnauthorized && again:
 			c.explain(e, tok.value)
-			return nil, err
+		case e.Kind == KindUnauthorized:
+			c.token.drop(tok)
+			continue
 		}
-		c.token.drop(tok)
+		return nil, err
 	}
 }
 
-// ask sends q once with the given token.
-func (c *Client) ask(ctx context.Context, q Query, tok *token) (*Answer, error) {
-	u, shown := c.api.address(q)
+// ask sends one request with the given token. page: its address is a link that the service gave.
+func (c *Client) ask(ctx context.Context, u, shown string, page bool, tok *token) (*Answer, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u, nil)
 	if err != nil {
-		return nil, fmt.Errorf("%s: url is not usable", alerts.name)
+		return nil, fmt.Errorf("%s: url is not usable", alertsRequest)
 	}
+	maps.Copy(req.Header, c.api.header)
 	req.Header.Set("Accept", "application/json")
 	req.Header.Set("Accept-Encoding", "gzip")
 	req.Header.Set("Authorization", "Bearer "+tok.value)
-	resp, body, came, err := c.exchange(ctx, alerts, req, shown)
+	// Last, or requests that waited for their tokens would go at once.
+	if err := c.pace.wait(ctx, c); err != nil {
+		return nil, err
+	}
+	resp, body, came, err := c.exchange(ctx, c.api.target, req, shown)
 	if err != nil {
 		return nil, err
 	}
+	partial := c.api.partial && resp.StatusCode == http.StatusPartialContent
 	// A 400 counts as well: a service whose clock went back may refuse every window that we ask for until we notice.
-	if resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusBadRequest {
+	if resp.StatusCode == http.StatusOK || partial || resp.StatusCode == http.StatusBadRequest {
 		c.clock.observe(resp.Header, came)
 	}
-	if resp.StatusCode != http.StatusOK {
+	if resp.StatusCode != http.StatusOK && !partial {
 		defer body.Close()
-		return nil, c.statusError(alerts, resp, c.snippet(resp, body))
+		return nil, c.refused(page, resp, body)
 	}
 	plain, err := decoded(resp.Header, body)
 	if err != nil {
 		body.Close()
-		return nil, &Error{Kind: KindConfig, Status: resp.StatusCode, op: alerts.name, what: c.mask.text(err.Error(), 200),
+		return nil, &Error{Kind: KindConfig, Status: resp.StatusCode, op: alertsRequest, what: c.mask.text(err.Error(), 200),
 			remedy: "look for a proxy that re-encodes answers and check proxy_url"}
 	}
-	return &Answer{Body: plain}, nil
+	answer := &Answer{Body: plain}
+	if partial {
+		answer.Partial = c.warning(resp.Header)
+	}
+	return answer, nil
+}
+
+// warning is what a 206 says of itself.
+func (c *Client) warning(h http.Header) string {
+	if text := c.mask.text(strings.Join(h.Values("Warning"), ", "), 300); text != "" {
+		return text
+	}
+	return "the service does not say why (206 without a Warning header)"
 }
 
 // Close aborts what is under way, closes every connection and makes later
 // requests fail with ErrClosed. It does not wait for the network.
 func (c *Client) Close() {
 	c.stop()
+	c.slow()
 	c.release()
 	if c.wire != nil {
 		c.wire.close()

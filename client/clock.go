@@ -13,10 +13,13 @@ const disbelief = 10 * time.Second
 // ever asking the local wall clock: a Date plus the monotonic time since its
 // answer came. Date is cut to whole seconds and older than the answer's arrival, so
 // the estimate is a lower bound. A Date far off the estimate is believed only when
-// the very next one confirms it, so that one server with a wrong clock moves nothing.
+// the very next one confirms it, so that one server with a wrong clock moves nothing. The first one is taken for want of another, and in
+// doubt until then.
 type clock struct {
 	mu      sync.Mutex
 	known   sighting // the last Date believed
+	sure    bool     // two Dates in a row agreed: until then known is just the last one
+	mute    int      // answers without a Date since the first that had one, while not sure
 	suspect sighting // a Date that waits for its confirmation
 }
 
@@ -49,6 +52,14 @@ func sight(h http.Header, came time.Time) (sighting, bool) {
 func (c *clock) observe(h http.Header, came time.Time) {
 	if seen, ok := sight(h, came); ok {
 		c.see(seen)
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	// A proxy that drops the Dates of alerts leaves that of the token: nothing will confirm it.
+	if !c.known.date.IsZero() && !c.sure {
+		c.mute++
+		c.sure = c.mute > 1
 	}
 }
 
@@ -57,8 +68,12 @@ func (c *clock) see(seen sighting) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
-	case c.known.date.IsZero(),
-		c.known.agrees(seen),
+	case c.known.date.IsZero():
+		c.known = seen
+	case !c.sure:
+		c.sure = c.known.agrees(seen)
+		c.known = seen
+	case c.known.agrees(seen),
 		!c.suspect.date.IsZero() && c.suspect.agrees(seen):
 		c.known, c.suspect = seen, sighting{}
 	default:
@@ -76,9 +91,9 @@ func (c *clock) now(t time.Time) (time.Time, bool) {
 	return c.known.at(t), true
 }
 
-// doubtful tells whether a Date waits for its confirmation.
+// doubtful tells whether a Date waits for its confirmation, as the first one does.
 func (c *clock) doubtful() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return !c.suspect.date.IsZero()
+	return !c.known.date.IsZero() && !c.sure || !c.suspect.date.IsZero()
 }

@@ -72,15 +72,12 @@ func (c *Client) statusError(to target, resp *http.Response, said string) *Error
 	case status == http.StatusBadRequest:
 		e.Kind = KindRefused
 		e.what = "the service refused the query (400)"
-		e.remedy = "check machine_groups, device_created_machine_tags, cloud_created_machine_tags, limit and ago"
 	case status == http.StatusUnauthorized:
 		e.Kind = KindUnauthorized
 		e.what = "the service refused the token (401), and a new one too"
-		e.remedy = "check resource and tenant_id, that cloud and region are the tenant's, and that client_id is the application made for SIEM integration"
 	case status == http.StatusForbidden:
 		e.Kind = KindForbidden
-		e.what = "access is forbidden (403): a domain is not managed by the tenant's administrator, the tenant is deleted, or the application may not read alerts"
-		e.remedy = "enable SIEM integration in Defender for this tenant, grant the application access, and check tenant_id, cloud and region"
+		e.what = "access is forbidden (403)"
 	case status == http.StatusNotFound, status == http.StatusGone, status == http.StatusMethodNotAllowed, status == http.StatusMisdirectedRequest:
 		e.Kind = KindConfig
 		e.what = fmt.Sprintf("nothing answers at %s (%d)", place(resp.Request), status)
@@ -144,8 +141,25 @@ func (c *Client) location(resp *http.Response) string {
 	return c.mask.text(u.Host, 100)
 }
 
+// refused is the error of an answer that refuses a request for alerts, in the words of the API. page: its address was a link that the
+// service gave.
+func (c *Client) refused(page bool, resp *http.Response, body *body) *Error {
+	e := c.statusError(c.api.target, resp, c.snippet(resp, body))
+	if w, own := c.api.words[e.Status]; own {
+		e.what += w.more
+		e.remedy = w.remedy
+	}
+	// A link that the service gave and does not take says nothing about the stanza.
+	if page && (e.Status == http.StatusBadRequest || e.Status == http.StatusNotFound || e.Status == http.StatusGone) {
+		e.Kind = KindRefused
+		e.what = fmt.Sprintf("the service refused its own link to the next page (%d)", e.Status)
+		e.remedy = "if it lasts, lower max_window, so that there are fewer pages"
+	}
+	return e
+}
+
 // snippet reads what the body of a refused request says: a short printable piece,
-// without secrets. It takes at most 1 KiB and a few seconds.
+// without secrets. It takes at most 4 KiB and a few seconds.
 func (c *Client) snippet(resp *http.Response, b *body) string {
 	b.limit = min(b.limit, 5*time.Second)
 	b.within(b.limit)
@@ -154,8 +168,8 @@ func (c *Client) snippet(resp *http.Response, b *body) string {
 		return ""
 	}
 	// One byte past the bound brings a body of that length to its end.
-	text, _ := io.ReadAll(io.LimitReader(plain, 1<<10+1))
-	said := c.mask.text(string(text), 200)
+	text, _ := io.ReadAll(io.LimitReader(plain, 4<<10+1))
+	said := c.api.said(c.mask, text)
 	if said == "" {
 		said = c.mask.text(resp.Header.Get("WWW-Authenticate"), 200)
 	}

@@ -23,7 +23,7 @@ func authorizationCode(c *Client, cfg *conf.Config) (g grant, release func(), er
 	}
 	s, err := openSession(cfg.RefreshTokenFile, cfg.ClientID)
 	switch {
-	case errors.Is(err, errLocked):
+	case errors.Is(err, ErrLoginInUse):
 		return nil, nil, fmt.Errorf("refresh_token_file: %w, and only one may renew a login: stop that one, or log in to another file with `defenderctl login`", err)
 	case errors.Is(err, os.ErrNotExist), errors.Is(err, os.ErrPermission):
 		return nil, nil, fmt.Errorf("refresh_token_file: %w: its directory must exist and be writable for Fluent Bit, because Entra ID gives a new token at each use", err)

@@ -389,7 +389,7 @@ func TestClosingDuringAStoreKeepsTheLock(t *testing.T) {
 		s.file.step = func(done string) error {
 			if done == "created" {
 				c.Close()
-				if _, err := lockFile(w.cfg.RefreshTokenFile + lockSuffix); !errors.Is(err, errLocked) {
+				if _, err := lockFile(w.cfg.RefreshTokenFile + lockSuffix); !errors.Is(err, ErrLoginInUse) {
 					t.Errorf("unlocked under a store: %v", err)
 				}
 			}

@@ -54,7 +54,8 @@ type leased struct {
 	came  time.Time
 }
 
-var errLocked = errors.New("is in use by another process")
+// ErrLoginInUse is wrapped by the error of New where another process holds refresh_token_file, as a running Fluent Bit does.
+var ErrLoginInUse = errors.New("is in use by another process")
 
 // openSession joins the session of the file, or begins one. It waits up to 5 s for another process
 // to let go of the file.
@@ -65,7 +66,7 @@ func openSession(path, client string) (*session, error) {
 	}
 	for end := time.Now().Add(lockWait); ; time.Sleep(lockPoll) {
 		s, err := trySession(file, client)
-		if !errors.Is(err, errLocked) || !time.Now().Before(end) {
+		if !errors.Is(err, ErrLoginInUse) || !time.Now().Before(end) {
 			return s, err
 		}
 	}
@@ -107,7 +108,7 @@ func lockFile(path string) (*os.File, error) {
 		if pid, err := strconv.Atoi(strings.TrimSpace(string(text))); err == nil {
 			holder = fmt.Sprintf(" (%d)", pid)
 		}
-		return nil, fmt.Errorf("%s %w%s", strings.TrimSuffix(path, lockSuffix), errLocked, holder)
+		return nil, fmt.Errorf("%s %w%s", strings.TrimSuffix(path, lockSuffix), ErrLoginInUse, holder)
 	}
 	if err := f.Truncate(0); err == nil {
 		_, _ = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0) // only a hint

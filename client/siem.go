@@ -2,29 +2,37 @@ package client
 
 import (
 	"maps"
+	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
-	"time"
 
 	"fluent-bit-defender/conf"
 )
 
-// siem writes requests of the SIEM API of Defender for Endpoint. Nothing else in this
-// package knows the API: another one needs another address method, while tokens,
-// transport, body and errors stay.
+// siem writes requests of the SIEM API of Defender for Endpoint.
 type siem struct {
-	base      *url.URL   // the endpoint as configured, its own query included
-	filters   url.Values // sent with every request
-	audiences []string   // whose tokens the API takes
+	base    *url.URL   // the endpoint as configured, its own query included
+	filters url.Values // sent with every request
 }
 
 // siemAudiences are the resource of Microsoft's page, and that of applications which were not made through the portal.
 var siemAudiences = []string{"https://graph.windows.net", "https://WDATPAlertExport.Seville.onmicrosoft.com"}
 
+// siemWords are what the SIEM API means by its refusals.
+var siemWords = map[int]words{
+	http.StatusBadRequest: {remedy: "check machine_groups, device_created_machine_tags, cloud_created_machine_tags, limit and ago"},
+	http.StatusUnauthorized: {remedy: "check resource and tenant_id, that cloud and region are the tenant's, " +
+		"and that client_id is the application made for SIEM integration"},
+	http.StatusForbidden: {
+		more:   ": a domain is not managed by the tenant's administrator, the tenant is deleted, or the application may not read alerts",
+		remedy: "enable SIEM integration in Defender for this tenant, grant the application access, and check tenant_id, cloud and region",
+	},
+}
+
 // newSIEM takes the filters of cfg. Parameters and their spelling are those of
 // Microsoft's page on pulling alerts.
-func newSIEM(base *url.URL, cfg *conf.Config) siem {
+func newSIEM(base *url.URL, cfg *conf.Config) *api {
 	f := url.Values{}
 	for _, group := range cfg.MachineGroups {
 		f.Add("machinegroups", group)
@@ -35,23 +43,27 @@ func newSIEM(base *url.URL, cfg *conf.Config) siem {
 	if cfg.CloudCreatedMachineTags != "" {
 		f.Set("CloudCreatedMachineTags", cfg.CloudCreatedMachineTags)
 	}
-	return siem{base: base, filters: f, audiences: siemAudiences}
+	return &api{
+		target:    target{alertsRequest, "url, cloud and region", "raise read_timeout or lower max_window", ""},
+		address:   siem{base: base, filters: f}.address,
+		audiences: siemAudiences,
+		words:     siemWords,
+		said:      func(m *mask, body []byte) string { return m.text(string(body), 200) },
+	}
 }
 
 // address returns the address for q, and the form of it that may be logged: the
 // configured address can carry a key in its own query, so that is left out there.
-func (s siem) address(q Query) (full, shown string) {
+func (s siem) address(q Query) (full, shown string, err error) {
+	if q.Page != "" {
+		return "", "", errNoPages
+	}
 	v := maps.Clone(s.filters)
 	if !q.Since.IsZero() {
-		v.Set("sinceTimeUtc", siemTime(q.Since))
+		v.Set("sinceTimeUtc", since(q.Since))
 	}
 	if !q.Until.IsZero() {
-		until := q.Until
-		// Upwards: a row at the very bound must not fall out by our rounding.
-		if finer := until.Nanosecond() % 100; finer != 0 {
-			until = until.Add(time.Duration(100 - finer))
-		}
-		v.Set("untilTimeUtc", siemTime(until))
+		v.Set("untilTimeUtc", until(q.Until))
 	}
 	if q.Ago != "" {
 		v.Set("ago", q.Ago)
@@ -59,22 +71,6 @@ func (s siem) address(q Query) (full, shown string) {
 	if q.Limit > 0 {
 		v.Set("limit", strconv.Itoa(q.Limit))
 	}
-	// %20 is a space to every server, + only to most; a real + is %2B here.
-	query := strings.ReplaceAll(v.Encode(), "+", "%20")
-
-	u := *s.base
-	u.RawQuery, u.ForceQuery = query, false
-	shown = u.String()
-	if own := s.base.RawQuery; own != "" {
-		u.RawQuery = own
-		if query != "" {
-			u.RawQuery += "&" + query
-		}
-	}
-	return u.String(), shown
-}
-
-// siemTime writes t as the API itself writes times: UTC, 100 ns, rounded down.
-func siemTime(t time.Time) string {
-	return t.UTC().Format("2006-01-02T15:04:05.0000000Z")
+	full, shown = withQuery(s.base, strings.ReplaceAll(v.Encode(), "+", "%20"))
+	return full, shown, nil
 }

@@ -20,8 +20,8 @@ func TestQueryOfTheAddress(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		full, shown := newSIEM(u, cfg).address(q)
-		if full != want {
+		full, shown, err := newSIEM(u, cfg).address(q)
+		if full != want || err != nil {
 			t.Errorf("%s:\n got %s\nwant %s", name, full, want)
 		}
 		if u.RawQuery == "" && shown != full {
@@ -60,7 +60,7 @@ func TestFiltersAreNotSharedBetweenRequests(t *testing.T) {
 	u, _ := url.Parse(cfg.URL)
 	s := newSIEM(u, cfg)
 	s.address(Query{Limit: 5, Ago: "PT1M"})
-	if full, _ := s.address(Query{}); full != "https://alerts.test/api/alerts?machinegroups=a" {
+	if full, _, _ := s.address(Query{}); full != "https://alerts.test/api/alerts?machinegroups=a" {
 		t.Fatalf("the second request is %s", full)
 	}
 }

@@ -206,7 +206,6 @@ type target struct {
 }
 
 var (
-	alerts     = target{"alerts request", "url, cloud and region", "raise read_timeout or lower max_window", ""}
 	grants     = target{"token request", "authority, token_url and cloud", "raise read_timeout", ""}
 	identities = target{"token request", "managed_identity_endpoint", "raise read_timeout",
 		"check that this machine has a managed identity, that nothing keeps Fluent Bit from the metadata service, and managed_identity_endpoint"}

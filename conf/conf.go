@@ -13,7 +13,7 @@ import (
 // Config is a stanza that passed every check, with defaults and presets filled in. It is not changed after Load, so any
 // number of goroutines may read it.
 type Config struct {
-	API string // "siem"
+	API string // SIEM or Graph
 
 	// TenantID is a GUID or a domain name, in lower case: one tenant has one spelling, also as part of the state key. A
 	// managed identity whose stanza names no tenant has NoTenant here.
@@ -31,17 +31,19 @@ type Config struct {
 	RefreshTokenFile          string
 
 	Cloud     string // "public", "gcc", "gcc_high" or "dod"
-	Region    string // "us", "eu" or "uk"; empty beside a url of one's own and outside the public cloud
+	Region    string // "us", "eu" or "uk"; empty beside a url of one's own, outside the public cloud and with api graph
 	URL       string // the alerts endpoint, whole, without a query
 	Authority string // without a slash at its end
-	TokenURL  string // {authority}/{tenant}/oauth2/token, or the one given; empty with auth managed_identity
+	TokenURL  string // {authority}/{tenant}/oauth2/token (api graph: /oauth2/v2.0/token), or the one given; empty with auth managed_identity
 	Resource  string // what the token is for
 
 	MachineGroups            []string // as written, without repetitions; empty: all
 	DeviceCreatedMachineTags string
 	CloudCreatedMachineTags  string
-	Limit                    int           // rows a request; 0: none
-	Ago                      time.Duration // 0: windows
+	Filter                   string        // OData, as written; empty: none, and always with api siem
+	Updates                  string        // "all" or "first"; empty with api siem
+	Limit                    int           // rows a request; 0: none with api siem, 1000 with api graph, which are also the most there
+	Ago                      time.Duration // 0: windows; always with api graph
 	AgoText                  string        // Ago as the service gets it: as written, but weeks become days (XML Schema has none)
 
 	PollInterval    time.Duration
@@ -104,6 +106,13 @@ func (c *Config) Filters() string {
 	if c.CloudCreatedMachineTags != "" {
 		f.Set("cloud_created_machine_tags", c.CloudCreatedMachineTags)
 	}
+	if c.Filter != "" {
+		f.Set("filter", c.Filter)
+	}
+	// The state of one is not that of the other: it holds ids of updates, or of alerts.
+	if c.Updates == firstUpdates {
+		f.Set("updates", c.Updates)
+	}
 	return f.Encode()
 }
 
@@ -111,9 +120,9 @@ func (c *Config) Filters() string {
 // holds a secret.
 func (c *Config) Warnings() []string {
 	var w []string
-	if c.API == "siem" {
+	if c.API == SIEM {
 		w = append(w, "the SIEM API is deprecated since 2023-12-31 and may be switched off without notice; "+
-			"its successor is Microsoft Graph security/alerts_v2")
+			"its successor is Microsoft Graph security/alerts_v2, from which api graph pulls")
 	}
 	if c.DB == "" {
 		w = append(w, "db is not set: what was pulled is remembered in memory only, so a restart begins "+

@@ -43,7 +43,7 @@ func TestConfigurationPageNamesEveryKey(t *testing.T) {
 func page(t *testing.T) []byte {
 	t.Helper()
 	tmpl, err := template.New("configuration.md.tmpl").
-		Funcs(template.FuncMap{"default": docDefault, "values": docValues, "stands": docStands}).
+		Funcs(template.FuncMap{"default": docDefault, "values": docValues, "stands": docStands, "only": docOnly}).
 		ParseFiles("testdata/configuration.md.tmpl")
 	if err != nil {
 		t.Fatal(err)
@@ -52,15 +52,13 @@ func page(t *testing.T) []byte {
 		Name string
 		Keys []Key
 	}
-	type cloud struct{ Name, Authority, Alerts string }
+	type cloud struct{ Name, Authority, Alerts, Graph string }
 	type names struct{ Names, Meant string }
 	type credential struct{ Auth, Keys, Entra string }
 	var data struct {
 		Themes   []theme
 		Rules    []string
 		Clouds   []cloud
-		Reserved []Key
-		Choices  []string
 		Aliases  []names
 
 		Credentials []credential
@@ -69,13 +67,6 @@ func page(t *testing.T) []byte {
 		data.Credentials = append(data.Credentials, credential{auth, codes(credentialKeys(auth)), entra[auth]})
 	}
 	for _, k := range Keys {
-		for _, v := range k.NotYet {
-			data.Choices = append(data.Choices, "`"+k.Name+" "+v+"`")
-		}
-		if k.Reserved {
-			data.Reserved = append(data.Reserved, k)
-			continue
-		}
 		i := slices.IndexFunc(data.Themes, func(th theme) bool { return th.Name == k.Theme })
 		if i < 0 {
 			i = len(data.Themes)
@@ -87,7 +78,7 @@ func page(t *testing.T) []byte {
 		data.Rules = append(data.Rules, r.says)
 	}
 	for _, name := range keyNamed("cloud").Values {
-		data.Clouds = append(data.Clouds, cloud{name, presets[name].authority, presets[name].alerts})
+		data.Clouds = append(data.Clouds, cloud{name, presets[name].authority, presets[name].alerts, presets[name].graph})
 	}
 	for _, a := range aliases {
 		data.Aliases = append(data.Aliases, names{codes(strings.Fields(a.names)), "`" + a.key + "`"})
@@ -113,6 +104,14 @@ var entra = map[string]string{
 
 func codes(values []string) string { return "`" + strings.Join(values, "`, `") + "`" }
 
+// docOnly says which API a key belongs to.
+func docOnly(k Key) string {
+	if k.API == "" {
+		return ""
+	}
+	return "`api " + k.API + "` only. "
+}
+
 // docStands says where a variable stands in for a key.
 func docStands(k Key) string {
 	if k.Env == "" {
@@ -123,6 +122,8 @@ func docStands(k Key) string {
 
 func docDefault(k Key) string {
 	switch {
+	case k.OfGraph != "":
+		return "`" + k.Default + "`; with `api graph` `" + k.OfGraph + "`"
 	case k.Default != "":
 		return "`" + k.Default + "`"
 	}

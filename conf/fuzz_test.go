@@ -4,6 +4,7 @@ import (
 	"math"
 	"net/url"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -59,6 +60,42 @@ func FuzzSpan(f *testing.F) {
 			}
 			if again, err := parseSpan(isoText(time.Duration(n))); err != nil || again != n {
 				t.Fatalf("%q: %d, written as %q: %d, %v", text, n, isoText(time.Duration(n)), again, err)
+			}
+		}
+	})
+}
+
+func FuzzFilter(f *testing.F) {
+	for _, text := range []string{"severity eq 'high'", "(a eq 'b') or (c eq 'it''s')", "a eq 'b", "(a", "a)", "a) or (b", "''''", "'''", `a eq "b"`,
+		"\u2018a\u2019", "$filter=a", "now()", "')'", "", "a eq '\xff'", "a\nb"} {
+		f.Add(text)
+	}
+	quoted := regexp.MustCompile(`'[^']*'`)
+	f.Fuzz(func(t *testing.T, text string) {
+		got, err := checkFilter(text)
+		if err != nil {
+			if got != "" {
+				t.Fatalf("%q: %q beside %v", text, got, err)
+			}
+			return
+		}
+		if got != text || len(text) > maxFilter || strings.ContainsAny(text, "\n\r\x00") {
+			t.Fatalf("%q became %q", text, got)
+		}
+		// Without its texts, what stands between the parentheses that are put around it never closes them.
+		bare := quoted.ReplaceAllString(text, "")
+		if strings.ContainsAny(bare, `'"`) {
+			t.Fatalf("%q has a quote left over", text)
+		}
+		for depth, rest := 1, bare+")"; rest != ""; rest = rest[1:] {
+			switch rest[0] {
+			case '(':
+				depth++
+			case ')':
+				depth--
+			}
+			if (depth == 0) != (rest == ")") {
+				t.Fatalf("(%s) ends %d bytes before its end", text, len(rest)-1)
 			}
 		}
 	})
@@ -175,6 +212,10 @@ func FuzzLoad(f *testing.F) {
 		}
 		if c.URL == "" || c.Resource == "" || c.TenantID == "" || c.Place() == "" || c.Auth == "" {
 			t.Fatalf("incomplete: %+v", c)
+		}
+		if c.API == Graph && (c.Region != "" || c.Ago != 0 || c.Limit > graphPage || c.Updates == "" || c.MachineGroups != nil) ||
+			c.API == SIEM && (c.Filter != "" || c.Updates != "") {
+			t.Fatalf("keys of both APIs: %+v", c)
 		}
 		if got := credentialsOf(c); len(got) != 1 || got[0] != c.Auth {
 			t.Fatalf("auth %s with credentials %v: %+v", c.Auth, got, c)

@@ -22,6 +22,8 @@ const (
 	Span     Type = "ISO 8601 duration"
 	Size     Type = "size"
 	Boolean  Type = "boolean"
+
+	Expression Type = "OData expression"
 )
 
 // Key is one key of the stanza, as Load reads it and as docs/configuration.md shows it.
@@ -30,18 +32,18 @@ type Key struct {
 	Theme    string // the heading it stands under
 	Type     Type
 	Default  string   // as a stanza would have it; empty: none
+	OfGraph  string   // the Default with api graph, where it is another one
 	Absent   string   // in words, what holds where the key is absent and has no Default
 	Min, Max string   // bounds of the types that are numbers, as a stanza would have them
 	Values   []string // of a Choice
-	NotYet   []string // further values of a Choice, refused until they are built
 	Allowed  string   // in words, what the type does not say
 	API      string   // the one API it belongs to; empty: any
+	Why      string   // why it has no place with the other one, completing the sentence "Microsoft Graph ..." or "the SIEM API ..."
 	Help     string   // one or two sentences
 	Auth     []string // the credentials it may stand with; none: any
 	Needs    []string // the credentials that cannot do without it
 	Env      string   // the variable that stands in for it with auth workload_identity; empty: none
 	Secret   bool     // no message shows its value
-	Reserved bool     // refused until it is built
 
 	shy     bool // a malformed value is not shown either: it may be a secret in the wrong place
 	address address
@@ -56,7 +58,6 @@ type spanField struct {
 }
 
 var (
-	errNotYet     = errors.New("not yet built")
 	errNotAllowed = errors.New("not one of its values")
 )
 
@@ -64,7 +65,7 @@ var (
 func (k *Key) set(c *Config, text string) (err error) {
 	field := k.field(c)
 	switch k.Type {
-	case Text, File:
+	case Text, File, Expression:
 		text, err = k.text(text)
 		*field.(*string) = text
 	case URL:
@@ -76,10 +77,7 @@ func (k *Key) set(c *Config, text string) (err error) {
 	case Choice:
 		text = strings.ToLower(text)
 		*field.(*string) = text
-		switch {
-		case slices.Contains(k.NotYet, text):
-			err = errNotYet
-		case !slices.Contains(k.Values, text):
+		if !slices.Contains(k.Values, text) {
 			err = errNotAllowed
 		}
 	case Boolean:
@@ -102,8 +100,11 @@ func (k *Key) set(c *Config, text string) (err error) {
 }
 
 func (k *Key) text(text string) (string, error) {
-	if k.Type == File {
+	switch k.Type {
+	case File:
 		return parsePath(text)
+	case Expression:
+		return checkFilter(text)
 	}
 	if err := printable(text, maxText); err != nil || k.clean == nil {
 		return text, err
@@ -137,8 +138,6 @@ func (k *Key) number(text string) (int64, error) {
 // allowed says in words what a value may be, for messages and for the documentation.
 func (k *Key) allowed() string {
 	switch {
-	case k.Reserved:
-		return "to leave the key out"
 	case k.Allowed != "":
 		return k.Allowed
 	case k.Type == Choice:
@@ -161,6 +160,14 @@ func (k *Key) allowed() string {
 		return k.Min + " to " + k.Max + ", written as PT10M, P1D, PT1H30M or P1W"
 	}
 	return "1 to " + count(maxText) + " printable characters"
+}
+
+// ofAPI returns the default of k with an API.
+func (k *Key) ofAPI(api string) string {
+	if api == Graph && k.OfGraph != "" {
+		return k.OfGraph
+	}
+	return k.Default
 }
 
 // keyNamed returns the key of the table, or nil.

@@ -25,8 +25,8 @@ const tenYears = "3650d" // longer than the service keeps anything, short enough
 // Keys is the table of the stanza's keys: Load reads by it, and docs/configuration.md is generated from it.
 var Keys = []Key{
 	{
-		Name: "api", Theme: themeWho, Type: Choice, Default: "siem", Values: []string{"siem"}, NotYet: []string{"graph"},
-		Help:  "The API to pull from: the SIEM API of Defender for Endpoint.",
+		Name: "api", Theme: themeWho, Type: Choice, Default: SIEM, Values: []string{SIEM, Graph},
+		Help:  "The API to pull from: the SIEM API of Defender for Endpoint (deprecated), or its successor, `security/alerts_v2` of Microsoft Graph.",
 		field: func(c *Config) any { return &c.API },
 	},
 	{
@@ -98,16 +98,17 @@ var Keys = []Key{
 
 	{
 		Name: "cloud", Theme: themeWhere, Type: Choice, Default: "public", Values: []string{"public", "gcc", "gcc_high", "dod"},
-		Help:  "Microsoft's cloud: presets of `authority` and `url`.",
+		Help:  "Microsoft's cloud: presets of `authority`, `url` and `resource`.",
 		field: func(c *Config) any { return &c.Cloud },
 	},
 	{
-		Name: "region", Theme: themeWhere, Type: Choice, Absent: "required with `cloud public`", Values: []string{"us", "eu", "uk"}, API: "siem",
+		Name: "region", Theme: themeWhere, Type: Choice, Absent: "required with `cloud public`", Values: []string{"us", "eu", "uk"}, API: SIEM,
+		Why:   "has one address for all regions of a cloud",
 		Help:  "The region in which the tenant's Defender data lives. Only in the public cloud.",
 		field: func(c *Config) any { return &c.Region },
 	},
 	{
-		Name: "url", Theme: themeWhere, Type: URL, Absent: "from `cloud` and `region`", address: address{whole: true},
+		Name: "url", Theme: themeWhere, Type: URL, Absent: "from `api`, `cloud` and `region`", address: address{whole: true},
 		Allowed: "https://HOST/PATH, without user, query and fragment; http to loopback addresses only",
 		Help:    "The alerts endpoint, whole, where the presets do not fit.",
 		field:   func(c *Config) any { return &c.URL },
@@ -119,48 +120,58 @@ var Keys = []Key{
 		field:   func(c *Config) any { return &c.Authority },
 	},
 	{
-		Name: "token_url", Theme: themeWhere, Type: URL, Auth: applications, Absent: "`authority`/`tenant_id`/oauth2/token", address: address{whole: true},
+		Name: "token_url", Theme: themeWhere, Type: URL, Auth: applications, Absent: "`authority`/`tenant_id`/oauth2/token; with `api graph` /oauth2/v2.0/token", address: address{whole: true},
 		Allowed: "https://HOST/PATH, without user, query and fragment; http to loopback addresses only",
 		Help:    "The token endpoint, whole. One that ends in `/v2.0/token` is asked with a scope, any other with a resource.",
 		field:   func(c *Config) any { return &c.TokenURL },
 	},
 	{
-		Name: "resource", Theme: themeWhere, Type: Text, Absent: "`" + siemResource + "`",
+		Name: "resource", Theme: themeWhere, Type: Text, Absent: "`" + siemResource + "`; with `api graph` from `cloud`",
 		Allowed: "the application's identifier, such as " + siemResource + ", without /.default",
-		Help:    "What the token is for. Applications not made through the portal may need `https://WDATPAlertExport.Seville.onmicrosoft.com`.",
-		clean:   cleanResource, field: func(c *Config) any { return &c.Resource },
+		Help: "What the token is for. With `api siem`, applications not made through the portal may need " +
+			"`https://WDATPAlertExport.Seville.onmicrosoft.com`.",
+		clean: cleanResource, field: func(c *Config) any { return &c.Resource },
 	},
 
 	{
-		Name: "machine_groups", Theme: themeWhich, Type: List, Absent: "all", API: "siem",
+		Name: "machine_groups", Theme: themeWhich, Type: List, Absent: "all", API: SIEM,
+		Why:   "cannot filter by machine groups (an alert names them in its evidence, as rbacGroupName)",
 		Help:  "Only alerts of these machine groups. A name with a comma in it cannot be given.",
 		field: func(c *Config) any { return &c.MachineGroups },
 	},
 	{
-		Name: "device_created_machine_tags", Theme: themeWhich, Type: Text, Absent: "any", API: "siem", Allowed: oneTag,
+		Name: "device_created_machine_tags", Theme: themeWhich, Type: Text, Absent: "any", API: SIEM, Allowed: oneTag,
+		Why:   "cannot filter by machine tags (an alert names them in its evidence, as tags)",
 		Help:  "Only alerts of machines with this tag in their registry.",
 		clean: cleanTag, field: func(c *Config) any { return &c.DeviceCreatedMachineTags },
 	},
 	{
-		Name: "cloud_created_machine_tags", Theme: themeWhich, Type: Text, Absent: "any", API: "siem", Allowed: oneTag,
+		Name: "cloud_created_machine_tags", Theme: themeWhich, Type: Text, Absent: "any", API: SIEM, Allowed: oneTag,
+		Why:   "cannot filter by machine tags (an alert names them in its evidence, as tags)",
 		Help:  "Only alerts of machines with this tag in Defender.",
 		clean: cleanTag, field: func(c *Config) any { return &c.CloudCreatedMachineTags },
 	},
 	{
-		Name: "filter", Theme: themeWhich, Type: Text, Reserved: true, API: "graph",
-		Help: "An OData expression.",
+		Name: "filter", Theme: themeWhich, Type: Expression, Absent: "none", API: Graph,
+		Allowed: "an OData expression such as severity eq 'high', its quotes and parentheses in pairs, " + count(maxFilter) + " bytes at most",
+		Why:     "takes no expression (it has machine_groups and machine tags; for the rest use a grep filter of Fluent Bit)",
+		Help:    "Only alerts of which this holds, by the service's word. It is sent as `(filter) and ...`; text stands in single quotes, a quote in it is doubled.",
+		field:   func(c *Config) any { return &c.Filter },
 	},
 	{
-		Name: "updates", Theme: themeWhich, Type: Choice, Reserved: true, API: "graph",
-		Help: "Whether each update of an alert is a record of its own.",
+		Name: "updates", Theme: themeWhich, Type: Choice, Default: allUpdates, Values: []string{allUpdates, firstUpdates}, API: Graph,
+		Why:   "has no updates: each of its rows is a detection of its own",
+		Help:  "`all`: each update of an alert is a record. `first`: only an alert's first sight is.",
+		field: func(c *Config) any { return &c.Updates },
 	},
 	{
 		Name: "limit", Theme: themeWhich, Type: Integer, Absent: "none", Min: "1", Max: "1000000000",
-		Help:  "Most rows of one request. Spans of time are split until no row can hide behind it.",
+		Help:  "Most rows of one request. Spans of time are split until no row can hide behind it. With `api graph` the rows of a page, 1000 at most and by default.",
 		field: func(c *Config) any { return &c.Limit },
 	},
 	{
-		Name: "ago", Theme: themeWhich, Type: Span, Absent: "none", Min: "PT1S", Max: "P366D", API: "siem",
+		Name: "ago", Theme: themeWhich, Type: Span, Absent: "none", Min: "PT1S", Max: "P366D", API: SIEM,
+		Why:   "is asked for windows of time alone (max_window)",
 		Help:  "Each poll asks for this span back from now, instead of going on from where the last one ended.",
 		field: func(c *Config) any { return spanField{&c.Ago, &c.AgoText} },
 	},
@@ -236,7 +247,7 @@ var Keys = []Key{
 	},
 
 	{
-		Name: "time_key", Theme: themeRecord, Type: Text, Default: "AlertTime",
+		Name: "time_key", Theme: themeRecord, Type: Text, Default: "AlertTime", OfGraph: "createdDateTime",
 		Help:  "The alert's field that gives the record's time. Unreadable, before 1970 or after 2106: the time of the pull.",
 		field: func(c *Config) any { return &c.TimeKey },
 	},

@@ -22,8 +22,8 @@ func TestTableIsSound(t *testing.T) {
 			}
 			themes = append(themes, k.Theme)
 		}
-		if k.Reserved {
-			continue
+		if (k.API == "") != (k.Why == "") {
+			t.Errorf("%s: why has it no place with the other API?", k.Name)
 		}
 		if k.field == nil {
 			t.Errorf("%s has no field", k.Name)

@@ -73,11 +73,7 @@ func (l *loader) misspelt(get func(string) string) {
 		if f.right != "" {
 			rank = slices.IndexFunc(Keys, func(k Key) bool { return k.Name == f.right })
 			right = &Keys[rank]
-			hint = "did you mean " + f.right
-			if right.Reserved {
-				hint += ", which is not yet built"
-			}
-			hint += "?"
+			hint = "did you mean " + f.right + "?"
 			if !l.given(f.right) {
 				l.bad[f.right] = true // one line for it is enough: it need not be called missing as well
 			}
@@ -96,12 +92,10 @@ func (l *loader) parse() {
 		k := &Keys[i]
 		text, given := l.text[k.Name]
 		switch {
-		case given && k.Reserved:
-			why := "the key is not yet built"
-			if k.API != "" {
-				why = "the key belongs to api " + k.API + ", which is not yet built"
+		case l.foreign(k):
+			if given {
+				l.blame(k.Name, "has no place with api "+l.api()+": "+apiNames[l.api()]+" "+k.Why+"; allowed: to leave the key out")
 			}
-			l.refuse(k, "cannot be used: "+why)
 		case l.needed(k) && !given:
 			if !l.bad[k.Name] {
 				l.bad[k.Name] = true
@@ -111,7 +105,7 @@ func (l *loader) parse() {
 			l.blame(k.Name, "has no place with auth "+l.auth+"; allowed: "+either(credentialKeys(l.auth)))
 		case given || k.Default != "":
 			if !given {
-				text = k.Default
+				text = k.ofAPI(l.api())
 			}
 			if err := k.set(l.cfg, text); err != nil {
 				l.refuse(k, "is "+err.Error())
@@ -141,7 +135,7 @@ func (l *loader) value(name string) string {
 		}
 		return quote(k, text, l.secrets)
 	}
-	return k.Default + " (the default)"
+	return k.ofAPI(l.api()) + " (the default)"
 }
 
 func (l *loader) given(name string) bool {

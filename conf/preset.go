@@ -9,7 +9,8 @@ import (
 // resource override each part.
 type preset struct {
 	authority string
-	alerts    string // {region} is the region's place
+	alerts    string // the SIEM API; {region} is the region's place
+	graph     string // Microsoft Graph, which is the resource of its tokens too
 }
 
 const (
@@ -18,27 +19,45 @@ const (
 
 	siemResource = "https://graph.windows.net"
 
+	graphCom    = "https://graph.microsoft.com"
+	graphUS     = "https://graph.microsoft.us"
+	graphDoD    = "https://dod-graph.microsoft.us"
+	graphAlerts = "/v1.0/security/alerts_v2"
+
 	// imds is the instance metadata service of Azure's machines, the same address everywhere.
 	imds = "http://169.254.169.254/metadata/identity/oauth2/token"
 )
 
 var presets = map[string]preset{
-	"public":   {azure, "https://wdatp-alertexporter-{region}.windows.com/api/alerts"},
-	"gcc":      {azure, "https://wdatp-alertexporter-us.gcc.securitycenter.windows.us/api/alerts"},
-	"gcc_high": {azureGov, "https://wdatp-alertexporter-us.securitycenter.windows.us/api/alerts"},
-	"dod":      {azureGov, "https://wdatp-alertexporter-us.securitycenter.windows.us/api/alerts"},
+	"public":   {azure, "https://wdatp-alertexporter-{region}.windows.com/api/alerts", graphCom},
+	"gcc":      {azure, "https://wdatp-alertexporter-us.gcc.securitycenter.windows.us/api/alerts", graphCom},
+	"gcc_high": {azureGov, "https://wdatp-alertexporter-us.securitycenter.windows.us/api/alerts", graphUS},
+	"dod":      {azureGov, "https://wdatp-alertexporter-us.securitycenter.windows.us/api/alerts", graphDoD},
 }
 
 // byRegion tells the cloud that has several regions from those that are one.
 func (p preset) byRegion() bool { return strings.Contains(p.alerts, "{region}") }
 
-func (p preset) url(region string) string { return strings.ReplaceAll(p.alerts, "{region}", region) }
+func (p preset) url(api, region string) string {
+	if api == Graph {
+		return p.graph + graphAlerts
+	}
+	return strings.ReplaceAll(p.alerts, "{region}", region)
+}
+
+// GraphOf is the address of Microsoft Graph in a cloud, which is also what its tokens are for; in one that is not known, as in public.
+func GraphOf(cloud string) string {
+	if p, known := presets[cloud]; known {
+		return p.graph
+	}
+	return graphCom
+}
 
 // resolve fills in what the stanza left to the presets. The stanza has passed its checks.
 func (c *Config) resolve() {
 	p := presets[c.Cloud]
 	if c.URL == "" {
-		c.URL = p.url(c.Region)
+		c.URL = p.url(c.API, c.Region)
 	}
 	if c.Authority == "" {
 		c.Authority = p.authority
@@ -51,19 +70,27 @@ func (c *Config) resolve() {
 			c.ManagedIdentityEndpoint = imds
 		}
 	} else if c.TokenURL == "" {
-		// v1, because resource is a v1 parameter; a token_url that ends in /v2.0/token gets a scope instead.
-		c.TokenURL = c.Authority + "/" + c.TenantID + "/oauth2/token"
+		// v1 for the SIEM API, because resource is a v1 parameter; a token_url that ends in /v2.0/token gets a scope instead.
+		version := ""
+		if c.API == Graph {
+			version = "/v2.0"
+		}
+		c.TokenURL = c.Authority + "/" + c.TenantID + "/oauth2" + version + "/token"
 	}
-	if c.Resource == "" {
+	switch {
+	case c.Resource != "":
+	case c.API == Graph:
+		c.Resource = p.graph
+	default:
 		c.Resource = siemResource
 	}
 }
 
 // Place names where the alerts come from, as a part of the state key: cloud and region, such as "public/eu" or
-// "gcc_high/us", or the host (and port) of a url of one's own, such as "127.0.0.1:8443".
+// "gcc_high/us", or the host (and port) of a url of one's own and of Microsoft Graph, such as "127.0.0.1:8443".
 func (c *Config) Place() string {
 	p, known := presets[c.Cloud]
-	if !known || c.URL != p.url(c.Region) {
+	if !known || c.API == Graph || c.URL != p.url(c.API, c.Region) {
 		if u, err := url.Parse(c.URL); err == nil && u.Host != "" {
 			return u.Host
 		}

@@ -54,10 +54,10 @@ var rules = []rule{
 		wrong: secretAndFile,
 	},
 	{
-		says: "`region` is required with `cloud public`, unless `url` is given.",
+		says: "`region` is required with `api siem` in `cloud public`, unless `url` is given.",
 		keys: []string{"region", "cloud", "url", "api"},
 		wrong: func(l *loader) string {
-			if l.cfg.Region == "" && l.cfg.URL == "" && presets[l.cfg.Cloud].byRegion() {
+			if l.api() == SIEM && l.cfg.Region == "" && l.cfg.URL == "" && presets[l.cfg.Cloud].byRegion() {
 				return "missing; allowed: " + keyNamed("region").allowed() + ", or url with the whole alerts endpoint"
 			}
 			return ""
@@ -104,6 +104,16 @@ var rules = []rule{
 		},
 	},
 	{
+		says: "`limit` is at most 1000 with `api graph`, whose pages hold no more.",
+		keys: []string{"limit", "api"},
+		wrong: func(l *loader) string {
+			if l.api() == Graph && l.cfg.Limit > graphPage {
+				return "is more than a page of Microsoft Graph holds; allowed: 1 to " + count(graphPage) + " with api graph"
+			}
+			return ""
+		},
+	},
+	{
 		says: "`ago` is at least `overlap` + `poll_interval`, or rows between two polls would be missed.",
 		keys: []string{"ago", "overlap", "poll_interval"},
 		wrong: func(l *loader) string {
@@ -145,11 +155,10 @@ var rules = []rule{
 		},
 	},
 	{
-		says: "`event_id_key` is not the name of `time_key`, nor of another field that every alert has.",
-		keys: []string{"event_id_key", "time_key"},
+		says: "`event_id_key` is not the name of `time_key`, nor of another field that the API's alerts have.",
+		keys: []string{"event_id_key", "time_key", "api"},
 		wrong: func(l *loader) string {
-			taken := []string{l.cfg.TimeKey, "AlertId", "AlertPart", "AlertTime", "FullId", "LastProcessedTimeUtc", "error", "raw"}
-			if slices.Contains(taken, l.cfg.EventIDKey) {
+			if l.taken(l.cfg.EventIDKey) {
 				return "is a field of the records already; allowed: a name that no alert has, such as event_id"
 			}
 			return ""

@@ -31,16 +31,16 @@ var aliases = []alias{
 	{"refresh_token_file", "refresh_token refresh_file"},
 	{"cloud", "azure_cloud cloud_name environment azure_environment national_cloud cloud_environment"},
 	{"region", "regions location geo geography data_center datacenter"},
-	{"url", "endpoint api_url api_endpoint base_url alerts_url alert_url uri address server service_url siem_url"},
+	{"url", "endpoint api_url api_endpoint base_url alerts_url alert_url uri address server service_url siem_url graph_url graph_endpoint graph_host"},
 	{"authority", "authority_host azure_authority_host login_url login_host login_endpoint auth_server issuer"},
 	{"token_url", "token_endpoint oauth_url oauth_endpoint oauth_token_url oauth_server auth_url auth_endpoint"},
 	{"resource", "scope scopes audience aud resource_id"},
 	{"machine_groups", "machine_group_names groups group device_groups device_group rbac_groups rbac_group rbac_group_names"},
 	{"device_created_machine_tags", "device_tags device_tag machine_tags machine_tag device_machine_tags registry_tags registry_tag"},
 	{"cloud_created_machine_tags", "cloud_tags cloud_tag cloud_machine_tags"},
-	{"filter", "filters odata_filter $filter query"},
-	{"updates", "include_updates"},
-	{"limit", "limits max_rows max_results max_alerts max_records page_size batch_limit row_limit top $top"},
+	{"filter", "filters odata_filter $filter odata_query odata filter_query filter_expression query where"},
+	{"updates", "include_updates update_mode updates_mode first_only only_first only_new new_only"},
+	{"limit", "limits max_rows max_results max_alerts max_records page_size batch_limit row_limit top $top odata_top"},
 	{"ago", "time_ago since_ago"},
 	{"poll_interval", "interval interval_sec interval_secs interval_seconds polling_interval poll_frequency polling_frequency frequency poll poll_every pull_interval " +
 		"fetch_interval refresh_interval scan_interval interval_nsec schedule period"},
@@ -74,7 +74,11 @@ type stranger struct {
 }
 
 var strangers = []stranger{
-	{"severity severities category status", "the SIEM API cannot filter by it; use a grep filter of Fluent Bit", false},
+	{"severity severities status service_source classification determination assigned_to", "api graph filters by it, written as " +
+		"filter severity eq 'high'; the SIEM API cannot, so use a grep filter of Fluent Bit there", false},
+	{"category categories", "neither API filters by it; use a grep filter of Fluent Bit", false},
+	{"$select $expand $orderby $skip $count $skiptoken $search select expand order_by", "the plugin writes the query, and reads every page of every alert " +
+		"whole; leave it out", false},
 	{"until until_time until_time_utc end end_time end_date stop_time", "pulling has no end, it goes on with what is new; leave it out", false},
 	{"ssl_verify verify_ssl verify insecure insecure_skip_verify skip_verify", "server certificates are always checked; " +
 		"add the authority of a private one by ca_file", false},

@@ -103,8 +103,11 @@ func (r *Reader) kind(k int) kind {
 
 // takeLink takes the next link from scan if it just passed.
 func (r *Reader) takeLink() {
-	if r.link && len(r.scan.kept) < maxKeptText {
+	if r.link {
 		r.next = unquote(r.scan.kept)
+		if r.next == "" { // cut within an escape: still, more is there
+			r.next = string(r.scan.kept)
+		}
 	}
 	r.link = false
 }

@@ -90,15 +90,18 @@ func (t *transcoder) identity(row []byte) ID {
 		if id.from == id.to {
 			continue
 		}
-		if id.repaired || f.part.repaired || f.updated.repaired {
+		first := t.opt.Schema.FirstOnly
+		if id.repaired || f.part.repaired || f.updated.repaired && !first {
 			break
 		}
 		// 0xff stands in no valid text, so that no two identities make the same bytes
 		b := append(t.idText[:0], t.text(id)...)
 		b = append(b, 0xff)
 		b = append(b, t.text(f.part)...)
-		b = append(b, 0xff)
-		b = append(b, t.text(f.updated)...)
+		if !first {
+			b = append(b, 0xff)
+			b = append(b, t.text(f.updated)...)
+		}
 		t.idText = b
 		t.hash.Reset() // kept from row to row: sha256.Sum256 takes 20 ns more
 		t.hash.Write(b)

@@ -38,6 +38,10 @@ type Schema struct {
 	Part    string   // numbers the parts of one alert
 	Updated string   // when the service last touched the alert
 	Markers []string // an object with any of these is an alert
+
+	// FirstOnly leaves Updated out of the identity, so that all updates of an alert have one ID. Rows without an identity of their own
+	// (see ID) still have one for each text.
+	FirstOnly bool
 }
 
 // SIEM is the schema of the SIEM API of Microsoft Defender for Endpoint.
@@ -46,6 +50,13 @@ var SIEM = Schema{
 	Part:    "AlertPart",
 	Updated: "LastProcessedTimeUtc",
 	Markers: []string{"AlertId", "AlertTime", "LastProcessedTimeUtc"},
+}
+
+// Graph is the schema of Microsoft Graph's alerts_v2. An id alone makes no alert: all of Graph's objects have one.
+var Graph = Schema{
+	ID:      []string{"id"},
+	Updated: "lastUpdateDateTime",
+	Markers: []string{"createdDateTime", "lastUpdateDateTime"},
 }
 
 // Options say how alerts become records. They are fixed for the life of a Reader.
@@ -68,8 +79,8 @@ type Options struct {
 	MaxRecord int // most bytes of one record, at least 1 KiB; 0: twice MaxAlert
 }
 
-// ID tells rows apart: the first 16 bytes of a SHA-256 over the alert's identity (the first Schema.ID that is not empty, Part and
-// Updated), or over the whole text of a row that has none and of a raw row. SHA-256 because an alert's fields hold
+// ID tells rows apart: the first 16 bytes of a SHA-256 over the alert's identity (the first Schema.ID that is not empty, Part and,
+// but for Schema.FirstOnly, Updated), or over the whole text of a row that has none and of a raw row. SHA-256 because an alert's fields hold
 // what an attacker chose, and two alerts with one ID would be one alert too few.
 type ID [16]byte
 

@@ -3,6 +3,7 @@ package record
 import (
 	"bytes"
 	"io"
+	"strconv"
 	"testing"
 	"time"
 )
@@ -42,21 +43,29 @@ func BenchmarkTranscode(b *testing.B) {
 
 // BenchmarkReader is the whole row stream, from a body in memory.
 func BenchmarkReader(b *testing.B) {
-	benchReader(b, func(body []byte) io.Reader { return bytes.NewReader(body) })
+	benchReader(b, siemOptions(), alerts(benchRows), func(body []byte) io.Reader { return bytes.NewReader(body) })
+}
+
+// BenchmarkReaderOfGraph reads alerts with 8 pieces of evidence of six kinds, whose keys cannot be foretold as well as those of SIEM rows.
+func BenchmarkReaderOfGraph(b *testing.B) {
+	page := make([]string, benchRows)
+	for i := range page {
+		page[i] = graphAlertOf(strconv.Itoa(i), graphTime.Add(time.Duration(i)*time.Millisecond), 8)
+	}
+	benchReader(b, graphOptions(), []byte(graphPageOf("", "", page...)), func(body []byte) io.Reader { return bytes.NewReader(body) })
 }
 
 // BenchmarkReaderOfTLS reads no more at once than a TLS connection gives.
 func BenchmarkReaderOfTLS(b *testing.B) {
-	benchReader(b, func(body []byte) io.Reader { return smallReads{bytes.NewReader(body)} })
+	benchReader(b, siemOptions(), alerts(benchRows), func(body []byte) io.Reader { return smallReads{bytes.NewReader(body)} })
 }
 
 type smallReads struct{ r io.Reader }
 
 func (s smallReads) Read(p []byte) (int, error) { return s.r.Read(p[:min(len(p), 16<<10)]) }
 
-func benchReader(b *testing.B, open func(body []byte) io.Reader) {
-	body := alerts(benchRows)
-	r := NewReader(Options{Schema: SIEM, TimeKey: "AlertTime"})
+func benchReader(b *testing.B, opt Options, body []byte, open func(body []byte) io.Reader) {
+	r := NewReader(opt)
 	dst := make([]byte, 0, 1<<20)
 	b.SetBytes(int64(len(body)))
 	b.ReportAllocs()

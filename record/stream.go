@@ -81,7 +81,8 @@ func (r *Reader) Reset(body io.Reader, now func() time.Time) {
 // Offset returns how many bytes of the body are taken: up to the end of the row that Next returned last.
 func (r *Reader) Offset() int64 { return r.w.offset() }
 
-// NextLink returns the string that stood as "@odata.nextLink" beside the list, "" if none did. It is known for sure after io.EOF.
+// NextLink returns the string that stood as "@odata.nextLink" beside the list, "" if none did. It is known for sure after io.EOF. One of
+// more than 16 KiB comes cut: it leads nowhere, but tells that there is more.
 func (r *Reader) NextLink() string { return r.next }
 
 // Next appends the record of the next row to dst, and may use the rest of dst's capacity as a scratch pad. io.EOF: the answer was

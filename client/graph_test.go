@@ -1,0 +1,401 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"fluent-bit-defender/conf"
+)
+
+const (
+	graphURL   = "https://graph.test/v1.0/security/alerts_v2"
+	graphAlert = `{"@odata.context":"https://graph.test/v1.0/$metadata#security/alerts_v2","value":[{"id":"da637551227677560813_-961444813"}]}`
+	theRequest = "3f1c3c2e-6f1b-4d5e-9a7b-0c1d2e3f4a5b"
+)
+
+// graphSettings is a configuration with api graph as conf would give it.
+func graphSettings() *conf.Config {
+	cfg := settings()
+	cfg.API, cfg.Cloud, cfg.Updates = conf.Graph, "public", "all"
+	cfg.URL = graphURL
+	cfg.TokenURL = "https://login.test/" + theTenant + "/oauth2/v2.0/token"
+	cfg.Resource = "https://graph.microsoft.com"
+	return cfg
+}
+
+// aGraph is the API of a configuration.
+func aGraph(t testing.TB, change func(*conf.Config)) *api {
+	t.Helper()
+	cfg := graphSettings()
+	if change != nil {
+		change(cfg)
+	}
+	a, err := newAPI(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+func TestGraphAddress(t *testing.T) {
+	midnight := time.Date(2016, 9, 12, 0, 0, 0, 0, time.UTC)
+	f := func(name string, change func(*conf.Config), q Query, want string) {
+		t.Helper()
+		full, shown, err := aGraph(t, change).address(q)
+		if full != want || shown != want || err != nil {
+			t.Errorf("%s:\n got %s\n log %s\nwant %s\n%v", name, full, shown, want, err)
+		}
+		u, err := url.Parse(full)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := url.ParseQuery(u.RawQuery); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	filtered := func(text string) func(*conf.Config) { return func(c *conf.Config) { c.Filter = text } }
+	const ge, le = "lastUpdateDateTime%20ge%202016-09-12T00%3A00%3A00.", "lastUpdateDateTime%20le%202016-09-12T00%3A00%3A00."
+	f("nothing asked", nil, Query{}, graphURL+"?$top=1000")
+	f("since", nil, Query{Since: midnight}, graphURL+"?$filter="+ge+"0000000Z&$top=1000")
+	f("both bounds, since rounded down, until up", nil, Query{Since: midnight.Add(199), Until: midnight.Add(101).In(time.FixedZone("", 7200))},
+		graphURL+"?$filter="+ge+"0000001Z%20and%20"+le+"0000002Z&$top=1000")
+	f("a page's size", nil, Query{Limit: 50}, graphURL+"?$top=50")
+	f("no more than Graph gives", nil, Query{Limit: 1001}, graphURL+"?$top=1000")
+	f("ago is the other API's", nil, Query{Ago: "PT10M"}, graphURL+"?$top=1000")
+	f("filter", filtered("severity eq 'high'"), Query{Since: midnight}, graphURL+"?$filter=%28severity%20eq%20%27high%27%29%20and%20"+ge+"0000000Z&$top=1000")
+	f("filter alone", filtered("severity eq 'high'"), Query{}, graphURL+"?$filter=%28severity%20eq%20%27high%27%29&$top=1000")
+	f("either or stays within parentheses", filtered("a eq 1 or b eq 2"), Query{Until: midnight},
+		graphURL+"?$filter=%28a%20eq%201%20or%20b%20eq%202%29%20and%20"+le+"0000000Z&$top=1000")
+	f("a filter that needs escaping", filtered("title eq 'R&D + 50% #1 ''x'' Ж'"), Query{},
+		graphURL+"?$filter=%28title%20eq%20%27R%26D%20%2B%2050%25%20%231%20%27%27x%27%27%20%D0%96%27%29&$top=1000")
+}
+
+func TestGraphFilterIsWhatTheServiceReads(t *testing.T) {
+	const filter = "title eq 'a&$top=5' or status in ('new','inProgress')"
+	full, _, _ := aGraph(t, func(c *conf.Config) { c.Filter = filter }).address(Query{Until: time.Unix(0, 0)})
+	u, err := url.Parse(full)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := u.Query().Get("$filter"), "("+filter+") and lastUpdateDateTime le 1970-01-01T00:00:00.0000000Z"; got != want {
+		t.Errorf("$filter is %q, want %q", got, want)
+	}
+}
+
+func TestGraphPages(t *testing.T) {
+	f := func(name, link, full, shown, wantErr string) {
+		t.Helper()
+		gotFull, gotShown, err := aGraph(t, nil).address(Query{Page: link, Limit: 5, Since: time.Unix(1, 0)})
+		if gotFull != full || gotShown != shown || fmt.Sprint(err) != wantErr {
+			t.Errorf("%s:\n got %s\n log %s\nwant %s\n log %s\n%v, want %s", name, gotFull, gotShown, full, shown, err, wantErr)
+		}
+	}
+	const (
+		none  = "<nil>"
+		host  = "the service's link to the next page leads elsewhere: to another host than url's"
+		path  = "the service's link to the next page leads elsewhere: to another path than url's"
+		noURL = "the service's link to the next page is no address"
+	)
+	f("a token", graphURL+"?$skiptoken=RFNwdAIAAQAAAA", graphURL+"?$skiptoken=RFNwdAIAAQAAAA", graphURL+"?$skiptoken=RFNwdA...", none)
+	f("with the query", graphURL+"?$filter=severity+eq+'high'&$top=5&$skip=5", graphURL+"?$filter=severity+eq+'high'&$top=5&$skip=5",
+		graphURL+"?$filter=severity+eq+'high'&$top=5&$skip=5", none)
+	f("escaped names", graphURL+"?%24top=5&%24skiptoken=abcdefghi", graphURL+"?%24top=5&%24skiptoken=abcdefghi", graphURL+"?%24top=5&%24skiptoken=abcdef...", none)
+	f("what no request line carries", graphURL+"?$skiptoken=a b\u00e4", graphURL+"?$skiptoken=a%20b%C3%A4", graphURL+"?$skiptoken=a%20b%...", none)
+	f("a port and capitals", "HTTPS://Graph.Test:443/v1.0/Security/alerts_v2?$skip=1", graphURL+"?$skip=1", graphURL+"?$skip=1", none)
+	f("relative", "?$skip=1", graphURL+"?$skip=1", graphURL+"?$skip=1", none)
+	f("no query", graphURL, graphURL, graphURL, none)
+	f("a fragment", graphURL+"?$skip=1#x", graphURL+"?$skip=1", graphURL+"?$skip=1", none)
+	f("another host", "https://evil.test/v1.0/security/alerts_v2?$skip=1", "", "", host)
+	f("another host without a scheme", "//evil.test/v1.0/security/alerts_v2", "", "", host)
+	f("a host that begins like ours", "https://graph.test.evil.test/v1.0/security/alerts_v2", "", "", host)
+	f("ours as a user", "https://graph.test@evil.test/v1.0/security/alerts_v2", "", "", host)
+	f("a user", "https://me@graph.test/v1.0/security/alerts_v2", "", "", host)
+	f("another port", "https://graph.test:8443/v1.0/security/alerts_v2", "", "", host)
+	f("another scheme", "http://graph.test/v1.0/security/alerts_v2", "", "", host)
+	f("plain http on our port", "http://graph.test:443/v1.0/security/alerts_v2", "", "", host)
+	f("no http at all", "mailto:someone", "", "", host)
+	f("another path", "https://graph.test/v1.0/security/incidents?$skip=1", "", "", path)
+	f("a path below", graphURL+"/x", "", "", path)
+	f("a path that climbs", "https://graph.test/v1.0/security/alerts_v2/../incidents", "", "", path)
+	f("a path that climbs in disguise", "https://graph.test/v1.0/security/alerts_v2%2f..%2fincidents", "", "", path)
+	f("a broken escape", "https://graph.test/%zz", "", "", noURL)
+	f("control characters", graphURL+"?a\r\nX: y", "", "", noURL)
+}
+
+func TestALinkThatLeadsElsewhereIsNotAsked(t *testing.T) {
+	for name, cfg := range map[string]*conf.Config{"graph": graphSettings(), "siem, which has no pages": settings()} {
+		s := &service{}
+		c := connect(t, cfg, s)
+		_, err := fetch(c, Query{Page: "https://evil.test/v1.0/security/alerts_v2?$skiptoken=" + theToken})
+		if e := failure(t, err); e.Kind != KindRefused || e.Status != 0 {
+			t.Errorf("%s: kind %v, status %d: %v", name, e.Kind, e.Status, e)
+		}
+		if tokens, alerts := s.counts(); tokens+alerts != 0 {
+			t.Errorf("%s: %d requests for tokens and %d for alerts were sent", name, tokens, alerts)
+		}
+	}
+}
+
+func TestGraphRequest(t *testing.T) {
+	s := &service{alerts: always(200, graphAlert)}
+	c := connect(t, graphSettings(), s)
+	a, err := c.Fetch(context.Background(), Query{Limit: 5})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Body.Close()
+	if text, err := io.ReadAll(a.Body); string(text) != graphAlert || err != nil || a.Partial != "" {
+		t.Errorf("body %s, %v; partial %q", text, err, a.Partial)
+	}
+	want := map[string]string{
+		"Authorization": "Bearer " + theToken + "1", "Accept": "application/json", "Accept-Encoding": "gzip",
+		"User-Agent": "fluent-bit-defender/dev", "Prefer": "include-unknown-enum-members",
+	}
+	for name, value := range want {
+		if got := s.alertHeads[0].Get(name); got != value {
+			t.Errorf("%s is %q, want %q", name, got, value)
+		}
+	}
+	if len(s.alertHeads[0]) != len(want) {
+		t.Errorf("other headers too: %v", s.alertHeads[0])
+	}
+	form, err := url.ParseQuery(s.forms[0])
+	if err != nil || form.Get("scope") != "https://graph.microsoft.com/.default" || form.Has("resource") {
+		t.Errorf("token asked with %v", form)
+	}
+}
+
+func TestAnswersInPart(t *testing.T) {
+	f := func(name, want string, header ...string) {
+		t.Helper()
+		c := connect(t, graphSettings(), &service{alerts: always(206, graphAlert, header...)})
+		a, err := c.Fetch(context.Background(), Query{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer a.Body.Close()
+		if text, err := io.ReadAll(a.Body); string(text) != graphAlert || err != nil || a.Partial != want {
+			t.Errorf("%s: %s, %v\n got %s\nwant %s", name, text, err, a.Partial, want)
+		}
+	}
+	f("with a warning", "199 - 'Microsoft/Microsoft Defender for Endpoint/504/10002'", `Warning: 199 - "Microsoft/Microsoft Defender for Endpoint/504/10002"`)
+	f("without one", "the service does not say why (206 without a Warning header)")
+	f("that echoes the token", "199 - 'Bearer [masked]'", `Warning: 199 - "Bearer `+theToken+`1"`)
+	f("a long one", strings.Repeat("xy ", 98)+"xy...", "Warning: "+strings.Repeat("xy ", 1000))
+
+	c := connect(t, settings(), &service{alerts: always(206, oneAlert)})
+	_, err := fetch(c, Query{})
+	if e := failure(t, err); e.Kind != KindService || e.Status != 206 {
+		t.Errorf("the SIEM API has no 206: %v", e)
+	}
+}
+
+func TestRefusalsOfGraph(t *testing.T) {
+	f := func(name string, q Query, answer func(*http.Request) (*http.Response, error), kind Kind, want string) {
+		t.Helper()
+		synctest.Test(t, func(t *testing.T) { // the limit of requests holds here too
+			c := connect(t, graphSettings(), &service{alerts: answer})
+			_, err := fetch(c, q)
+			if e := failure(t, err); e.Kind != kind || e.Error() != "alerts request: "+want {
+				t.Errorf("%s: %v\n got %s\nwant %s", name, e.Kind, e, "alerts request: "+want)
+			}
+		})
+	}
+	inner := `,"innerError":{"date":"2024-05-06T10:00:00","request-id":"` + theRequest + `","client-request-id":"` + theRequest + `"}}}`
+	page := Query{Page: graphURL + "?$skiptoken=x"}
+	f("400", Query{}, always(400, `{"error":{"code":"BadRequest","message":"Invalid filter clause: No property 'severty'"`+inner), KindRefused,
+		`the service refused the query (400); check filter and limit; the service says "Invalid filter clause: No property 'severty' (BadRequest, request-id `+theRequest+`)"`)
+	f("400 of a link", page, always(400, `{"error":{"code":"UnknownError","message":""`+inner), KindRefused,
+		"the service refused its own link to the next page (400); if it lasts, lower max_window, so that there are fewer pages; "+
+			`the service says "nothing (UnknownError, request-id `+theRequest+`)"`)
+	f("404 of a link", page, always(404, ""), KindRefused,
+		"the service refused its own link to the next page (404); if it lasts, lower max_window, so that there are fewer pages")
+	f("410 of a link", page, always(410, ""), KindRefused,
+		"the service refused its own link to the next page (410); if it lasts, lower max_window, so that there are fewer pages")
+	f("503 of a link", page, always(503, ""), KindService, "the service is not available (503); if it lasts, look at the service's health")
+	f("401", Query{}, always(401, `{"error":{"code":"InvalidAuthenticationToken","message":"Access token validation failure. Invalid audience."`+inner), KindUnauthorized,
+		"the service refused the token (401), and a new one too; check resource and tenant_id, and that cloud is the tenant's; "+
+			`the service says "Access token validation failure. Invalid audience. (InvalidAuthenticationToken, request-id `+theRequest+`)"`)
+	f("403", Query{}, always(403, `{"error":{"code":"Forbidden","message":"Missing application scopes. API required scopes: SecurityAlert.Read.All"`+inner), KindForbidden,
+		"access is forbidden (403); grant the application the application permission SecurityAlert.Read.All of Microsoft Graph, with admin consent; "+
+			`check tenant_id and cloud; the service says "Missing application scopes. API required scopes: SecurityAlert.Read.All (Forbidden, request-id `+theRequest+`)"`)
+	f("404", Query{}, always(404, ""), KindConfig, "nothing answers at "+graphURL+" (404); check url and cloud")
+	f("429", Query{}, always(429, `{"error":{"code":"TooManyRequests","message":"Too many requests."}}`, "Retry-After: 10"), KindThrottled,
+		"throttled (429), it asks to wait 10s; raise poll_interval, or let fewer stanzas and nodes poll this tenant; "+
+			`the service says "Too many requests. (TooManyRequests)"`)
+	f("an error without a code", Query{}, always(500, `{"error":{"code":"","message":"broken"}}`), KindService,
+		`error in the service (500); if it lasts, look at the service's health; the service says "broken"`)
+	f("an error of another shape", Query{}, always(500, `{"error":"broken"}`), KindService,
+		`error in the service (500); if it lasts, look at the service's health; the service says "{'error':'broken'}"`)
+	f("no JSON", Query{}, always(502, "<h1>Bad Gateway</h1>"), KindService,
+		`the service is not available (502); if it lasts, look at the service's health; the service says "<h1>Bad Gateway</h1>"`)
+	f("an error that echoes the token", Query{}, func(req *http.Request) (*http.Response, error) {
+		text, err := json.Marshal(map[string]any{"error": map[string]any{"code": strings.TrimPrefix(req.Header.Get("Authorization"), "Bearer ")[:60],
+			"message": "You sent " + req.Header.Get("Authorization") + " and " + theSecret, "innerError": map[string]any{"request-id": theSecret}}})
+		if err != nil {
+			return nil, err
+		}
+		return reply(req, 500, string(text)), nil
+	}, KindService, `error in the service (500); if it lasts, look at the service's health; the service says "You sent Bearer [masked] and [masked] ([masked])"`)
+}
+
+func TestA403IsExplainedByTheToken(t *testing.T) {
+	f := func(name, auth string, claims map[string]any, want string) {
+		t.Helper()
+		a := aGraph(t, func(c *conf.Config) { c.Auth = auth })
+		c := &Client{api: a, auth: auth, mask: new(mask)}
+		e := &Error{op: "x", what: "forbidden", remedy: a.words[403].remedy}
+		c.explainForbidden(e, unsigned(claims))
+		if e.Error() != "x: "+want {
+			t.Errorf("%s:\n got %s\nwant %s", name, e, "x: "+want)
+		}
+	}
+	f("no role", conf.ClientSecret, map[string]any{"roles": []string{"User.Read.All"}},
+		"forbidden; grant the application the application permission SecurityAlert.Read.All of Microsoft Graph, with admin consent; check tenant_id and cloud")
+	f("no role of an identity", conf.ManagedIdentity, map[string]any{},
+		"forbidden; give the identity the application role SecurityAlert.Read.All of Microsoft Graph; check tenant_id and cloud")
+	f("no scope of a person", conf.AuthorizationCode, map[string]any{"scp": "User.Read"},
+		"forbidden; grant the application the delegated permission SecurityAlert.Read.All of Microsoft Graph, with admin consent, and the person a role that may "+
+			"read alerts, such as Security Reader; then log in again with `defenderctl login`; check tenant_id and cloud")
+	f("the role", conf.ClientSecret, map[string]any{"roles": []string{"User.Read.All", "SecurityAlert.Read.All"}},
+		"forbidden, though the token carries SecurityAlert.Read.All; check tenant_id and cloud, and that the tenant has Defender")
+	f("a person's scope", conf.AuthorizationCode, map[string]any{"scp": "openid SecurityAlert.ReadWrite.All"},
+		"forbidden, though the token carries SecurityAlert.ReadWrite.All; check tenant_id and cloud, and that the tenant has Defender; "+
+			"the person needs a role that may read alerts, such as Security Reader")
+}
+
+func TestTokensOfGraphAreExplained(t *testing.T) {
+	f := func(name string, cloud string, change map[string]any, want string) {
+		t.Helper()
+		claims := map[string]any{"aud": "https://graph.microsoft.com", "tid": theTenant, "roles": []string{"SecurityAlert.Read.All"}}
+		for k, v := range change {
+			claims[k] = v
+		}
+		synctest.Test(t, func(t *testing.T) {
+			s := &service{alerts: always(401, ""), token: always(200, `{"expires_in":3599,"access_token":"`+unsigned(claims)+`"}`)}
+			cfg := graphSettings()
+			cfg.Cloud = cloud
+			_, err := fetch(connect(t, cfg, s), Query{})
+			e := failure(t, err)
+			if got := strings.TrimPrefix(e.Error(), "alerts request: the service refused the token (401), and a new one too"); got != want {
+				t.Errorf("%s:\n got %s\nwant %s", name, got, want)
+			}
+		})
+	}
+	const fits = "; its aud, tid, exp and roles are as they should be; check resource and tenant_id, and that cloud is the tenant's"
+	const takes = " (aud), while the API takes tokens for https://graph.microsoft.com or 00000003-0000-0000-c000-000000000000; check resource"
+	f("all fits", "public", nil, fits)
+	f("Graph by its id", "public", map[string]any{"aud": "00000003-0000-0000-c000-000000000000"}, fits)
+	f("with a slash", "gcc", map[string]any{"aud": "https://graph.microsoft.com/"}, fits)
+	f("a cloud's own", "gcc_high", map[string]any{"aud": "https://graph.microsoft.us"}, fits)
+	f("the SIEM API's", "public", map[string]any{"aud": "https://graph.windows.net"}, ": the token is for https://graph.windows.net"+takes)
+	f("another id", "public", map[string]any{"aud": theClient}, ": the token is for "+theClient+takes)
+	f("another cloud's", "dod", map[string]any{"aud": "https://graph.microsoft.com"}, ": the token is for https://graph.microsoft.com (aud), while the API takes "+
+		"tokens for https://dod-graph.microsoft.us or 00000003-0000-0000-c000-000000000000; check resource")
+	f("more than is needed", "public", map[string]any{"roles": []string{"securityalert.readwrite.all"}}, fits)
+	f("a person's", "public", map[string]any{"roles": nil, "scp": "openid SecurityAlert.Read.All"}, fits)
+	const grant = "grant the application the application permission SecurityAlert.Read.All of Microsoft Graph, with admin consent"
+	f("another role", "public", map[string]any{"roles": []string{"Alert.Read.All", "User.Read.All"}},
+		": the token carries Alert.Read.All, User.Read.All (roles, scp) and not SecurityAlert.Read.All; "+grant)
+	f("no role", "public", map[string]any{"roles": nil}, ": the token carries no permission (roles, scp); "+grant)
+}
+
+func TestDebugLinesOfGraphShowNoLink(t *testing.T) {
+	var out bytes.Buffer
+	log := slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	c := connect(t, graphSettings(), &service{alerts: always(200, graphAlert)}, WithLogger(log))
+	if _, err := fetch(c, Query{Page: graphURL + "?$top=5&$skiptoken=MSZRVlF1WVdSbGJXbHU"}); err != nil {
+		t.Fatal(err)
+	}
+	if text := out.String(); !strings.Contains(text, "?$top=5&$skiptoken=MSZRVl...") || strings.Contains(text, "MSZRVlF") {
+		t.Errorf("log: %s", text)
+	}
+	noSecret(t, out.String())
+}
+
+func TestGraphKeepsTheServicesTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ahead := time.Now().Add(5 * time.Second).UTC()
+		c := connect(t, graphSettings(), &service{alerts: always(206, graphAlert, "Date: "+ahead.Format(http.TimeFormat))})
+		if _, err := fetch(c, Query{}); err != nil {
+			t.Fatal(err)
+		}
+		if now, err := c.Now(context.Background()); err != nil || !now.Equal(ahead) {
+			t.Errorf("%v, %v; want %v", now, err, ahead)
+		}
+	})
+}
+
+func TestTheLoginOfGraphAsksForItsScope(t *testing.T) {
+	cfg := graphSettings()
+	cfg.Auth, cfg.ClientSecret, cfg.RefreshTokenFile = conf.AuthorizationCode, "", t.TempDir()+"/login"
+	l, err := NewLogin(cfg, 8400, WithTransport(&service{}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	u, err := url.Parse(l.URL())
+	if err != nil || u.Path != "/"+theTenant+"/oauth2/v2.0/authorize" || u.Query().Get("scope") != "https://graph.microsoft.com/.default offline_access" {
+		t.Errorf("%s, %v", l.URL(), err)
+	}
+	if got := l.Doubts(Claims{Audience: "https://graph.microsoft.com", Scopes: []string{"User.Read"}}); len(got) != 1 || got[0].Claim != "roles" ||
+		!strings.Contains(got[0].Remedy, "delegated permission SecurityAlert.Read.All") {
+		t.Errorf("doubts %v", got)
+	}
+}
+
+func FuzzGraphPage(f *testing.F) {
+	for _, link := range []string{graphURL, graphURL + "?$skiptoken=a%20b&$top=1", "//evil.test/", "?x", "https://graph.test:443/V1.0/security/alerts_v2?\xff",
+		"https://graph.test@evil.test/v1.0/security/alerts_v2", "https://graph.test/v1.0/security/alerts_v2/../x", "x:y", "%", "\x00"} {
+		f.Add(link)
+	}
+	a := aGraph(f, nil)
+	f.Fuzz(func(t *testing.T, link string) {
+		full, shown, err := a.address(Query{Page: link})
+		if link == "" {
+			return
+		}
+		if err != nil {
+			if full+shown != "" || len(err.Error()) > 100 || strings.ContainsAny(err.Error(), "\r\n\x1b") {
+				t.Fatalf("%q: %q, %q, %v", link, full, shown, err)
+			}
+			return
+		}
+		for _, text := range []string{full, shown} {
+			if text != graphURL && !strings.HasPrefix(text, graphURL+"?") {
+				t.Fatalf("%q leads to %s", link, text)
+			}
+			for _, c := range []byte(text) {
+				if c <= ' ' || c >= 0x7f || c == '#' {
+					t.Fatalf("%q gives %q", link, text)
+				}
+			}
+		}
+	})
+}
+
+func FuzzGraphSaid(f *testing.F) {
+	for _, body := range []string{`{"error":{"code":"UnknownError","message":"","innerError":{"request-id":"` + theRequest + `"}}}`, `{"error":"x"}`,
+		`{"error":{"code":"a b","message":"c\n\u0000d"}}`, "", "<html>", `{"error":{"message":1}}`, `{"error":{"code":"` + theSecret + `"}}`} {
+		f.Add([]byte(body))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		m := new(mask)
+		m.hide(theSecret)
+		said := graphSaid(m, body)
+		if len(said) > 400 || strings.ContainsAny(said, "\"\r\n\x00\x1b") {
+			t.Fatalf("%q: %q", body, said)
+		}
+		noSecret(t, said)
+	})
+}

@@ -1,0 +1,95 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+// Graph takes 150 requests a minute from an application in a tenant (facts). A burst of 20 and 2 a second are 140 in any minute: the
+// rest is for what the network holds up and lets go at once.
+const (
+	paceBurst  = 20
+	paceRate   = 2 // a second
+	paceRefill = paceBurst / paceRate * time.Second
+)
+
+// paces are the limits of this process: clients of one place and tenant share one.
+var paces = struct {
+	mu   sync.Mutex
+	open map[paceKey]*pace
+}{open: make(map[paceKey]*pace)}
+
+type paceKey struct{ host, tenant string }
+
+// pace bounds the number of requests. What follows limit is under paces.mu.
+type pace struct {
+	limit *rate.Limiter
+	users int
+	left  time.Time // by the last of them
+}
+
+// openPace joins the limit of a place and tenant, or begins one. leave gives it back, once.
+func openPace(base *url.URL, tenant string) (p *pace, leave func()) {
+	key := paceKey{hostPort(base), tenant}
+	paces.mu.Lock()
+	defer paces.mu.Unlock()
+	sweepPaces()
+	p = paces.open[key]
+	if p == nil {
+		p = &pace{limit: rate.NewLimiter(paceRate, paceBurst)}
+		paces.open[key] = p
+	}
+	p.users++
+	return p, func() {
+		paces.mu.Lock()
+		defer paces.mu.Unlock()
+		if p.users--; p.users == 0 {
+			p.left = time.Now()
+		}
+		sweepPaces()
+	}
+}
+
+// sweepPaces drops the limits that nobody uses and that are as good as new. Others stay, or a hot reload would begin with a burst
+// right after the last one. A time in the future is another test's.
+func sweepPaces() {
+	for key, p := range paces.open {
+		idle := time.Since(p.left)
+		if p.users == 0 && (p.limit.Tokens() >= paceBurst || idle >= paceRefill || idle < 0) {
+			delete(paces.open, key)
+		}
+	}
+}
+
+// wait returns when the next request may be sent. Errors wrap ctx's error or ErrClosed.
+func (p *pace) wait(ctx context.Context, c *Client) error {
+	if p == nil {
+		return nil
+	}
+	slot := p.limit.Reserve()
+	delay := slot.Delay()
+	if delay <= 0 {
+		return nil
+	}
+	start := time.Now()
+	timer := time.NewTimer(delay)
+	defer timer.Stop()
+	var err error
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+		err = fmt.Errorf("%s: %w", alertsRequest, ctx.Err())
+	case <-c.base.Done():
+		err = fmt.Errorf("%s: %w", alertsRequest, ErrClosed)
+	}
+	if err != nil {
+		slot.Cancel()
+	}
+	c.count(func(n *counters) { n.waited += time.Since(start) })
+	return err
+}
