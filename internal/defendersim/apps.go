@@ -20,11 +20,12 @@ type appStore struct {
 
 // application is what the tenant knows of one. Any of its credentials is good.
 type application struct {
-	secrets []string
-	certs   []*x509.Certificate
-	trusts  []Federation
-	public  bool // a native application: it has no credential, people log in with it
-	roles   []string
+	secrets    []string
+	certs      []*x509.Certificate
+	trusts     []Federation
+	public     bool     // a native application: it has no credential, people log in with it
+	roles      []string // on the SIEM API
+	graphRoles []string
 }
 
 // Federation is the trust of an application in the tokens of a cluster for one subject and audience.
@@ -69,7 +70,7 @@ func (st *appStore) find(id string) (application, bool) {
 func (st *appStore) change(id string, f func(*application)) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	a := &application{roles: []string{"Alert.Read.All"}}
+	a := &application{roles: []string{"Alert.Read.All"}, graphRoles: []string{GraphPermission}}
 	if old, ok := st.apps[id]; ok {
 		*a = *old // requests under way keep theirs
 	}
@@ -103,7 +104,12 @@ func (s *Service) SetNative(clientID string, native bool) {
 	s.apps.change(clientID, func(a *application) { a.public = native })
 }
 
-// SetRoles gives a known application its roles on the API; a new one has Alert.Read.All.
+// SetGraphRoles is SetRoles for Graph; a new application has GraphPermission.
+func (s *Service) SetGraphRoles(clientID string, roles ...string) {
+	s.apps.change(clientID, func(a *application) { a.graphRoles = slices.Clone(roles) })
+}
+
+// SetRoles gives a known application its roles on the SIEM API; a new one has Alert.Read.All.
 func (s *Service) SetRoles(clientID string, roles ...string) {
 	s.apps.change(clientID, func(a *application) { a.roles = slices.Clone(roles) })
 }

@@ -47,6 +47,8 @@ func (x *exchange) early() bool {
 		x.entraError(f.AADSTS, f.Status)
 	case f.Status != 0 && x.req.Kind == KindToken:
 		x.entraError(entraForStatus(f.Status), f.Status)
+	case f.Status != 0 && x.req.Kind == KindGraph:
+		x.graphStatus(f.Status)
 	case f.Status != 0 && x.req.Kind == KindIdentity:
 		x.identityError(f.Status, "unknown", "the metadata service answers with "+http.StatusText(f.Status))
 	case f.Status != 0:

@@ -32,8 +32,9 @@ type Fault struct {
 	Cut    *Cut    // end of the body before its end
 	Rate   int     // bytes a second of the body
 
-	big  int64 // BigBody
-	open bool  // NeverClosed
+	big     int64   // BigBody
+	open    bool    // NeverClosed
+	partial float64 // Partial
 }
 
 // Garble puts Text into the body, before compression, at byte At, or, where Of is set, at that share (0 to 1) of a body of
@@ -89,6 +90,7 @@ func (f *Fault) With(g *Fault) *Fault {
 	set(&h.Rate, g.Rate)
 	set(&h.big, g.big)
 	set(&h.open, g.open)
+	set(&h.partial, g.partial)
 	if g.RetryAfter != nil {
 		h.RetryAfter = g.RetryAfter
 	}

@@ -25,7 +25,12 @@ const (
 // Modes is the behaviour that Microsoft leaves undocumented, and behaviour that holds until it is switched off. The zero
 // value is a well-behaved service.
 type Modes struct {
-	// SinceExclusive and UntilExclusive leave out rows that are exactly at a bound.
+	// Graph is what only Microsoft Graph can do. Modes of bounds, dates, compression and pace hold for both APIs, those of
+	// order, form, caps and rows without a time for the SIEM API alone.
+	Graph GraphModes
+
+	// SinceExclusive and UntilExclusive leave out rows that are exactly at a bound: for Graph ge is then gt, le is lt, where they
+	// compare lastUpdateDateTime.
 	SinceExclusive, UntilExclusive bool
 	// TruncateBounds cuts both bounds down to a multiple of this before they are compared, as a service that parses only
 	// whole seconds does: rows in the last part second of a window are not in the answer. 0: not at all.

@@ -44,7 +44,7 @@ func NoAlerts() *Fault {
 // NeverClosed sends every row and then ends, as a complete answer, before the list closes.
 func NeverClosed() *Fault { return &Fault{Name: "open", open: true} }
 
-// BigBody answers with generated rows until their text is at least size bytes, in constant memory. They are not in the
+// BigBody answers with generated rows of the SIEM API until their text is at least size bytes, in constant memory. They are not in the
 // ledger. Asked for the same window, it gives the same rows: FullId "big-<n>:x", times evenly from since to until.
 func BigBody(size int64) *Fault { return &Fault{Name: "big", big: size} }
 

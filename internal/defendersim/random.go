@@ -30,6 +30,7 @@ var namedFaults = map[string]func(*rand.Rand) *Fault{
 	"empty":    func(*rand.Rand) *Fault { return EmptyBody() },
 	"object":   func(*rand.Rand) *Fault { return NoAlerts() },
 	"open":     func(*rand.Rand) *Fault { return NeverClosed() },
+	"partial":  func(r *rand.Rand) *Fault { return Partial(r.Float64()) },
 	"token": func(r *rand.Rand) *Fault {
 		codes := []int{90055, 50033, 90033}
 		return Entra(codes[r.IntN(len(codes))])
@@ -62,7 +63,8 @@ func RandomFaults(seed uint64, share float64, names ...string) (func(Request) *F
 		}
 		f := namedFaults[names[rnd.IntN(len(names))]](rnd)
 		forTokens, forAlerts := f.AADSTS != 0, f.Status == 401 || f.Status == 403 || f.open
-		if forTokens && r.Kind != KindToken || forAlerts && r.Kind != KindAlerts {
+		api := r.Kind == KindAlerts || r.Kind == KindGraph
+		if forTokens && r.Kind != KindToken || forAlerts && !api || f.partial > 0 && r.Kind != KindGraph {
 			return nil
 		}
 		return f

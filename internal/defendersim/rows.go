@@ -13,23 +13,11 @@ import (
 // Row is an alert in the ledger.
 type Row struct {
 	Alert
-	ID          string    // Alert.Key
-	Added       time.Time // when the service got it; it comes in no earlier answer
-	Poisoned    bool      // rendered broken until PoisonUntil (zero: for ever); Broken is what comes instead of Text
-	PoisonUntil time.Time
-	Broken      []byte
-	Served      int // answers that carried it whole, as far as the wire could tell
-	FirstServed time.Time
-	at          int64 // LastProcessed in unix ns
-	seq         int
-}
-
-// text is what an answer at the time now carries.
-func (r *Row) text(now time.Time) []byte {
-	if r.Poisoned && (r.PoisonUntil.IsZero() || now.Before(r.PoisonUntil)) {
-		return r.Broken
-	}
-	return r.Text
+	ID    string    // Alert.Key
+	Added time.Time // when the service got it; it comes in no earlier answer
+	Fate
+	at  int64 // LastProcessed in unix ns
+	seq int
 }
 
 func (r *Row) timed() bool { return !r.LastProcessed.IsZero() }
@@ -98,23 +86,6 @@ func (st *rowStore) forget(before time.Time) {
 	st.timed, st.untimed = drop(st.timed), drop(st.untimed)
 }
 
-// Poison renders the row with this key broken until the given time (zero: for ever): garbage stands in the middle of its
-// text. Empty garbage means the control character 0x01, a syntax error inside and outside of strings.
-func (s *Service) Poison(key string, until time.Time, garbage string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	r := s.rows.byKey[key]
-	if r == nil {
-		panic(fmt.Sprintf("defendersim: no alert to poison: %.200s", key))
-	}
-	if garbage == "" {
-		garbage = "\x01"
-	}
-	mid := len(r.Text) / 2
-	r.Broken = slices.Concat(r.Text[:mid], []byte(garbage), r.Text[mid:])
-	r.Poisoned, r.PoisonUntil = true, until
-}
-
 // answerRows are the rows of one answer, with their texts as they are now.
 func (s *Service) answerRows(q Query, m Modes, now time.Time, rnd func() *rand.Rand) (rows []*Row, texts [][]byte) {
 	s.mu.Lock()
@@ -122,7 +93,7 @@ func (s *Service) answerRows(q Query, m Modes, now time.Time, rnd func() *rand.R
 	rows = s.rows.choose(q, m, now, rnd)
 	texts = make([][]byte, len(rows))
 	for i, r := range rows {
-		texts[i] = r.text(now)
+		texts[i] = r.text(r.Text, now)
 	}
 	return rows, texts
 }
@@ -252,16 +223,6 @@ func (s *Service) Lookup(key string) (Row, bool) {
 		return *r, true
 	}
 	return Row{}, false
-}
-
-func (s *Service) served(rows []*Row, at time.Time) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, r := range rows {
-		if r.Served++; r.Served == 1 {
-			r.FirstServed = at
-		}
-	}
 }
 
 // nanos is unix ns, held at the ends of what an int64 can say (before 1678, after 2262).

@@ -86,7 +86,7 @@ func Start(s *Service, o ServerOptions) (*Server, error) {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.serve(w, r, kinds...) })
 	}
 	srv.login = &endpoint{handler: only(KindToken, KindAuthorize), tls: conf, addr: o.Login}
-	srv.api = &endpoint{handler: only(KindAlerts), tls: conf, addr: o.API}
+	srv.api = &endpoint{handler: only(KindAlerts, KindGraph), tls: conf, addr: o.API}
 	srv.ident = &endpoint{handler: only(KindIdentity), addr: o.Identity}
 	if err := srv.Up(); err != nil {
 		srv.Close()
@@ -182,6 +182,9 @@ func (s *Server) IdentityURL() string { return s.ident.base() + "/metadata/ident
 
 // AlertsURL is the SIEM API.
 func (s *Server) AlertsURL() string { return s.api.base() + "/api/alerts" }
+
+// GraphURL is Microsoft Graph's alerts, on the same host as the SIEM API.
+func (s *Server) GraphURL() string { return s.api.base() + graphPath }
 
 // WriteCA writes the certificate of the server's CA, as PEM. A plain server has none.
 func (s *Server) WriteCA(path string) error {

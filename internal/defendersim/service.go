@@ -1,5 +1,5 @@
 // Package defendersim is a simulated Microsoft side for tests and demos: Entra ID's v1 and v2 endpoints for tokens and logins,
-// the metadata service of a machine with managed identities, and the SIEM API of Defender. What is documented behaves as documented, what is undocumented is a mode (Modes), what can go wrong is a
+// the metadata service of a machine with managed identities, the SIEM API of Defender and its successor in Microsoft Graph. What is documented behaves as documented, what is undocumented is a mode (Modes), what can go wrong is a
 // fault on demand (Fault).
 //
 // A Service is the model. Service.Transport reaches it over an in-memory wire, fit for testing/synctest; a Server puts it
@@ -31,6 +31,7 @@ const (
 const (
 	LoginHost  = "https://login.microsoftonline.com"
 	AlertsHost = "https://wdatp-alertexporter-us.windows.com"
+	GraphHost  = "https://graph.microsoft.com"
 	// IdentityURL is where a machine asks for tokens of its managed identities.
 	IdentityURL = "http://169.254.169.254/metadata/identity/oauth2/token"
 )
@@ -45,11 +46,14 @@ type Config struct {
 	// Tenant, ClientID and ClientSecret are the one tenant and its first application.
 	Tenant, ClientID, ClientSecret string
 	// Audiences are the resources whose tokens the SIEM API accepts; nil: the two of Microsoft's pages. Resources are
-	// further ones the tenant gives tokens for; nil: Graph and the Defender API.
+	// further ones the tenant gives tokens for; nil: the Defender API.
 	Audiences, Resources []string
-	// User is who logs in on the page; "": an analyst. Scopes are what a login may do; nil: Alert.Read.
-	User   string
-	Scopes []string
+	// GraphAudiences are the resources whose tokens Graph accepts; nil: its hosts and its application id.
+	GraphAudiences []string
+	// User is who logs in on the page; "": an analyst. Scopes and GraphScopes are what a login may do; nil: Alert.Read and
+	// GraphPermission.
+	User                string
+	Scopes, GraphScopes []string
 	// TokenLife is how long a token lives; 0: 3599 s.
 	TokenLife time.Duration
 	// Retain forgets rows, ledger included, that became visible longer ago than this; 0: never. A soak needs it.
@@ -74,6 +78,8 @@ type Service struct {
 	modes  Modes
 	life   time.Duration
 	rows   rowStore
+	graph  graphStore
+	recent []time.Time // Graph's requests of the last minute
 	queue  map[Kind][]*Fault
 	hook   func(Request) *Fault
 	spans  []span
@@ -99,6 +105,9 @@ func New(cfg Config) *Service {
 	if cfg.Scopes == nil {
 		cfg.Scopes = []string{"Alert.Read"}
 	}
+	if cfg.GraphScopes == nil {
+		cfg.GraphScopes = []string{GraphPermission}
+	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
@@ -109,7 +118,10 @@ func New(cfg Config) *Service {
 		cfg.Audiences = []string{DefaultResource, PortalResource}
 	}
 	if cfg.Resources == nil {
-		cfg.Resources = []string{"https://graph.microsoft.com", "https://api.securitycenter.microsoft.com"}
+		cfg.Resources = []string{"https://api.securitycenter.microsoft.com"}
+	}
+	if cfg.GraphAudiences == nil {
+		cfg.GraphAudiences = []string{GraphHost, "https://graph.microsoft.us", "https://dod-graph.microsoft.us", GraphAppID}
 	}
 	if cfg.JournalSize == 0 {
 		cfg.JournalSize = 10_000
@@ -125,6 +137,7 @@ func New(cfg Config) *Service {
 	s.issuer = newIssuer(s)
 	s.SetSecrets(cfg.ClientID, cfg.ClientSecret)
 	s.rows.byKey = make(map[string]*Row)
+	s.graph = newGraphStore()
 	s.stats.Status = make(map[int]int)
 	s.stats.Faults = make(map[string]int)
 	s.oauth = s.newOAuth()
@@ -168,7 +181,8 @@ type Kind string
 // The kinds of requests. More APIs add more kinds.
 const (
 	KindToken     Kind = "token"
-	KindAlerts    Kind = "alerts"
+	KindAlerts    Kind = "alerts"    // of the SIEM API
+	KindGraph     Kind = "graph"     // alerts of Microsoft Graph
 	KindAuthorize Kind = "authorize" // the page of a login
 	KindIdentity  Kind = "identity"  // tokens of managed identities
 	KindOther     Kind = "other"     // no such address: 404
@@ -183,9 +197,12 @@ type Request struct {
 	Method  string    //
 	Host    string    //
 	Path    string    //
-	Query   Query     // of an alerts request as understood; the zero Query when malformed
-	tenant  string    // of a request for a token or a login
-	badness error     // why Query, or the form of a token request, is malformed
+	// Query is that of a SIEM request as understood; the zero Query when malformed. Of a Graph request it holds the window
+	// (until its own time where the filter sets no end) and $top as Limit.
+	Query   Query
+	Graph   GraphQuery // of a Graph request
+	tenant  string     // of a request for a token or a login
+	badness error      // why Query, or the form of a token request, is malformed
 }
 
 // ServeHTTP answers at every endpoint, whatever the host.
@@ -203,6 +220,8 @@ func (s *Service) serve(w http.ResponseWriter, r *http.Request, kinds ...Kind) {
 		x.serveToken()
 	case KindAlerts:
 		x.serveAlerts()
+	case KindGraph:
+		x.serveGraph()
 	case KindAuthorize:
 		x.serveAuthorize()
 	case KindIdentity:
@@ -212,13 +231,15 @@ func (s *Service) serve(w http.ResponseWriter, r *http.Request, kinds ...Kind) {
 	}
 }
 
-// route finds the endpoint of a path. The SIEM API's path is case-insensitive; the seed's code example asks for its
+// route finds the endpoint of a path. The APIs' paths are case-insensitive; the seed's code example asks for its
 // singular, its other examples for the plural.
 func route(path string) (kind Kind, tenant string, version int) {
 	p := strings.TrimSuffix(path, "/")
 	switch strings.ToLower(p) {
 	case "/api/alerts", "/api/alert":
 		return KindAlerts, "", 0
+	case "/v1.0/security/alerts_v2":
+		return KindGraph, "", 0
 	case "/metadata/identity/oauth2/token":
 		return KindIdentity, "", 0
 	}
@@ -259,6 +280,9 @@ func (s *Service) begin(w http.ResponseWriter, r *http.Request, kinds []Kind) *e
 	modes := s.modes
 	if kind == KindAlerts {
 		req.Query, req.badness = ParseQuery(r.URL.RawQuery, req.At)
+	}
+	if kind == KindGraph {
+		s.understand(&req, r.URL.RawQuery)
 	}
 	var fault *Fault
 	if q := s.queue[kind]; len(q) > 0 {

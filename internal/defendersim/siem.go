@@ -42,27 +42,37 @@ func (x *exchange) serveAlerts() {
 
 // authorized checks the bearer token as the API does, and answers 401 when it is not good.
 func (x *exchange) authorized() bool {
-	fields := strings.Fields(x.r.Header.Get("Authorization"))
-	deny := func(code, why string) bool {
-		x.challenge(code, why)
-		x.message(http.StatusUnauthorized, "Authorization has been denied for this request.")
-		return false
+	tok, code, why := x.bearer(x.s.cfg.Audiences)
+	if why == "" && !tok.allowed {
+		code, why = "invalid_token", "The token carries neither roles nor scopes"
 	}
+	if why == "" {
+		return true
+	}
+	if code == "" {
+		why = ""
+	}
+	x.challenge(code, why)
+	x.message(http.StatusUnauthorized, "Authorization has been denied for this request.")
+	return false
+}
+
+// bearer finds the token of the request. Why it is not good, if so, is not empty; code is, when there is no token at all.
+func (x *exchange) bearer(audiences []string) (tok issued, code, why string) {
+	fields := strings.Fields(x.r.Header.Get("Authorization"))
 	if len(fields) != 2 || !strings.EqualFold(fields[0], "Bearer") {
-		return deny("", "")
+		return issued{}, "", "Access token is empty"
 	}
 	tok, known := x.s.tokens.byAccess(fields[1])
 	switch {
 	case !known:
-		return deny("invalid_token", "The signature is invalid")
+		why = "The signature is invalid"
 	case !x.req.At.Before(tok.expires):
-		return deny("invalid_token", "The access token expired")
-	case !slices.Contains(x.s.cfg.Audiences, tok.audience):
-		return deny("invalid_token", "The audience is invalid")
-	case !tok.allowed:
-		return deny("invalid_token", "The token carries neither roles nor scopes")
+		why = "The access token expired"
+	case !slices.Contains(audiences, tok.audience):
+		why = "The audience is invalid"
 	}
-	return true
+	return tok, "invalid_token", why
 }
 
 // challenge is the WWW-Authenticate of a 401: where tokens come from and, if one was sent, what is wrong with it.
@@ -83,18 +93,27 @@ func (x *exchange) rows(rows []*Row, texts [][]byte) {
 	case x.modes.Form == FormSingle && len(rows) == 1:
 		head, tail = "", ""
 	}
+	if x.fault != nil && x.fault.open && tail == "" {
+		head = "[" // one bare object has no list to leave open
+	}
+	fates := make([]*Fate, len(rows))
+	for i, r := range rows {
+		fates[i] = &r.Fate
+	}
+	x.list(http.StatusOK, head, tail, texts, fates)
+}
+
+// list answers with texts between head and tail, and notes in the ledger how many of them were sent.
+func (x *exchange) list(status int, head, tail string, texts [][]byte, fates []*Fate) {
 	if x.fault != nil && x.fault.open {
-		if tail == "" {
-			head = "[" // one bare object has no list to leave open
-		}
 		tail = ""
 	}
 	length := int64(len(head) + len(tail) + max(0, len(texts)-1))
 	for _, t := range texts {
 		length += int64(len(t))
 	}
-	out := x.open(http.StatusOK, "application/json; charset=utf-8", length)
-	defer func() { x.s.served(rows[:x.entry.Rows], x.req.At) }() // also when the wire breaks
+	out := x.open(status, "application/json; charset=utf-8", length)
+	defer func() { x.s.served(fates[:x.entry.Rows], x.req.At, x.entry.Whole && x.entry.Rows == len(fates)) }() // also when the wire breaks
 	if _, err := out.Write([]byte(head)); err != nil {
 		return
 	}

@@ -10,6 +10,7 @@ import (
 // Stats counts what the service did since it was made.
 type Stats struct {
 	Tokens, Alerts, Other int            // requests by kind
+	Graph                 int            // those of Graph's alerts
 	Logins, Identities    int            // more of them: pages of logins, tokens for managed identities
 	Status                map[int]int    // answers by status; 0: none was sent
 	Faults                map[string]int // faults that befell a request, by name
@@ -49,7 +50,7 @@ func (s *Service) Journal() []Entry {
 }
 
 func (st *Stats) begin(req Request, r *http.Request) {
-	if req.Kind != KindAlerts && strings.HasPrefix(strings.ToLower(r.Header.Get("Authorization")), "bearer") {
+	if req.Kind != KindAlerts && req.Kind != KindGraph && strings.HasPrefix(strings.ToLower(r.Header.Get("Authorization")), "bearer") {
 		st.StrayTokens++
 	}
 	switch req.Kind {
@@ -57,6 +58,8 @@ func (st *Stats) begin(req Request, r *http.Request) {
 		st.Tokens++
 	case KindAlerts:
 		st.Alerts++
+	case KindGraph:
+		st.Graph++
 	case KindAuthorize:
 		st.Logins++
 	case KindIdentity:

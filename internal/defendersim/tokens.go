@@ -59,6 +59,7 @@ func (i *issuer) Token(_ context.Context, data *oauth2.GenerateBasic, withRefres
 	t.SetAccessExpiresIn(life)
 	form := data.Request.Form
 	ext := extend(t, form)
+	ext.Del("grants") // of the token that is renewed
 	tenant := i.s.cfg.Tenant
 	claims := jwt.MapClaims{
 		"aud": ext.Get("audience"), "iss": "https://sts.windows.net/" + tenant + "/", "tid": tenant, "appid": data.Client.GetID(),
@@ -66,13 +67,24 @@ func (i *issuer) Token(_ context.Context, data *oauth2.GenerateBasic, withRefres
 	}
 	if data.UserID == "" {
 		claims["idtyp"] = "app"
-		if roles := data.Client.(*app).roles; len(roles) > 0 {
+		a := data.Client.(*app)
+		roles := a.roles
+		if i.s.isGraph(ext.Get("audience")) {
+			roles = a.graphRoles
+		}
+		if len(roles) > 0 {
 			claims["roles"] = roles
+			ext.Set("grants", strings.Join(roles, " "))
 		}
 	} else {
 		claims["idtyp"], claims["upn"] = "user", data.UserID
-		if scopes := i.s.cfg.Scopes; len(scopes) > 0 {
+		scopes := i.s.cfg.Scopes
+		if i.s.isGraph(ext.Get("audience")) {
+			scopes = i.s.cfg.GraphScopes
+		}
+		if len(scopes) > 0 {
 			claims["scp"] = strings.Join(scopes, " ")
+			ext.Set("grants", strings.Join(scopes, " "))
 			ext.Set("scp", strings.Join(scopes, " "))
 		}
 		renews := form.Get("grant_type") == "refresh_token"
@@ -111,7 +123,8 @@ func (c codes) Token(_ context.Context, data *oauth2.GenerateBasic) (string, err
 // issued is what the API knows of a token.
 type issued struct {
 	audience string
-	allowed  bool // it carries a role or a scope
+	allowed  bool     // it carries a role or a scope
+	grants   []string // those
 	expires  time.Time
 	info     oauth2.TokenInfo
 }
@@ -153,6 +166,7 @@ func (st *tokenStore) Create(_ context.Context, t oauth2.TokenInfo) error {
 	st.access[t.GetAccess()] = issued{
 		audience: t.(oauth2.ExtendableTokenInfo).GetExtension().Get("audience"),
 		allowed:  claims["roles"] != nil || claims["scp"] != nil,
+		grants:   strings.Fields(t.(oauth2.ExtendableTokenInfo).GetExtension().Get("grants")),
 		expires:  t.GetAccessCreateAt().Add(t.GetAccessExpiresIn()),
 		info:     t,
 	}

@@ -1,5 +1,5 @@
 // Command demo shows records coming out of the real shared object: it starts the simulated service on loopback, with some
-// alerts and a few more every second, runs the plugin in Fluent Bit where there is one, else in the bundled host, and prints
+// alerts of either API and a few more every second, runs the plugin in Fluent Bit where there is one, else in the bundled host, and prints
 // records as JSON lines on stdout until it is interrupted or its seconds are over. Everything else goes to stderr.
 package main
 
@@ -7,7 +7,6 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -21,6 +20,7 @@ import (
 
 func main() {
 	so := flag.String("so", "build/in_defender.so", "the shared object")
+	api := flag.String("api", "siem", "the API: siem or graph")
 	seconds := flag.Int("seconds", 0, "end after so many seconds; 0: at Ctrl-C")
 	flag.Parse()
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -29,13 +29,17 @@ func main() {
 		ctx, cancel = context.WithTimeout(ctx, time.Duration(*seconds)*time.Second)
 		defer cancel()
 	}
-	if err := run(ctx, *so); err != nil {
+	if err := run(ctx, *so, *api); err != nil {
 		fmt.Fprintln(os.Stderr, "demo:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, so string) error {
+func run(ctx context.Context, so, api string) error {
+	feed, known := feeds[api]
+	if !known {
+		return fmt.Errorf("api %q is not known: use siem or graph", api)
+	}
 	so, err := filepath.Abs(so)
 	if err != nil {
 		return err
@@ -55,10 +59,15 @@ func run(ctx context.Context, so string) error {
 	if err := srv.WriteCA(ca); err != nil {
 		return err
 	}
-	go arrive(ctx, svc)
+	url, token := srv.AlertsURL(), srv.TokenURL()
+	if api == "graph" {
+		url, token = srv.GraphURL(), srv.TokenURLV2()
+	}
+	go feed(ctx, svc)
 	input := fmt.Sprintf(`[INPUT]
     name          defender
     tag           defender
+    api           %s
     tenant_id     %s
     client_id     %s
     client_secret %s
@@ -68,32 +77,13 @@ func run(ctx context.Context, so string) error {
     db            %s
     poll_interval 1s
     overlap       15s
-`, defendersim.DefaultTenant, defendersim.DefaultClientID, defendersim.DefaultSecret, srv.AlertsURL(), srv.TokenURL(), ca, filepath.Join(dir, "defender.db"))
+`, api, defendersim.DefaultTenant, defendersim.DefaultClientID, defendersim.DefaultSecret, url, token, ca, filepath.Join(dir, "defender.db"))
 	if program := fluentBit(); program != "" {
 		fmt.Fprintf(os.Stderr, "demo: running the plugin in %s\n", program)
 		return inFluentBit(ctx, program, so, dir, input)
 	}
 	fmt.Fprintln(os.Stderr, "demo: no Fluent Bit (FLUENT_BIT, or fluent-bit on PATH): running the plugin in the bundled host")
 	return inHost(ctx, so, input)
-}
-
-// arrive gives the service the seed's example, some alerts of the last hour, and about three more every second.
-func arrive(ctx context.Context, svc *defendersim.Service) {
-	now := time.Now().UTC()
-	svc.Add(defendersim.SeedAlert(now.Add(-time.Hour)))
-	rnd := rand.New(rand.NewPCG(uint64(now.UnixNano()), 1))
-	svc.Add(defendersim.Generate(rnd, 20, now.Add(-50*time.Minute), now, defendersim.Mix{Style: defendersim.MixedStyle})...)
-	gen := defendersim.NewGenerator(rand.New(rand.NewPCG(uint64(now.UnixNano()), 2)), defendersim.Mix{Style: defendersim.MixedStyle})
-	tick := time.NewTicker(time.Second / 3)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			svc.Add(gen.Alert(time.Now().UTC()))
-		}
-	}
 }
 
 // fluentBit is the Fluent Bit to use: FLUENT_BIT, else the one on PATH, else none.
