@@ -164,6 +164,12 @@ func checkStanza(r *report, s stanza) *conf.Config {
 		file, at := s.place(f.Key)
 		found = append(found, line{Stanza: s.name, Check: "keys", Level: bad, Key: shownKey(f.Key), File: file, Line: at, Message: f.Message})
 	}
+	if err == nil {
+		for _, h := range otherAPI(cfg) {
+			file, at := s.place(h.key)
+			found = append(found, line{Stanza: s.name, Check: "keys", Level: bad, Key: h.key, File: file, Line: at, Message: h.message})
+		}
+	}
 	slices.SortStableFunc(found, func(a, b line) int { return cmp.Compare(a.Line, b.Line) }) // a stanza stands in one file
 	for _, l := range found {
 		r.add(l)

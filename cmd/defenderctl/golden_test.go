@@ -135,7 +135,7 @@ func (w *world) runIn(ctx context.Context, args ...string) result {
 
 var (
 	portForm = regexp.MustCompile(`127\.0\.0\.1:[0-9]+`)
-	uuidForm = regexp.MustCompile(`(trace|correlation) [0-9a-f-]{36}`)
+	uuidForm = regexp.MustCompile(`(trace|correlation|request-id) [0-9a-f-]{36}`)
 	usedForm = regexp.MustCompile(`("?used"?:? +"?)[0-9TZ:.-]+`)
 )
 

@@ -10,24 +10,23 @@ import (
 
 	"github.com/vmihailenco/msgpack/v5"
 	"github.com/vmihailenco/msgpack/v5/msgpcode"
-
-	"fluent-bit-defender/record"
 )
 
 // lines turns records as Fluent Bit gets them into lines of JSON: the fields in their order, integers to the last digit, other
 // numbers as the shortest text of the same double.
 type lines struct {
-	since, until time.Time // rows processed before since, or not before until, are left out; zero: no bound
+	field        string    // the one that holds the row's own time, when the service last touched it
+	since, until time.Time // rows of before since, or not of before until, are left out; zero: no bound
 	out          io.Writer
 	written      int
 
 	line    bytes.Buffer
 	encoder *json.Encoder // of scalars, into line
-	updated string        // the row's own time of processing, as it stands
+	updated string        // the row's own time, as it stands
 }
 
-func newLines(out io.Writer, since, until time.Time) *lines {
-	l := &lines{since: since, until: until, out: out}
+func newLines(out io.Writer, field string, since, until time.Time) *lines {
+	l := &lines{field: field, since: since, until: until, out: out}
 	l.encoder = json.NewEncoder(&l.line)
 	l.encoder.SetEscapeHTML(false)
 	return l
@@ -107,7 +106,7 @@ func (l *lines) object(d *msgpack.Decoder, depth int) error {
 			return err
 		}
 		l.line.WriteByte(':')
-		if depth == 0 && key == record.SIEM.Updated {
+		if depth == 0 && key == l.field {
 			if c, err := d.PeekCode(); err == nil && msgpcode.IsString(c) {
 				l.updated, err = d.DecodeString()
 				return l.scalar(l.updated, err)

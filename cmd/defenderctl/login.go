@@ -42,7 +42,10 @@ func (a *app) loginCommand() *cobra.Command {
 			"refresh_token_file, readable for its owner only. Run it as the user that Fluent Bit runs as. Fluent Bit may be running: it finds\n" +
 			"the new login at its next attempt.\n\n" +
 			"The browser comes back to this machine's loopback interface (http://localhost:PORT/), so it must run here, or reach it here: from\n" +
-			"elsewhere, choose a port by --port and forward it, as by ssh -L 8400:localhost:8400.",
+			"elsewhere, choose a port by --port and forward it, as by ssh -L 8400:localhost:8400.\n\n" +
+			"In Entra ID the application needs the redirect URI http://localhost under mobile and desktop applications. Entra ID takes it for a\n" +
+			"public client then and wants no client secret, even if it has one for other uses: a login sends none, so that a person's login\n" +
+			"does not end when a secret does.",
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.login(cmd.Context(), o) },
 	}

@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"fluent-bit-defender/internal/defendersim"
@@ -252,9 +253,12 @@ func TestCheckLeavesALoginInUseAlone(t *testing.T) {
 	}
 	defer lock.Close()
 	hold(t, lock)
-	if r := w.run("check", "-c", "fluent-bit.conf"); r.code != 0 || !strings.Contains(r.out, "another process uses the login") {
-		t.Errorf("exit %d: %s", r.code, r.out)
-	}
+	// It waits for the other process, but not in our time.
+	synctest.Test(t, func(t *testing.T) {
+		if r := w.runIn(t.Context(), "check", "-c", "fluent-bit.conf"); r.code != 0 || !strings.Contains(r.out, "another process uses the login") {
+			t.Errorf("exit %d: %s", r.code, r.out)
+		}
+	})
 	if n := w.svc.Stats().Tokens; n != 0 {
 		t.Errorf("%d tokens were asked for", n)
 	}

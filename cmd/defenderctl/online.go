@@ -42,7 +42,7 @@ func (a *app) checkOnline(ctx context.Context, r *report, s checked, limit time.
 	}
 	c, err := client.New(s.cfg, append([]client.Option{client.WithLogger(slog.New(slog.DiscardHandler))}, a.client...)...)
 	switch {
-	case err != nil && s.cfg.Auth == conf.AuthorizationCode && strings.Contains(err.Error(), "in use by another process"):
+	case errors.Is(err, client.ErrLoginInUse):
 		say("token", skip, "refresh_token_file", "another process uses the login, as a running Fluent Bit does: no token was asked for")
 		return
 	case err != nil:
@@ -157,7 +157,7 @@ func (a *app) checkClock(service time.Time, say sayer) {
 	}
 }
 
-// checkRequest asks for the newest alert.
+// checkRequest asks for one alert; of the SIEM API that is the newest.
 func checkRequest(ctx context.Context, c *client.Client, s checked, now time.Time, say sayer) {
 	answer, err := c.Fetch(ctx, client.Query{Since: now.Add(-lookBack), Until: now, Limit: 1})
 	if err != nil {
@@ -165,7 +165,7 @@ func checkRequest(ctx context.Context, c *client.Client, s checked, now time.Tim
 		return
 	}
 	defer answer.Body.Close()
-	reader := record.NewReader(record.Options{Schema: record.SIEM, MaxAlert: s.cfg.MaxAlertSize, MaxRecord: s.cfg.BatchSize})
+	reader := record.NewReader(record.Options{Schema: schema(s.cfg), MaxAlert: s.cfg.MaxAlertSize, MaxRecord: s.cfg.BatchSize})
 	reader.Reset(answer.Body, func() time.Time { return now })
 	rows, newest := 0, time.Time{}
 	for {
@@ -182,12 +182,18 @@ func checkRequest(ctx context.Context, c *client.Client, s checked, now time.Tim
 			newest = t
 		}
 	}
+	none, found := "no alert was processed in the last hour", "the newest alert was processed at "
+	if s.cfg.API == conf.Graph {
+		none, found = "no alert was updated in the last hour", "an alert was updated at "
+	}
 	switch {
+	case answer.Partial != "":
+		say("request", warn, "", "answered in part (206): the service says %q; the plugin keeps what comes, and asks again until all does", answer.Partial)
 	case rows == 0:
-		say("request", ok, "", "answered: no alert was processed in the last hour")
+		say("request", ok, "", "answered: %s", none)
 	case newest.IsZero():
 		say("request", ok, "", "answered with an alert")
 	default:
-		say("request", ok, "", "answered: the newest alert was processed at %s", stamp(newest))
+		say("request", ok, "", "answered: %s%s", found, stamp(newest))
 	}
 }

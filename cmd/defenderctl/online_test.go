@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"fluent-bit-defender/internal/defendersim"
 	"fluent-bit-defender/state"
 )
@@ -28,6 +30,34 @@ func TestCheckFindsThreeFaults(t *testing.T) {
 		t.Errorf("exit %d", r.code)
 	}
 	w.golden("check_three_findings")
+}
+
+// What the README shows of that session is what it prints, but for the ends of lines cut with "...".
+func TestTheSessionInTheReadme(t *testing.T) {
+	golden := strings.Split(strings.TrimSpace(read(t, "testdata/check_three_findings.golden")), "\n")
+	if last := len(golden) - 1; golden[last] != "[exit 1]" {
+		t.Errorf("the session ends with %q", golden[last])
+	} else {
+		golden = golden[:last] // the text below it says so
+	}
+	_, text, found := strings.Cut(read(t, "../../README.md"), "\n    "+golden[0]+"\n")
+	if !found {
+		t.Fatalf("README.md has no %q", golden[0])
+	}
+	shown := []string{golden[0]}
+	for line := range strings.Lines(text) {
+		line, indented := strings.CutPrefix(strings.TrimRight(line, "\n"), "    ")
+		if !indented {
+			break
+		}
+		if begin, cut := strings.CutSuffix(line, "..."); cut && len(shown) < len(golden) && strings.HasPrefix(golden[len(shown)], begin) {
+			line = golden[len(shown)]
+		}
+		shown = append(shown, line)
+	}
+	if diff := cmp.Diff(golden, shown); diff != "" {
+		t.Errorf("(-golden +README.md):\n%s", diff)
+	}
 }
 
 func TestCheckOnline(t *testing.T) {

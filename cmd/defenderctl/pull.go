@@ -27,9 +27,10 @@ func (a *app) pullCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "pull -c FILE --since TIME",
 		Short: "Pull the alerts of a span of time as JSON lines",
-		Long: "pull asks the service with the credentials and filters of a stanza for what was processed (LastProcessedTimeUtc) from --since up\n" +
-			"to --until, and writes each alert to standard output as a line of JSON: the record that Fluent Bit would get. It splits the span\n" +
-			"as the plugin does, so that neither limit nor a cap of the service hides anything, and writes no alert twice.\n\n" +
+		Long: "pull asks the service with the credentials and filters of a stanza for what was processed (LastProcessedTimeUtc; with api graph\n" +
+			"lastUpdateDateTime) from --since up to --until, and writes each alert to standard output as a line of JSON: the record that Fluent\n" +
+			"Bit would get. It splits the span as the plugin does, so that neither limit nor a cap of the service hides anything, and writes no\n" +
+			"alert twice. Microsoft Graph has each alert only as it is now: one that was updated after --until is not in the span any more.\n\n" +
 			"With --db it remembers what was written, and the same command goes on where it ended; after a crash the last few seconds may come\n" +
 			"again. The file is one of its own, not Fluent Bit's. On a terminal, standard error shows how far it is.\n\n" +
 			"A TIME is " + momentHelp + ".",
@@ -88,7 +89,7 @@ func (a *app) pull(ctx context.Context, o pullOptions) error {
 		c.Close()
 		return errors.Join(err, store.Close())
 	}
-	return a.window(ctx, e, since, until)
+	return a.window(ctx, e, schema(cfg).Updated, since, until)
 }
 
 // windowStore remembers what was written of one window: apart from what the plugin remembers in the same file, if it is the same.
@@ -105,14 +106,14 @@ func windowStore(cfg *conf.Config, db string, since, until moment, log *slog.Log
 	return state.OpenFile(db, key, log)
 }
 
-// window runs the engine over the span and writes what comes.
-func (a *app) window(ctx context.Context, e *pull.Engine, since, until moment) error {
+// window runs the engine over the span and writes what comes. field holds a row's own time.
+func (a *app) window(ctx context.Context, e *pull.Engine, field string, since, until moment) error {
 	end := until.Time
 	if end.IsZero() {
 		end = a.now().Add(24 * time.Hour) // the engine stops at the service's present
 	}
 	out := bufio.NewWriterSize(a.out, 64<<10)
-	l := newLines(out, since.Time, until.Time)
+	l := newLines(out, field, since.Time, until.Time)
 	finish := func() {}
 	if a.errTTY {
 		stop := make(chan struct{})

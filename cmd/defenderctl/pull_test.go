@@ -152,17 +152,18 @@ func TestPullShowsProgressOnATerminal(t *testing.T) {
 type virtual struct {
 	svc   *defendersim.Service
 	now   time.Time
+	where string // the stanza's api and place
 	extra string // further keys of the stanza
 }
 
 func newVirtual(seed uint64, m defendersim.Modes) *virtual {
-	return &virtual{svc: defendersim.New(defendersim.Config{Seed: seed, Modes: m}), now: time.Now().UTC()}
+	return &virtual{svc: defendersim.New(defendersim.Config{Seed: seed, Modes: m}), now: time.Now().UTC(), where: "  region us\n"}
 }
 
 func (v *virtual) run(t *testing.T, args ...string) result {
 	t.Helper()
-	stanza := fmt.Sprintf("[INPUT]\n  name defender\n  tenant_id %s\n  client_id %s\n  client_secret %s\n  region us\n%s",
-		defendersim.DefaultTenant, defendersim.DefaultClientID, defendersim.DefaultSecret, v.extra)
+	stanza := fmt.Sprintf("[INPUT]\n  name defender\n  tenant_id %s\n  client_id %s\n  client_secret %s\n%s%s",
+		defendersim.DefaultTenant, defendersim.DefaultClientID, defendersim.DefaultSecret, v.where, v.extra)
 	if err := os.WriteFile("fluent-bit.conf", []byte(stanza), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -194,7 +195,7 @@ func TestPullFindsAllWhateverTheServiceDoes(t *testing.T) {
 				TruncateBounds: time.Second, Gzip: true,
 			})
 			since, until, args := v.span(4)
-			alerts := defendersim.Generate(rnd, 3000, since.Add(-time.Hour), v.now, defendersim.Mix{TieShare: 0.2, UpdateShare: 0.1, PartShare: 0.1})
+			alerts := defendersim.Generate(rnd, 1500, since.Add(-time.Hour), v.now, defendersim.Mix{TieShare: 0.2, UpdateShare: 0.1, PartShare: 0.1})
 			v.svc.Add(alerts...)
 			want := map[string]int{}
 			for _, a := range alerts {

@@ -44,7 +44,7 @@ func (r *reader) classicFile(path string) error {
 	for line := range bytes.Lines(text) {
 		f.line++
 		if err := f.take(string(bytes.TrimSuffix(bytes.TrimSuffix(line, []byte{'\n'}), []byte{'\r'}))); err != nil {
-			return err
+			return r.inOtherFormat(text, err)
 		}
 	}
 	return nil

@@ -35,10 +35,10 @@ func (r *reader) yamlFile(path string) error {
 		case errors.Is(err, io.EOF):
 			return nil
 		case err != nil:
-			return f.syntax(err)
+			return r.inOtherFormat(text, f.syntax(err))
 		}
 		if err := f.document(&doc); err != nil {
-			return err
+			return r.inOtherFormat(text, err)
 		}
 	}
 }
