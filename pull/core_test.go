@@ -8,7 +8,6 @@ import (
 
 	"github.com/vmihailenco/msgpack/v5"
 
-	"fluent-bit-defender/internal/defendersim"
 	"fluent-bit-defender/state"
 )
 
@@ -24,6 +23,8 @@ type core struct {
 	lives   int // starts so far
 	raw     int
 	broken  []string // what was not as it must be
+
+	keyOf func(fields map[string]any) string
 }
 
 type taken struct {
@@ -64,7 +65,7 @@ func (c *core) take() {
 	t := taken{drain: c.active + drainAfter, at: arrival{c.lives, c.active, time.Now()}}
 	dec := msgpack.NewDecoder(bytes.NewReader(bytes.Clone(b.Data)))
 	for dec.Buffered().(*bytes.Reader).Len() > 0 {
-		key, raw, err := decodeRecord(dec)
+		key, raw, err := c.decodeRecord(dec)
 		if err != nil {
 			c.broken = append(c.broken, err.Error())
 			break
@@ -92,7 +93,7 @@ func (c *core) pause()  { c.paused = true; c.engine.Pause() }
 func (c *core) resume() { c.paused = false; c.engine.Resume() }
 
 // decodeRecord reads one record and returns the key of its alert, and whether it is a raw one.
-func decodeRecord(dec *msgpack.Decoder) (key string, raw bool, err error) {
+func (c *core) decodeRecord(dec *msgpack.Decoder) (key string, raw bool, err error) {
 	if n, err := dec.DecodeArrayLen(); err != nil || n != 2 {
 		return "", false, fmt.Errorf("a record is no pair: %d, %v", n, err)
 	}
@@ -108,7 +109,7 @@ func decodeRecord(dec *msgpack.Decoder) (key string, raw bool, err error) {
 		return "", false, fmt.Errorf("no map: %v", err)
 	}
 	_, raw = fields["raw"]
-	return defendersim.KeyOf(fields), raw, nil
+	return c.keyOf(fields), raw, nil
 }
 
 // crashStore keeps what was committed over the death of the process that did it.

@@ -2,6 +2,7 @@ package pull
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -10,41 +11,64 @@ import (
 )
 
 const (
-	mostPages  = 10_000 // of one pass: more than Graph can have in two seconds
-	mostPasses = 10     // over the pages of one piece, each of which brought new rows
+	mostPages  = 1000 // of one pass
+	mostPasses = 10   // over the pages of one piece, each of which brought new rows
 )
 
-// ask asks for pc. Of an answer in pages it reads the first alone, unless pc is too short to be halved: then all of them, and again until
-// a pass brings no new row, because rows that leave the filter meanwhile shift those behind them from page to page (issue 7).
+// ask asks for pc. An answer of more than one page is better halved, because rows that leave the filter meanwhile shift those behind them
+// from page to page: then got.next is not empty. The pages are read where pc is too short to be halved, and where the first is not full (the
+// second is empty then, as a rule), until a pass over them brings no new row (issue 7).
 func (e *Engine) ask(ctx context.Context, pc *piece, now time.Time) answer {
 	first := e.query(pc)
 	got := e.request(ctx, pc, first, now)
-	if got.next == "" || pc.span() > floor {
+	if got.err != nil || got.next == "" || pc.span() > floor && got.rows >= e.pageSize {
 		return got
 	}
-	for pass := 1; got.err == nil; pass++ {
+	for pass := 1; ; pass++ {
 		before := got.fresh
-		if pass == 1 {
-			before = 0
-		} else {
+		if pass > 1 {
 			got.rows = 0
 			got.join(e.request(ctx, pc, first, now))
 		}
-		for pages := 1; got.err == nil && got.next != ""; pages++ {
-			if pages == mostPages {
-				got.err = fmt.Errorf("the answer has more than %d pages", mostPages)
-				break
-			}
-			got.join(e.request(ctx, pc, client.Query{Page: got.next}, now))
+		if halve := e.pages(ctx, pc, &got, now); got.err != nil || halve || pass > 1 && got.fresh == before {
+			return got
 		}
-		if pass > 1 && got.fresh == before {
-			break
-		}
-		if pass == mostPasses && got.err == nil {
+		if pass == mostPasses {
 			got.err = fmt.Errorf("each of %d passes over the pages of %s brought new alerts", pass, pc)
+			return got
 		}
 	}
-	return got
+}
+
+// pages reads the pages behind the first. It tells whether pc should rather be halved: the second page holds something, or is refused, as
+// Graph has refused its own links.
+func (e *Engine) pages(ctx context.Context, pc *piece, got *answer, now time.Time) (halve bool) {
+	for n := 1; got.err == nil && got.next != ""; n++ {
+		link := got.next
+		if n == mostPages {
+			got.err = fmt.Errorf("the answer has more than %d pages", mostPages)
+			return false
+		}
+		page := e.request(ctx, pc, client.Query{Page: link}, now)
+		got.join(page)
+		if page.next == link {
+			got.err = errors.New("the link to the next page leads to its own page")
+		}
+		if pc.span() <= floor {
+			continue
+		}
+		var ce *client.Error
+		if errors.As(page.err, &ce) && ce.Kind == client.KindRefused {
+			e.log.Debug(fmt.Sprintf("the link to the next page of %s is refused: %v; asking for its halves", pc, page.err))
+			got.err, got.next = nil, link
+			return true
+		}
+		if got.err == nil && (page.rows > 0 || page.next != "") {
+			got.next = link
+			return true
+		}
+	}
+	return false
 }
 
 // join adds the next page to what came before it.

@@ -80,6 +80,9 @@ func keyOf(line []byte) (string, error) {
 	if err := dec.Decode(&fields); err != nil {
 		return "", fmt.Errorf("not a record: %w: %s", err, line)
 	}
+	if fields["lastUpdateDateTime"] != nil {
+		return defendersim.GraphKeyOf(fields), nil
+	}
 	return defendersim.KeyOf(fields), nil
 }
 
