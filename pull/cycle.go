@@ -43,7 +43,7 @@ func (pc *piece) String() string {
 // cycle asks once for everything between settled and now.
 func (e *Engine) cycle(ctx context.Context) {
 	now, ok := e.now(ctx)
-	if ok && e.latest.IsZero() && e.snap.Found && e.snap.Settled.After(now) {
+	if ok && e.latest.IsZero() && (!e.snap.Found || e.snap.Settled.After(now)) {
 		now, ok = e.confirmed(ctx, now)
 	}
 	if !ok {
@@ -78,8 +78,8 @@ func (e *Engine) now(ctx context.Context) (time.Time, bool) {
 	}
 }
 
-// confirmed is the service's time once two Dates in a row agree: where a life begins, one wrong Date that lies before settled would have alerts
-// asked for again that are not remembered any more. The answers themselves are not read.
+// confirmed is the service's time once two Dates in a row agree. Where a life begins, one wrong Date would say for good where there is no state yet;
+// one before settled would have alerts asked for again that are not remembered any more. The answers themselves are not read.
 func (e *Engine) confirmed(ctx context.Context, now time.Time) (time.Time, bool) {
 	for opinions := 0; opinions < mostOpinions && e.client.Doubtful(); {
 		asked := time.Now()
