@@ -13,31 +13,35 @@ export FLUENT_BIT
 export IN_DEFENDER_SO := $(CURDIR)/$(SO)
 
 DEMO_SECONDS ?= 0
+DEMO_API     ?= siem
 HISTORIES    ?= 1000000
 HISTORIES_CI ?= 2000
 
 .PHONY: build demo test lint bench soak vuln generate clean
 
-build: ## the shared object and the host that stands in for Fluent Bit
+build: ## the shared object, the operator's tool, the copier for init containers, and the host that stands in for Fluent Bit
 	@mkdir -p build
 	@echo building $(SO) >&2
 	@$(GO) build -buildmode=c-shared -trimpath -ldflags "$(LDFLAGS)" -o $(SO) ./plugin
 	@rm -f build/in_defender.h
 	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags "$(LDFLAGS)" -o build/defenderctl ./cmd/defenderctl
+	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags "$(LDFLAGS)" -o build/install-plugin ./cmd/install-plugin
 	@$(GO) build -trimpath -o build/flbhost ./internal/flbhost/cmd/flbhost
 
 demo: build ## records of a simulated service as JSON lines, until Ctrl-C or for DEMO_SECONDS
-	@$(GO) run ./internal/demo -so $(SO) -seconds $(DEMO_SECONDS)
+	@$(GO) run ./internal/demo -so $(SO) -seconds $(DEMO_SECONDS) -api $(DEMO_API)
 
 test: build ## everything that fits five minutes on two cores
 	@HISTORIES=100 $(GO) run ./internal/testrun -- -race -timeout 10m ./...
 	@HISTORIES=$(HISTORIES_CI) $(GO) run ./internal/testrun -- -count=1 -run TestHistories ./pull
+	@cd deploy && $(GO) run fluent-bit-defender/internal/testrun -- -count=1 ./...
 
 lint: generate ## formatting, vet, staticcheck, and nothing generated that is stale
 	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "not gofmt'ed: $$unformatted"; exit 1; }
 	$(GO) vet ./...
 	$(GO) run $(STATICCHECK) ./...
 	cd bench && $(GO) vet ./...
+	cd deploy && $(GO) vet ./...
 	@git diff --exit-code -- docs || { echo "generated files are stale: commit what make generate writes"; exit 1; }
 
 generate: ## what is generated from code

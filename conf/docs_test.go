@@ -56,10 +56,10 @@ func page(t *testing.T) []byte {
 	type names struct{ Names, Meant string }
 	type credential struct{ Auth, Keys, Entra string }
 	var data struct {
-		Themes   []theme
-		Rules    []string
-		Clouds   []cloud
-		Aliases  []names
+		Themes  []theme
+		Rules   []string
+		Clouds  []cloud
+		Aliases []names
 
 		Credentials []credential
 	}

@@ -102,12 +102,7 @@ func TestGraphIsNotDeprecated(t *testing.T) {
 	}
 }
 
-func TestDefaultsInMessagesAreOfTheAPI(t *testing.T) {
-	_, err := LoadEnv(with("api graph", "region", "event_id_key createdDateTime"), noEnv)
-	if err == nil {
-		t.Error("an event id takes the place of the record's time")
-	}
-	// The other API's fields are free.
+func TestFieldsOfTheOtherAPIAreFreeForTheEventID(t *testing.T) {
 	ofGraph(t, "event_id_key AlertTime")
 	load(t, "event_id_key id")
 }

@@ -23,7 +23,7 @@ const (
 	Size     Type = "size"
 	Boolean  Type = "boolean"
 
-	Expression Type = "OData expression"
+	Expression Type = "OData expression" // see checkFilter
 )
 
 // Key is one key of the stanza, as Load reads it and as docs/configuration.md shows it.

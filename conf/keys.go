@@ -102,7 +102,7 @@ var Keys = []Key{
 		field: func(c *Config) any { return &c.Cloud },
 	},
 	{
-		Name: "region", Theme: themeWhere, Type: Choice, Absent: "required with `cloud public`", Values: []string{"us", "eu", "uk"}, API: SIEM,
+		Name: "region", Theme: themeWhere, Type: Choice, Absent: "required in `cloud public`", Values: []string{"us", "eu", "uk"}, API: SIEM,
 		Why:   "has one address for all regions of a cloud",
 		Help:  "The region in which the tenant's Defender data lives. Only in the public cloud.",
 		field: func(c *Config) any { return &c.Region },
@@ -155,7 +155,7 @@ var Keys = []Key{
 		Name: "filter", Theme: themeWhich, Type: Expression, Absent: "none", API: Graph,
 		Allowed: "an OData expression such as severity eq 'high', its quotes and parentheses in pairs, " + count(maxFilter) + " bytes at most",
 		Why:     "takes no expression (it has machine_groups and machine tags; for the rest use a grep filter of Fluent Bit)",
-		Help:    "Only alerts of which this holds, by the service's word. It is sent as `(filter) and ...`; text stands in single quotes, a quote in it is doubled.",
+		Help:    "Only alerts for which this holds. It is sent as `(filter) and ...`; text stands in single quotes, a quote in it is doubled.",
 		field:   func(c *Config) any { return &c.Filter },
 	},
 	{

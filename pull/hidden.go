@@ -70,7 +70,10 @@ func (e *Engine) full(pc *piece, got answer) []*piece {
 // raw is not known.
 func (e *Engine) limited(pc *piece, got answer) bool {
 	if e.pageSize > 0 { // a full page without a link is no proof that there is no more
-		return pc.span() > floor && (got.next != "" || got.rows >= e.pageSize || got.salvaged)
+		if pc.span() > floor {
+			return got.next != "" || got.rows >= e.pageSize || got.salvaged
+		}
+		return got.salvaged && !pc.unlimited // the link may have been in the bad text: as few pages as can be
 	}
 	return e.cfg.Limit > 0 && !pc.unlimited && (got.rows >= e.cfg.Limit || got.salvaged)
 }

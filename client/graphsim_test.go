@@ -1,0 +1,130 @@
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"fluent-bit-defender/conf"
+	"fluent-bit-defender/internal/defendersim"
+)
+
+// toGraph turns a world's stanza to Graph.
+func (w *world) toGraph() {
+	w.cfg.API, w.cfg.Cloud, w.cfg.Updates = conf.Graph, "public", "all"
+	w.cfg.Resource = defendersim.GraphHost
+	w.cfg.URL = defendersim.GraphHost + "/v1.0/security/alerts_v2"
+	if w.cfg.Auth == conf.AuthorizationCode {
+		w.cfg.RefreshTokenFile = w.write("graph", w.svc.Login(theLogin, defendersim.GraphHost)+"\n")
+	}
+}
+
+func TestEveryCredentialPullsFromGraph(t *testing.T) {
+	for auth := range credentials {
+		t.Run(auth, func(t *testing.T) {
+			versions(t, auth, func(w *world) {
+				w.toGraph()
+				w.good(w.client(), "Graph")
+			})
+		})
+	}
+}
+
+func TestALoginForGraph(t *testing.T) {
+	versions(t, conf.AuthorizationCode, func(w *world) {
+		w.toGraph()
+		l := w.login()
+		in, err := l.Redeem(context.Background(), w.person(l.URL(), "accept"))
+		if err != nil {
+			w.Fatal(err)
+		}
+		if in.Claims.Audience != defendersim.GraphHost || len(l.Doubts(in.Claims)) != 0 {
+			w.Errorf("claims %+v, doubts %v", in.Claims, l.Doubts(in.Claims))
+		}
+		if err := WriteRefreshToken(w.cfg.RefreshTokenFile, in.RefreshToken); err != nil {
+			w.Fatal(err)
+		}
+		w.good(w.client(), "with the login")
+	})
+}
+
+func TestTheSimulatedGraphsRefusalsAreExplained(t *testing.T) {
+	f := func(name string, change func(w *world), kind Kind, want ...string) {
+		t.Helper()
+		versions(t, conf.ClientSecret, func(w *world) {
+			w.toGraph()
+			change(w)
+			e := w.bad(w.client(), name)
+			for _, text := range want {
+				if e.Kind != kind || !strings.Contains(e.Error(), text) {
+					w.Errorf("%s: %v: %v", name, e.Kind, e)
+				}
+			}
+		})
+	}
+	f("a token of another API", func(w *world) { w.cfg.Resource = defendersim.DefaultResource }, KindUnauthorized,
+		"the token is for https://graph.windows.net (aud), while the API takes tokens for https://graph.microsoft.com or", "(InvalidAuthenticationToken, request-id ")
+	f("no role", func(w *world) { w.svc.SetGraphRoles(theClient, "User.Read.All") }, KindForbidden,
+		"grant the application the application permission SecurityAlert.Read.All", "Missing application roles", "(Forbidden, request-id ")
+	f("a field that is no filter", func(w *world) { w.cfg.Filter = "category eq 'Malware'" }, KindRefused, "check filter and limit", "(BadRequest, request-id ")
+}
+
+func TestPagesOfTheSimulatedGraph(t *testing.T) {
+	versions(t, conf.ClientSecret, func(w *world) {
+		w.toGraph()
+		w.cfg.Filter = "severity eq 'high' or assignedTo eq 'O''Brien & (sons'"
+		w.svc.AddGraph(graphAlerts(w.svc.Now(), 25)...)
+		c := w.client()
+		now := w.svc.Now()
+		seen := map[string]int{}
+		q := Query{Since: now.Add(-time.Hour), Until: now.Add(time.Second), Limit: 10}
+		for page := 1; ; page++ {
+			text, err := fetch(c, q)
+			if err != nil {
+				w.Fatalf("page %d: %v", page, err)
+			}
+			var answer struct {
+				Value []struct{ ID string }
+				Next  string `json:"@odata.nextLink"`
+			}
+			if err := json.Unmarshal([]byte(text), &answer); err != nil {
+				w.Fatal(err)
+			}
+			for _, alert := range answer.Value {
+				seen[alert.ID]++
+			}
+			if answer.Next == "" {
+				if page != 3 || len(seen) != 25 {
+					w.Errorf("%d alerts on %d pages", len(seen), page)
+				}
+				break
+			}
+			q = Query{Page: answer.Next}
+		}
+		link := w.cfg.URL + "?$skiptoken=" + url.QueryEscape(strings.Repeat("A", 40))
+		_, err := fetch(c, Query{Page: link})
+		var e *Error
+		if !errors.As(err, &e) || e.Kind != KindRefused || !strings.Contains(e.Error(), "refused its own link to the next page (400)") {
+			w.Errorf("a link that the service does not know: %v", err)
+		}
+		if log := w.log.String(); strings.Contains(log, strings.Repeat("A", 10)) {
+			w.Errorf("a link is in the log: %s", log)
+		}
+	})
+}
+
+// graphAlerts are n alerts that are high and n that are not, of the minutes before now.
+func graphAlerts(now time.Time, n int) (alerts []defendersim.GraphAlert) {
+	for i := range 2 * n {
+		a := defendersim.GraphAlert{ID: fmt.Sprintf("da%d", i), Updated: now.Add(-time.Duration(i+1) * time.Second), Severity: []string{"high", "low"}[i%2]}
+		a.Created, a.UpdatedText = a.Updated, a.Updated.Format(time.RFC3339)
+		a.Text = fmt.Appendf(nil, `{"id":%q,"severity":%q,"createdDateTime":%q,"lastUpdateDateTime":%q}`, a.ID, a.Severity, a.UpdatedText, a.UpdatedText)
+		alerts = append(alerts, a)
+	}
+	return alerts
+}
