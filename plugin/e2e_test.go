@@ -15,27 +15,33 @@ import (
 
 	"fluent-bit-defender/internal/defendersim"
 	"fluent-bit-defender/internal/flbhost"
+
+	"go.uber.org/goleak"
 )
 
 // These tests drive the real shared object in the host, against the simulated service over TLS.
 
 const limit = 30 * time.Second
 
+var soDir string // "": it was not built yet
+
 var buildSO = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "in_defender")
 	if err != nil {
 		return "", err
 	}
+	soDir = dir
 	so := filepath.Join(dir, "in_defender.so")
 	return so, flbhost.BuildGo(".", so, "-trimpath", "-ldflags", "-s -w")
 })
 
 func TestMain(m *testing.M) {
-	code := m.Run()
-	if so, err := buildSO(); err == nil {
-		os.RemoveAll(filepath.Dir(so))
-	}
-	os.Exit(code)
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		if soDir != "" {
+			os.RemoveAll(soDir)
+		}
+		os.Exit(code)
+	}))
 }
 
 func sharedObject(t *testing.T) string {

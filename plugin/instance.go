@@ -24,6 +24,7 @@ type engine interface {
 	Done(*pull.Batch)
 	Pause()
 	Resume()
+	Stats() pull.Stats
 	Stop(context.Context) error
 }
 
@@ -33,6 +34,7 @@ type instance struct {
 	lines  *flb.Log
 	log    *slog.Logger
 	engine engine
+	meter  *meter // nil: the core has no metrics
 
 	// The core asks a paused instance for data all the same when another one's collector was stopped in its place.
 	paused      bool
@@ -52,6 +54,7 @@ func (in *instance) flush() { in.lines.Flush() }
 func (in *instance) take() []byte {
 	in.flush()
 	in.release() // a core that asks again is through with the last one
+	in.meter.set(in.engine)
 	if in.paused {
 		return nil
 	}
@@ -84,6 +87,7 @@ func (in *instance) pause() {
 		in.paused, in.pausedSince = true, time.Now()
 	}
 	in.engine.Pause()
+	in.meter.set(in.engine) // the core may not call again until it resumes
 	in.flush()
 }
 
@@ -98,6 +102,7 @@ func (in *instance) resume() {
 		}
 	}
 	in.engine.Resume()
+	in.meter.set(in.engine)
 	in.flush()
 }
 
@@ -106,6 +111,7 @@ func (in *instance) resume() {
 func (in *instance) close() {
 	// Come what may: the runtime ends the process when it finds a pin that nobody can undo any more.
 	defer in.pin.Unpin()
+	defer in.meter.close()
 	stopped := make(chan error, 1)
 	gone := make(chan struct{})
 	go func() {
@@ -122,6 +128,9 @@ func (in *instance) close() {
 	var err error
 	select {
 	case err = <-stopped:
+		if err == nil {
+			in.meter.set(in.engine)
+		}
 	case <-late.C:
 		instances.leave(gone)
 		err = fmt.Errorf("not finished within %s", leaveWithin)

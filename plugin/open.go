@@ -36,7 +36,8 @@ func open(plugin unsafe.Pointer) bool {
 		core.Log().Close()
 		return false
 	}
-	instances.add(&instance{lines: core.Log(), log: log, engine: e}, core.Thread(), token)
+	m := newMeter(core, log, time.Now(), e.Stats())
+	instances.add(&instance{lines: core.Log(), log: log, engine: e, meter: m}, core.Thread(), token)
 	e.Start()
 	core.Log().Flush()
 	return true

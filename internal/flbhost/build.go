@@ -17,16 +17,17 @@ import (
 //go:embed csrc/*.c csrc/*.h
 var sources embed.FS
 
-// Build compiles the host with $CC (cc when unset) and returns the path of the program. It is kept in the user's
-// cache folder under a name made of its sources, so only the first call compiles. Safe for concurrent use,
+// build compiles the host with $CC (cc when unset) and returns the path of the program. It is kept in the user's
+// cache folder under a name made of its sources and of what it lacks, so only the first call compiles. Safe for concurrent use,
 // also by several processes.
-func Build() (string, error) {
+func build(without Without) (string, error) {
 	names, err := fs.Glob(sources, "csrc/*")
 	if err != nil {
 		return "", err
 	}
 	sort.Strings(names)
 	sum := sha256.New()
+	fmt.Fprintf(sum, "without %s\n", without)
 	for _, name := range names {
 		text, err := sources.ReadFile(name)
 		if err != nil {
@@ -53,6 +54,9 @@ func Build() (string, error) {
 	}
 	defer os.RemoveAll(work)
 	args := []string{"-std=gnu11", "-O1", "-g", "-Wall", "-Wextra", "-pthread", "-rdynamic", "-o", "host"}
+	if without != "" {
+		args = append(args, "-DWITHOUT_"+string(without))
+	}
 	for _, name := range names {
 		text, err := sources.ReadFile(name)
 		if err != nil {

@@ -21,7 +21,7 @@ type Options struct {
 	Config string // text in the classic format: [SERVICE] and [INPUT] sections
 
 	// FluentBit is the path of a real Fluent Bit to run instead of the host. The options below but Env, OnRecord and Stderr, and
-	// the commands Pause, Resume, Busy, Idle and Stats mean nothing to it.
+	// the commands Pause, Resume, Busy, Idle, Stats and Metrics mean nothing to it.
 	FluentBit string
 
 	Core       string        // version to be, "2.0.0" or later
@@ -34,11 +34,22 @@ type Options struct {
 	OutputRate int           // bytes a second that leave the memory of an input with mem_buf_limit; 0: all each second
 	Daemon     bool          // fork after the .so is loaded
 	Trace      bool          // tell each call into the plugin
+	Without    Without       // what it has not of Fluent Bit's metrics
 	Env        []string      // added to the environment
 
 	OnRecord func(Record) // takes the records instead of the View; called on one goroutine
 	Stderr   io.Writer    // gets a copy of the log lines
 }
+
+// Without says which metrics a build of Fluent Bit has not.
+type Without string
+
+// What builds may lack.
+const (
+	WithoutHistograms Without = "HISTOGRAMS" // cmetrics is of a version that shows histograms wrong
+	WithoutContext    Without = "CONTEXT"    // cmetrics is there, but no instance has a context, and the slot for it holds garbage
+	WithoutMetrics    Without = "METRICS"    // as WithoutContext, and there is no cmetrics
+)
 
 // Host is a running host. Its methods may be called from any goroutine; commands one at a time.
 type Host struct {
@@ -52,7 +63,8 @@ type Host struct {
 	changed sync.Cond
 	view    View
 	replies []string
-	err     error // of the process or of reading it
+	metrics []string // lines, of the last reply to that command
+	err     error    // of the process or of reading it
 
 	command sync.Mutex
 	reloads int
@@ -63,7 +75,7 @@ func Start(o Options) (*Host, error) {
 	program := o.FluentBit
 	if program == "" {
 		var err error
-		if program, err = Build(); err != nil {
+		if program, err = build(o.Without); err != nil {
 			return nil, fmt.Errorf("build the host: %w", err)
 		}
 	}

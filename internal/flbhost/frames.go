@@ -87,6 +87,8 @@ func (h *Host) readFrames(r io.Reader) error {
 				v.Sins = append(v.Sins, text)
 			case "T":
 				v.Calls = append(v.Calls, text)
+			case "M":
+				h.metrics = append(h.metrics, text)
 			case "R":
 				h.replies = append(h.replies, text)
 			}

@@ -1,5 +1,5 @@
-// Package flb is Fluent Bit's side of the boundary: the context slot, the properties, the thread and the log of one input
-// instance. It knows nothing of Defender.
+// Package flb is Fluent Bit's side of the boundary: the context slot, the properties, the thread, the log and the metrics of one
+// input instance. It knows nothing of Defender.
 package flb
 
 /*
@@ -21,6 +21,7 @@ import (
 // instance's thread.
 type Core struct {
 	api     *C.struct_core_api
+	ins     unsafe.Pointer
 	context *C.char
 	name    string
 	thread  int
@@ -31,7 +32,7 @@ type Core struct {
 // index stands in for the number in the instance's name on a core that does not tell it.
 func Attach(plugin unsafe.Pointer, kind string, index int) *Core {
 	p := (*C.struct_core_plugin)(plugin)
-	c := &Core{api: p.api, context: p.context, thread: ThreadID(), name: fmt.Sprintf("%s.%d", kind, index)}
+	c := &Core{api: p.api, ins: p.ins, context: p.context, thread: ThreadID(), name: fmt.Sprintf("%s.%d", kind, index)}
 	if name := C.core_input_name(p.ins); name != nil {
 		c.name = C.GoString(name)
 	}

@@ -114,6 +114,7 @@ static struct flb_input_instance *add(struct engine *e)
     ins->engine = e;
     ins->proxy = e->proxy;
     ins->timer = -1;
+    cmt_init(ins);
     pthread_mutex_init(&ins->lock, NULL);
     ins->prev = e->last;
     if (e->last)

@@ -87,6 +87,9 @@ extern struct options opt;
 
 struct property { char *key, *value; struct property *next; };
 
+/* The metrics context of an instance (cmt.c). */
+struct cmt { struct flb_input_instance *ins; struct metric *first, **tail; };
+
 struct flb_input_instance {
     uint32_t magic;               /* ALIVE or DEAD: the memory is never freed, so late use is seen */
     char name[64], *alias, *tag;
@@ -97,6 +100,9 @@ struct flb_input_instance {
     void *context;                /* context_new or context_old */
     struct proxy *proxy;
     struct flb_input_instance *next, *prev;
+    struct cmt cmt;
+    pthread_t owner;              /* the thread that Init ran on */
+    int in_init;
 
     int started;                  /* the thread exists */
     pthread_t thread;
@@ -182,11 +188,18 @@ void timer_consume(int fd);
 /* Bytes of data that hold whole, well-formed records; less than len means *why says what is wrong after them. */
 size_t check_chunk(const uint8_t *data, size_t len, int max_depth, int *records, const char **why);
 
+/* ---- metrics (cmt.c) ---- */
+
+void cmt_init(struct flb_input_instance *ins);
+void *cmt_slot(void);
+void cmt_print(struct engine *e, FILE *f);
+
 /* ---- output (out.c) ---- */
 
 extern __thread int is_worker; /* a thread of the host: log_print from any other is a sin */
 
 void out_chunk(struct flb_input_instance *ins, const void *data, size_t len);
+void out_lines(const char *frames, size_t len);
 void event(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void reply(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void sin_(const char *fmt, ...) __attribute__((format(printf, 1, 2)));

@@ -104,6 +104,19 @@ static void stats(struct engine *e)
     reply("stats %ld %d %d %d", resident * sysconf(_SC_PAGESIZE), count_dir("/proc/self/task"), count_dir("/proc/self/fd") - 1, waiting);
 }
 
+static void metrics(struct engine *e)
+{
+    char *text = NULL;
+    size_t len = 0;
+    FILE *f = open_memstream(&text, &len);
+
+    cmt_print(e, f);
+    fclose(f);
+    out_lines(text, len);
+    free(text);
+    reply("metrics ok");
+}
+
 /* The fork of `daemon on`: it comes after the .so was loaded. The parent waits, so that whoever started it sees the end. */
 static void daemonise(void)
 {
@@ -178,6 +191,8 @@ static int obey(char *line, struct engine **e, struct proxy **p)
         reload(e, p, arg ? arg : opt.config);
     else if (strcmp(line, "stats") == 0)
         stats(*e);
+    else if (strcmp(line, "metrics") == 0)
+        metrics(*e);
     else if (strcmp(line, "stop") == 0)
         return 1;
     else

@@ -1,4 +1,4 @@
-/* What the host says: chunks, events, sins, replies and calls as frames on stdout, log lines on stderr. */
+/* What the host says: chunks, events, sins, replies, metrics and calls as frames on stdout, log lines on stderr. */
 #include "host.h"
 #include <stdarg.h>
 #include <time.h>
@@ -38,6 +38,14 @@ void out_chunk(struct flb_input_instance *ins, const void *data, size_t len)
     pthread_mutex_lock(&out_lock);
     put(STDOUT_FILENO, head, n);
     put(STDOUT_FILENO, data, len);
+    pthread_mutex_unlock(&out_lock);
+}
+
+/* Frames that are whole already. */
+void out_lines(const char *frames, size_t len)
+{
+    pthread_mutex_lock(&out_lock);
+    put(STDOUT_FILENO, frames, len);
     pthread_mutex_unlock(&out_lock);
 }
 

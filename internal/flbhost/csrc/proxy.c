@@ -28,13 +28,6 @@ static int input_log_check(struct flb_input_instance *ins, int level)
     return ins->log_level >= level;
 }
 
-static void *input_get_cmt_instance(struct flb_input_instance *ins)
-{
-    if (ins->magic != ALIVE)
-        sin_("input_get_cmt_instance with an instance that is gone");
-    return NULL;
-}
-
 static void *symbol(struct proxy *p, const char *name) { return dlsym(p->handle, name); }
 
 /* Bytes of the definition that a core of this version owns. */
@@ -59,7 +52,7 @@ static struct flb_api *api_create(void)
     struct flb_api *api = calloc(1, sizeof(*api));
 
     api->input_get_property = input_get_property;
-    api->input_get_cmt_instance = input_get_cmt_instance;
+    api->input_get_cmt_instance = cmt_slot();
     api->log_print = api_log_print;
     api->input_log_check = input_log_check;
     return api;
@@ -130,7 +123,10 @@ int proxy_init(struct flb_input_instance *ins)
     p->plugin->api = p->api;
     p->plugin->i_ins = ins;
     p->plugin->context = ins->context;
+    ins->owner = pthread_self();
+    ins->in_init = 1;
     ret = p->plugin->init(p->plugin);
+    ins->in_init = 0;
     trace("Init %s %d", conf_name(ins), ret);
     if (opt.core < CORE(4, 1, 0)) {
         struct context_old *c = ins->context;

@@ -32,6 +32,8 @@ struct probe {
     long seq, limit;
     int records, sleep_ms, exit_ms, heed, paused;
     char bad[32];
+    void *ticks;      /* a counter; NULL: the core has no metrics */
+    double ticked;
 };
 
 #define MAX 32
@@ -98,6 +100,34 @@ static void *stray(void *arg)
     return NULL;
 }
 
+static void set(struct probe *p, double value)
+{
+    int (*counter_set)(void *, uint64_t, double, int, char **) = dlsym(RTLD_DEFAULT, "cmt_counter_set");
+    char *labels[] = {p->name};
+
+    if (p->ticks)
+        counter_set(p->ticks, 1, value, 1, labels);
+}
+
+static void *stray_metric(void *arg)
+{
+    set(arg, 1e9);
+    return NULL;
+}
+
+static void make_metric(struct probe *p, struct plugin *pl)
+{
+    void *(*context)(void *) = dlsym(RTLD_DEFAULT, "flb_input_get_cmt_instance");
+    void *(*create)(void *, char *, char *, char *, char *, int, char **) = dlsym(RTLD_DEFAULT, "cmt_counter_create");
+    char *keys[] = {"name"};
+
+    if (!context || !create)
+        return;
+    p->ticks = create(context(pl->ins), "fluentbit", "probe", "ticks_total", "Callbacks.", 1, keys);
+    if (strcmp(p->bad, "latemetric") != 0)
+        set(p, 0);
+}
+
 static const char *property(struct plugin *pl, const char *key, const char *dflt)
 {
     const char *v = pl->api->input_get_property(key, pl->ins);
@@ -135,6 +165,7 @@ int FLBPluginInit(void *arg)
     pthread_mutex_unlock(&lock);
     if (new_core)
         *slot = p;
+    make_metric(p, pl);
     if (strcmp(p->bad, "straylog") == 0) {
         pthread_t t;
         pthread_create(&t, NULL, stray, p);
@@ -180,6 +211,12 @@ static int collect(struct probe *p, void **data, size_t *len)
 {
     uint8_t *b;
 
+    set(p, strcmp(p->bad, "downmetric") == 0 ? -1 : ++p->ticked);
+    if (strcmp(p->bad, "straymetric") == 0) {
+        pthread_t t;
+        pthread_create(&t, NULL, stray_metric, p);
+        pthread_join(t, NULL);
+    }
     if (p->sleep_ms)
         wait_ms(p->sleep_ms);
     if (strcmp(p->bad, "crash") == 0)
@@ -220,6 +257,8 @@ void FLBPluginInputPause(void) { set_paused("Pause", 1); }
 void FLBPluginInputResume(void) { set_paused("Resume", 0); }
 void FLBPluginInputPreExit(int reload) { trace("PreExit %s %d\n", name_of(mine()), reload); }
 
+static struct probe *late; /* outlives its Exit */
+
 int FLBPluginExit(void)
 {
     struct probe *p = mine();
@@ -227,6 +266,10 @@ int FLBPluginExit(void)
     if (p && p->exit_ms)
         wait_ms(p->exit_ms);
     trace("Exit %s\n", name_of(p));
+    if (p && strcmp(p->bad, "deadmetric") == 0) {
+        late = p;
+        p = NULL;
+    }
     pthread_mutex_lock(&lock);
     for (int i = 0; i < MAX; i++)
         if (p && probes[i] == p)
@@ -240,6 +283,8 @@ void FLBPluginUnregister(void *d)
 {
     struct def *def = d;
     trace("Unregister\n");
+    if (late)
+        set(late, 1e9);
     free(def->name);
     free(def->description);
 }

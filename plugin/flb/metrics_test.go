@@ -1,0 +1,27 @@
+package flb
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestACoreWithoutMetricsIsTold(t *testing.T) {
+	m, err := (&Core{name: "defender.0"}).Metrics("defender", []Metric{{Kind: Gauge, Name: "paused", Help: "Paused."}}, []float64{0})
+	if m != nil || err == nil || !strings.Contains(err.Error(), "it has no flb_input_get_cmt_instance") { // a test is no Fluent Bit
+		t.Errorf("%v, %v", m, err)
+	}
+	m.Set([]float64{1}) // nothing, and no crash
+	m.Close()
+}
+
+func TestWidth(t *testing.T) {
+	f := func(m Metric, want int) {
+		t.Helper()
+		if got := m.Width(); got != want {
+			t.Errorf("%+v takes %d numbers, want %d", m, got, want)
+		}
+	}
+	f(Metric{Kind: Counter}, 1)
+	f(Metric{Kind: Gauge, Label: "by", Values: []string{"a", "b", "c"}}, 3)
+	f(Metric{Kind: Histogram, Bounds: []float64{1, 2}}, 4)
+}
