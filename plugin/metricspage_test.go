@@ -28,7 +28,7 @@ var outcomes = map[string][2]string{
 	"refused":      {"400 and other 4xx.", "A filter or an address of the stanza does not suit the service; the log has its words."},
 	"unauthorized": {"401, with a fresh token too.", "Check `resource`, `tenant_id` and `cloud`."},
 	"forbidden":    {"403.", "Give the application its permission and an administrator's consent; the log names it."},
-	"token":        {"Entra ID gave no token, so nothing was asked. Until the first token came only `retries_total` counts this.", "The log has the reason by its AADSTS number: an ended secret or certificate, an unknown tenant or client."},
+	"token":        {"Entra ID gave no token, so nothing was asked.", "The log has the reason by its AADSTS number: an ended secret or certificate, an unknown tenant or client."},
 	"config":       {"An address, a proxy or a trusted certificate is wrong.", "Mend the key that the log names."},
 }
 

@@ -65,7 +65,11 @@ func (e *Engine) cycle(ctx context.Context) {
 // now is the service's time; it tries until there is one.
 func (e *Engine) now(ctx context.Context) (time.Time, bool) {
 	for {
+		asked := time.Now()
 		now, err := e.client.Now(ctx)
+		if err != nil {
+			e.countRequest(err, false, asked)
+		}
 		if ctx.Err() != nil {
 			return time.Time{}, false
 		}
