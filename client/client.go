@@ -187,6 +187,10 @@ func (c *Client) Mask(text string) string { return c.mask.text(text, 400) }
 // meanwhile may have to be concluded again. Like Now it may be called from any goroutine.
 func (c *Client) Doubtful() bool { return c.clock.doubtful() }
 
+// Certain tells whether Now is more than the word of one answer: since the client was made, two in a row have agreed on the time. A service
+// that sends no Dates leaves nothing to doubt.
+func (c *Client) Certain() bool { return c.clock.certain() }
+
 // Fetch asks for the alerts of q and returns once the head of the answer came. A
 // 401 drops the token, gets a new one and asks once more. ctx also ends the
 // reading of the answer's body.

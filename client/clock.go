@@ -97,3 +97,10 @@ func (c *clock) doubtful() bool {
 	defer c.mu.Unlock()
 	return !c.known.date.IsZero() && !c.sure || !c.suspect.date.IsZero()
 }
+
+// certain tells whether the time is more than one answer's word, or nobody's.
+func (c *clock) certain() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.known.date.IsZero() || c.sure
+}

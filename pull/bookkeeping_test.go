@@ -141,6 +141,14 @@ func TestAFilledGapDoesNotComeAgain(t *testing.T) {
 
 // When a cap is found, the piece before it has to be asked again, also if the engine stops before it was.
 func TestThePieceBeforeACapSurvivesAStop(t *testing.T) {
+	for answers := 1; answers < 8; answers++ {
+		testStopBeforeACap(t, answers)
+	}
+}
+
+// testStopBeforeACap stops the engine after so many answers.
+func testStopBeforeACap(t *testing.T, answers int) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		times := append(spread(60, -39*time.Minute, -31*time.Minute), spread(60, -29*time.Minute, -21*time.Minute)...)
 		alerts := 0
@@ -153,7 +161,7 @@ func TestThePieceBeforeACapSurvivesAStop(t *testing.T) {
 			func(h *history) {
 				h.svc.OnRequest(func(r defendersim.Request) *defendersim.Fault {
 					if r.Kind == defendersim.KindAlerts {
-						if alerts++; alerts > 3 && down {
+						if alerts++; alerts > answers && down {
 							return defendersim.Status(503)
 						}
 					}

@@ -29,9 +29,14 @@ type mark struct {
 	gaps    []state.Gap
 }
 
-// setMark notes the present settled time and gaps behind the rows fetched so far. The caller holds mu and is the pulling goroutine.
+// setMark notes the present settled time and gaps behind the rows fetched so far. A piece that may turn out to have been capped by the next
+// answer counts as unread for the store, for the next life does not know of it. The caller holds mu and is the pulling goroutine.
 func (e *Engine) setMark() {
-	m := mark{e.lastSeq, e.settled, slices.Clone(e.gaps)}
+	settled := e.settled
+	if h := e.hidden.from; !h.IsZero() {
+		settled = earlier(settled, h)
+	}
+	m := mark{e.lastSeq, settled, slices.Clone(e.gaps)}
 	if n := len(e.marks); n > 0 && e.marks[n-1].seq == m.seq {
 		e.marks[n-1] = m
 		return

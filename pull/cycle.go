@@ -11,7 +11,7 @@ import (
 )
 
 // mostOpinions bounds the requests that are made for their Date alone: a service that sends none leaves no doubt.
-const mostOpinions = 10
+const mostOpinions = 5
 
 // piece is a span of service time that is asked for in one request: a step, or what became of one by halving.
 type piece struct {
@@ -43,7 +43,7 @@ func (pc *piece) String() string {
 // cycle asks once for everything between settled and now.
 func (e *Engine) cycle(ctx context.Context) {
 	now, ok := e.now(ctx)
-	if ok && e.latest.IsZero() && (!e.snap.Found || e.snap.Settled.After(now)) {
+	if ok && !e.client.Certain() {
 		now, ok = e.confirmed(ctx, now)
 	}
 	if !ok {
@@ -82,24 +82,25 @@ func (e *Engine) now(ctx context.Context) (time.Time, bool) {
 	}
 }
 
-// confirmed is the service's time once two Dates in a row agree. Where a life begins, one wrong Date would say for good where there is no state yet;
-// one before settled would have alerts asked for again that are not remembered any more. The answers themselves are not read.
+// confirmed is the service's time once two Dates in a row agree: where a life begins, one wrong Date would have alerts left out, or asked for
+// again that are not remembered any more. The answers themselves are not read. When they fail again and again, the time is what it is, and
+// nothing is settled by it.
 func (e *Engine) confirmed(ctx context.Context, now time.Time) (time.Time, bool) {
-	for opinions := 0; opinions < mostOpinions && e.client.Doubtful(); {
+	for opinions, ok := 0, true; opinions < mostOpinions && !e.client.Certain(); opinions++ {
 		asked := time.Now()
 		ans, err := e.client.Fetch(ctx, client.Query{Since: now.Add(-edge), Until: now, Limit: 1})
 		e.countRequest(err, false, asked)
-		if err != nil {
-			if !sleep(ctx, e.failed(nil, err)) {
-				return time.Time{}, false
-			}
-			continue
+		if err == nil {
+			ans.Body.Close()
+			e.succeeded()
+		} else if !sleep(ctx, e.failed(nil, err)) {
+			return time.Time{}, false
 		}
-		ans.Body.Close()
-		e.succeeded()
-		opinions++
+		if now, ok = e.now(ctx); !ok {
+			return time.Time{}, false
+		}
 	}
-	return e.now(ctx)
+	return now, true
 }
 
 // begin finds settled at the first cycle, and brings it back when the service's clock went back.

@@ -157,7 +157,7 @@ func drawPlan(t *rapid.T) plan {
 	if chance("poison", 5) {
 		p.poison = rapid.IntRange(1, 2).Draw(t, "poisoned")
 	}
-	if p.faultShare == 0 && chance("skews", 4) {
+	if p.faultShare == 0 && p.failSpan == 0 && chance("skews", 4) {
 		p.skews = true
 	}
 	if chance("shift", 6) {
