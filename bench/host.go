@@ -19,7 +19,7 @@ func inHost(so string, size int64, interval time.Duration, keys string, look fun
 	svc := defendersim.New(defendersim.Config{})
 	var first atomic.Bool
 	svc.OnRequest(func(r defendersim.Request) *defendersim.Fault {
-		if r.Kind != defendersim.KindAlerts || size == 0 || first.Swap(true) {
+		if r.Kind != defendersim.KindAlerts || r.Query.Limit == 1 || size == 0 || first.Swap(true) { // a limit of 1: for the Date alone
 			return nil
 		}
 		return defendersim.BigBody(size)

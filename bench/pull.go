@@ -61,16 +61,15 @@ func (s *service) close() { s.stop.Close(); s.cmd.Wait() }
 // serve is the other side of startService. The answer is made before anyone asks; it is the same for each request.
 func serve(size int64, plainHTTP, gzip bool, ca string) error {
 	svc := defendersim.New(defendersim.Config{Modes: defendersim.Modes{Gzip: gzip, ContentLength: !gzip}})
-	s := newSample(int(size/1750) + 1)
-	answer := s.body
-	page := defendersim.Page("sample", "application/json", func(w io.Writer) error { _, err := w.Write(answer); return err })
+	body := seedLike(int(size/rowLike) + 1).body
+	page := defendersim.Page("sample", "application/json", func(w io.Writer) error { _, err := w.Write(body); return err })
 	if gzip {
-		answer = gzipped(s.body)
+		body = gzipped(body)
 		page.Encoded = true
 	}
 	first := true
 	svc.OnRequest(func(r defendersim.Request) *defendersim.Fault {
-		if r.Kind != defendersim.KindAlerts || !first {
+		if r.Kind != defendersim.KindAlerts || r.Query.Limit == 1 || !first { // a limit of 1: for the Date alone
 			return nil
 		}
 		first = false

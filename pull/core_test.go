@@ -3,6 +3,8 @@ package pull
 import (
 	"bytes"
 	"fmt"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -22,6 +24,7 @@ type core struct {
 	arrived map[string][]arrival
 	lives   int // starts so far
 	raw     int
+	bad     []string // the texts of raw rows
 	broken  []string // what was not as it must be
 
 	keyOf func(fields map[string]any) string
@@ -89,6 +92,13 @@ func (c *core) drain(all bool) {
 	}
 }
 
+// inBadText tells whether what identifies an alert came in text that was handed over raw: bad text may take the row behind it along.
+func (c *core) inBadText(identity ...string) bool {
+	return slices.ContainsFunc(c.bad, func(text string) bool {
+		return !slices.ContainsFunc(identity, func(id string) bool { return !strings.Contains(text, id) })
+	})
+}
+
 func (c *core) pause()  { c.paused = true; c.engine.Pause() }
 func (c *core) resume() { c.paused = false; c.engine.Resume() }
 
@@ -108,7 +118,10 @@ func (c *core) decodeRecord(dec *msgpack.Decoder) (key string, raw bool, err err
 	if err != nil {
 		return "", false, fmt.Errorf("no map: %v", err)
 	}
-	_, raw = fields["raw"]
+	text, raw := fields["raw"]
+	if raw {
+		c.bad = append(c.bad, fmt.Sprint(text))
+	}
 	return c.keyOf(fields), raw, nil
 }
 

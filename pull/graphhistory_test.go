@@ -87,7 +87,7 @@ func (h *history) checkGraph(from time.Time) {
 		if h.first {
 			key = v.ID
 		}
-		if !v.Poisoned && len(h.core.arrived[key]) == 0 {
+		if !v.Poisoned && len(h.core.arrived[key]) == 0 && !h.core.inBadText(v.ID, v.UpdatedText) {
 			h.lost++
 			h.fail("lost: %s updated %s visible %s", v.Key(), v.Updated.Sub(h.began), v.Visible.Sub(h.began))
 		}

@@ -430,7 +430,7 @@ func (h *history) check() {
 		h.checkGraph(from)
 	} else {
 		for _, row := range h.svc.Due(defendersim.Filter{}, from, h.began.Add(h.span), h.cfg.Overlap) {
-			if !row.Poisoned && len(h.core.arrived[row.ID]) == 0 {
+			if !row.Poisoned && len(h.core.arrived[row.ID]) == 0 && !h.core.inBadText(row.FullID, row.Processed) {
 				h.lost++
 				h.fail("lost: %s processed %s visible %s", row.ID, row.LastProcessed.Sub(h.began), row.VisibleAt.Sub(h.began))
 			}

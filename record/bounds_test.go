@@ -2,6 +2,7 @@ package record
 
 import (
 	"bytes"
+	"fluent-bit-defender/internal/sample"
 	"fmt"
 	"io"
 	"runtime"
@@ -12,7 +13,7 @@ import (
 
 func TestNoAllocationPerRow(t *testing.T) {
 	const rows = 300
-	body := alerts(rows)
+	body := sample.Alerts(rows)
 	for name, opt := range map[string]Options{
 		"plain":                  siemOptions(),
 		"event id, without null": {Schema: SIEM, TimeKey: "AlertTime", EventIDKey: "event_id", DropNull: true},

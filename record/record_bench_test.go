@@ -2,6 +2,7 @@ package record
 
 import (
 	"bytes"
+	"fluent-bit-defender/internal/sample"
 	"io"
 	"strconv"
 	"testing"
@@ -14,7 +15,7 @@ func benchNow() time.Time { return time.Unix(1_700_000_000, 0) }
 
 // BenchmarkTranscode is the transcoder alone, row by row out of one buffer.
 func BenchmarkTranscode(b *testing.B) {
-	body := alerts(benchRows)
+	body := sample.Alerts(benchRows)
 	src := append(body, make([]byte, pad)...)
 	r := NewReader(Options{Schema: SIEM, TimeKey: "AlertTime"})
 	dst := make([]byte, 0, 1<<20)
@@ -43,7 +44,7 @@ func BenchmarkTranscode(b *testing.B) {
 
 // BenchmarkReader is the whole row stream, from a body in memory.
 func BenchmarkReader(b *testing.B) {
-	benchReader(b, siemOptions(), alerts(benchRows), func(body []byte) io.Reader { return bytes.NewReader(body) })
+	benchReader(b, siemOptions(), sample.Alerts(benchRows), func(body []byte) io.Reader { return bytes.NewReader(body) })
 }
 
 // BenchmarkReaderOfGraph reads alerts with 8 pieces of evidence of six kinds, whose keys cannot be foretold as well as those of SIEM rows.
@@ -57,7 +58,7 @@ func BenchmarkReaderOfGraph(b *testing.B) {
 
 // BenchmarkReaderOfTLS reads no more at once than a TLS connection gives.
 func BenchmarkReaderOfTLS(b *testing.B) {
-	benchReader(b, siemOptions(), alerts(benchRows), func(body []byte) io.Reader { return smallReads{bytes.NewReader(body)} })
+	benchReader(b, siemOptions(), sample.Alerts(benchRows), func(body []byte) io.Reader { return smallReads{bytes.NewReader(body)} })
 }
 
 type smallReads struct{ r io.Reader }

@@ -3,6 +3,7 @@ package record
 import (
 	"bytes"
 	"errors"
+	"fluent-bit-defender/internal/sample"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -256,7 +257,7 @@ func (c *chunks) Read(p []byte) (int, error) {
 }
 
 func TestRowsHoweverTheyComeIn(t *testing.T) {
-	body := alerts(700) // several windows
+	body := sample.Alerts(700) // several windows
 	want, err := readAll(NewReader(siemOptions()), bytes.NewReader(body))
 	if err != nil || len(want) != 700 {
 		t.Fatal(len(want), err)
