@@ -11,7 +11,7 @@ import (
 )
 
 // mostOpinions bounds the requests that are made for their Date alone: a service that sends none leaves no doubt.
-const mostOpinions = 5
+const mostOpinions = 50
 
 // piece is a span of service time that is asked for in one request: a step, or what became of one by halving.
 type piece struct {
@@ -83,17 +83,26 @@ func (e *Engine) now(ctx context.Context) (time.Time, bool) {
 }
 
 // confirmed is the service's time once two Dates in a row agree: where a life begins, one wrong Date would have alerts left out, or asked for
-// again that are not remembered any more. The answers themselves are not read. When they fail again and again, the time is what it is, and
-// nothing is settled by it.
+// again that are not remembered any more. The answers themselves are not read. When they fail again and again, or never agree, the time is
+// what it is, and nothing is settled by it.
 func (e *Engine) confirmed(ctx context.Context, now time.Time) (time.Time, bool) {
-	for opinions, ok := 0, true; opinions < mostOpinions && !e.client.Certain(); opinions++ {
+	ok := true
+	for opinions, failures := 0, 0; opinions < mostOpinions && failures < ownFailures && !e.client.Certain(); {
 		asked := time.Now()
 		ans, err := e.client.Fetch(ctx, client.Query{Since: now.Add(-edge), Until: now, Limit: 1})
 		e.countRequest(err, false, asked)
+		wait := time.Duration(0)
 		if err == nil {
 			ans.Body.Close()
 			e.succeeded()
-		} else if !sleep(ctx, e.failed(nil, err)) {
+			if opinions++; opinions > ownFailures {
+				wait = firstWait
+			}
+		} else {
+			failures++
+			wait = e.failed(nil, err)
+		}
+		if !sleep(ctx, wait) {
 			return time.Time{}, false
 		}
 		if now, ok = e.now(ctx); !ok {
@@ -132,7 +141,7 @@ func (e *Engine) begin(now time.Time) {
 	}
 	if back > edge {
 		if back > 5*edge {
-			e.log.Warn(fmt.Sprintf("the service's clock went back by %s: asking again from %s", back.Round(time.Second), earlier(newest, e.settled.Add(-back)).Format(time.RFC3339)))
+			e.log.Warn(fmt.Sprintf("the service's clock went back by %s: asking again from %s, and repeats are dropped; if it comes again, look for a proxy with a cache", back.Round(time.Second), earlier(newest, e.settled.Add(-back)).Format(time.RFC3339)))
 		}
 		e.settled = earlier(newest, e.settled.Add(-back))
 	}
