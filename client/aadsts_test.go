@@ -160,7 +160,7 @@ func FuzzTokenError(f *testing.F) {
 		if status < 200 || status > 999 || len(body) > 4096 {
 			t.Skip()
 		}
-		c := &Client{mask: new(mask)}
+		c := &Client{api: new(api), mask: new(mask)}
 		c.mask.hide(theSecret)
 		e := c.tokenError(grants, &http.Response{StatusCode: status, Header: http.Header{}}, []byte(body))
 		text := e.Error()

@@ -22,6 +22,7 @@ type api struct {
 	exact     bool                       // it takes no other, whatever the form of their name
 	roles     []string                   // one of these a token must carry, where they are known
 	grant     string                     // how an operator gives the first of them
+	remedies  map[int]string             // by AADSTS code: where they are others than in diagnoses
 	words     map[int]words              // by status: what a refusal means
 	said      func(*mask, []byte) string // what the body of a refusal says, without secrets
 	paced     *url.URL                   // whose host bounds the number of requests of a tenant; nil: none does

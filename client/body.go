@@ -29,7 +29,7 @@ var (
 // for less than trickle. Time in which nobody reads does not count: a held
 // download is no fault of the service. Read is for one goroutine, Close for any.
 type body struct {
-	name    string // of the request, for errors
+	to      target // what was asked, for errors
 	raw     io.ReadCloser
 	caller  context.Context // the one given to Fetch
 	client  context.Context // ends with Client.Close
@@ -50,9 +50,9 @@ type body struct {
 
 // guard puts the body of resp under the rules above. request must be the context
 // that resp was asked with, a child of caller; Close cancels it.
-func (c *Client) guard(name string, caller, request context.Context, cancel context.CancelCauseFunc, resp *http.Response) *body {
+func (c *Client) guard(to target, caller, request context.Context, cancel context.CancelCauseFunc, resp *http.Response) *body {
 	b := &body{
-		name: name, raw: resp.Body, caller: caller, client: c.base, request: request, cancel: cancel,
+		to: to, raw: resp.Body, caller: caller, client: c.base, request: request, cancel: cancel,
 		limit: c.read, want: resp.ContentLength,
 	}
 	if b.raw == nil {
@@ -104,24 +104,43 @@ func (b *body) failure(err error) error {
 	var protocol textproto.ProtocolError
 	switch {
 	case err == io.EOF && b.want >= 0 && b.read < b.want:
-		return fmt.Errorf("%s: answer cut after %d of %d bytes: %w", b.name, b.read, b.want, io.ErrUnexpectedEOF)
+		return b.broken(fmt.Sprintf("answer cut after %d of %d bytes: %v", b.read, b.want, io.ErrUnexpectedEOF), cutRemedy, io.ErrUnexpectedEOF)
 	case err == io.EOF:
 		return io.EOF
 	case b.caller.Err() != nil:
-		return fmt.Errorf("%s: reading the answer: %w", b.name, b.caller.Err())
+		return fmt.Errorf("%s: reading the answer: %w", b.to.name, b.caller.Err())
 	case b.client.Err() != nil:
-		return fmt.Errorf("%s: reading the answer: %w", b.name, ErrClosed)
+		return fmt.Errorf("%s: reading the answer: %w", b.to.name, ErrClosed)
 	case cause == errStalled && b.got == 0:
-		return fmt.Errorf("%s: answer silent for %v (read_timeout) after %d bytes", b.name, b.limit, b.read)
+		return b.broken(fmt.Sprintf("answer silent for %v (read_timeout) after %d bytes", b.limit, b.read), "if it lasts, "+b.to.slow, nil)
 	case cause == errStalled:
-		return fmt.Errorf("%s: answer trickles: %d bytes in %v (read_timeout) of waiting, after %d bytes",
-			b.name, b.got, b.limit, b.read)
+		return b.broken(fmt.Sprintf("answer trickles: %d bytes in %v (read_timeout) of waiting, after %d bytes", b.got, b.limit, b.read),
+			"if it lasts, "+b.to.slow, nil)
 	case cause == errEndless:
-		return fmt.Errorf("%s: answer not whole in time (read_timeout), after %d bytes", b.name, b.read)
+		return b.broken(fmt.Sprintf("answer not whole in time (read_timeout), after %d bytes", b.read), "if it lasts, "+b.to.slow, nil)
 	case errors.As(err, &protocol): // quotes the answer: not wrapped
-		return fmt.Errorf("%s: answer ends in a malformed trailer after %d bytes", b.name, b.read)
+		return b.broken(fmt.Sprintf("answer ends in a malformed trailer after %d bytes", b.read), recodeRemedy, nil)
 	}
-	return fmt.Errorf("%s: answer cut after %d bytes: %w", b.name, b.read, err)
+	return b.broken(fmt.Sprintf("answer cut after %d bytes: %s", b.read, clean(err.Error(), 150)), cutRemedy, err)
+}
+
+const (
+	cutRemedy    = "if it lasts, look for a proxy that cuts long answers, and lower max_window"
+	recodeRemedy = "if it lasts, look for a proxy that re-encodes answers"
+)
+
+// brokenError is an answer whose head came and whose body did not, or not whole.
+type brokenError struct {
+	op, what, remedy string
+	err              error
+}
+
+func (e *brokenError) Error() string { return e.op + ": " + e.what + "; " + e.remedy }
+
+func (e *brokenError) Unwrap() error { return e.err }
+
+func (b *body) broken(what, remedy string, err error) error {
+	return &brokenError{b.to.name, what, remedy, err}
 }
 
 // Close lets go of the answer. It never drains: a body read to its end gives its
@@ -227,5 +246,5 @@ func (g *gunzip) failure(err error) error {
 	if err == io.EOF || (g.body.err != nil && g.body.err != io.EOF) {
 		return err
 	}
-	return fmt.Errorf("%s: bad gzip after %d decompressed bytes: %w", g.name, g.out, err)
+	return g.broken(fmt.Sprintf("bad gzip after %d decompressed bytes: %s", g.out, clean(err.Error(), 150)), recodeRemedy, err)
 }

@@ -81,16 +81,16 @@ func TestSlowBodies(t *testing.T) {
 		})
 	}
 	f("silence", func() io.ReadCloser { return drip(time.Hour, 1) }, time.Minute,
-		"alerts request: answer silent for 1m0s (read_timeout) after 0 bytes")
+		"alerts request: answer silent for 1m0s (read_timeout) after 0 bytes; if it lasts, raise read_timeout or lower max_window")
 	f("a byte at a time", func() io.ReadCloser { return drip(1100*time.Millisecond, 1) }, time.Minute,
-		"alerts request: answer trickles: 54 bytes in 1m0s (read_timeout) of waiting, after 54 bytes")
+		"alerts request: answer trickles: 54 bytes in 1m0s (read_timeout) of waiting, after 54 bytes; if it lasts, raise read_timeout or lower max_window")
 	f("silence after a start", func() io.ReadCloser {
 		rest := drip(time.Hour, 1)
 		return struct {
 			io.Reader
 			io.Closer
 		}{io.MultiReader(strings.NewReader(strings.Repeat(" ", 2000)), rest), rest}
-	}, time.Minute, "alerts request: answer silent for 1m0s (read_timeout) after 2000 bytes")
+	}, time.Minute, "alerts request: answer silent for 1m0s (read_timeout) after 2000 bytes; if it lasts, raise read_timeout or lower max_window")
 	f("slow but steady is let through", func() io.ReadCloser { return drip(50*time.Second, 1024) }, 100*50*time.Second, "")
 	f("20 bytes a second are let through", func() io.ReadCloser { return drip(time.Second, 20) }, 5120*time.Second, "")
 }
@@ -127,7 +127,7 @@ func TestCutBodies(t *testing.T) {
 	}
 	f("whole", int64(len(oneAlert)), nil, "")
 	f("length unknown", -1, nil, "")
-	f("short by one", int64(len(oneAlert))+1, io.ErrUnexpectedEOF, "alerts request: answer cut after 46 of 47 bytes: unexpected EOF")
+	f("short by one", int64(len(oneAlert))+1, io.ErrUnexpectedEOF, "alerts request: answer cut after 46 of 47 bytes: unexpected EOF; if it lasts, look for a proxy that cuts long answers, and lower max_window")
 }
 
 func zip(text string) []byte {
@@ -165,11 +165,11 @@ func TestGzip(t *testing.T) {
 	f("no encoding by name", []byte(oneAlert), "identity", oneAlert, "")
 	f("several members", bytes.Join([][]byte{whole, zip(""), named, whole}, nil), "gzip", oneAlert+" "+oneAlert, "")
 	f("garbage behind", append(bytes.Clone(whole), "garbage behind"...), "gzip", oneAlert,
-		"alerts request: bad gzip after 46 decompressed bytes: gzip: invalid header")
-	f("not gzip at all", []byte(oneAlert), "gzip", "", "alerts request: bad gzip after 0 decompressed bytes: gzip: invalid header")
+		"alerts request: bad gzip after 46 decompressed bytes: gzip: invalid header; if it lasts, look for a proxy that re-encodes answers")
+	f("not gzip at all", []byte(oneAlert), "gzip", "", "alerts request: bad gzip after 0 decompressed bytes: gzip: invalid header; if it lasts, look for a proxy that re-encodes answers")
 	damaged := bytes.Clone(whole)
 	damaged[len(damaged)-5]++
-	f("wrong checksum", damaged, "gzip", oneAlert, "alerts request: bad gzip after 46 decompressed bytes: gzip: invalid checksum")
+	f("wrong checksum", damaged, "gzip", oneAlert, "alerts request: bad gzip after 46 decompressed bytes: gzip: invalid checksum; if it lasts, look for a proxy that re-encodes answers")
 	f("empty", nil, "gzip", "", "")
 
 	t.Run("cut at any byte", func(t *testing.T) {
@@ -255,7 +255,7 @@ func FuzzGunzip(f *testing.F) {
 	f.Fuzz(func(t *testing.T, in []byte) {
 		ctx, cancel := context.WithCancelCause(context.Background())
 		c := &Client{base: ctx, read: time.Hour}
-		b := c.guard("fuzz", ctx, ctx, cancel, &http.Response{Body: io.NopCloser(bytes.NewReader(in)), ContentLength: -1})
+		b := c.guard(target{name: "fuzz"}, ctx, ctx, cancel, &http.Response{Body: io.NopCloser(bytes.NewReader(in)), ContentLength: -1})
 		b.release = func() bool { return true }
 		defer b.Close()
 		r, err := decoded(http.Header{"Content-Encoding": {"gzip"}}, b)
@@ -308,7 +308,7 @@ func TestEmptyGzipMembersWithoutEndAreGivenUp(t *testing.T) {
 	}
 	defer a.Body.Close()
 	_, err = io.Copy(io.Discard, a.Body)
-	if want := "alerts request: bad gzip after 0 decompressed bytes: one empty member after the other"; err == nil || err.Error() != want {
+	if want := "alerts request: bad gzip after 0 decompressed bytes: one empty member after the other; if it lasts, look for a proxy that re-encodes answers"; err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
 	}
 }

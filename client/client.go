@@ -199,7 +199,8 @@ func (c *Client) Certain() bool { return c.clock.certain() }
 func (c *Client) Fetch(ctx context.Context, q Query) (*Answer, error) {
 	u, shown, err := c.api.address(q)
 	if err != nil {
-		return nil, &Error{Kind: KindRefused, op: alertsRequest, what: err.Error() + ", so it is not asked"}
+		return nil, &Error{Kind: KindRefused, op: alertsRequest, what: err.Error() + ", so it is not asked",
+			remedy: "check url; if it is the service's own, report it to Microsoft"}
 	}
 	for again := false; ; again = true {
 		tok, err := c.token.get(ctx)

@@ -19,7 +19,7 @@ type clock struct {
 	mu      sync.Mutex
 	known   sighting // the last Date believed
 	sure    bool     // two Dates in a row agreed: until then known is just the last one
-	mute    int      // answers without a Date since the first that had one, while not sure
+	mute    int      // answers without a Date since the last that had one, while there is doubt
 	suspect sighting // a Date that waits for its confirmation
 }
 
@@ -57,9 +57,14 @@ func (c *clock) observe(h http.Header, came time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	// A proxy that drops the Dates of alerts leaves that of the token: nothing will confirm it.
-	if !c.known.date.IsZero() && !c.sure {
-		c.mute++
-		c.sure = c.mute > 1
+	if c.known.date.IsZero() || c.sure && c.suspect.date.IsZero() {
+		return
+	}
+	if c.mute++; c.mute > 1 {
+		if !c.suspect.date.IsZero() {
+			c.known, c.suspect = c.suspect, sighting{}
+		}
+		c.sure, c.mute = true, 0
 	}
 }
 
@@ -67,6 +72,7 @@ func (c *clock) observe(h http.Header, came time.Time) {
 func (c *clock) see(seen sighting) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.mute = 0
 	switch {
 	case c.known.date.IsZero():
 		c.known = seen

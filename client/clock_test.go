@@ -85,6 +85,12 @@ func TestClock(t *testing.T) {
 		}
 		check("an answer without", http.Header{}, s, true)
 		check("and another", http.Header{}, 2*s, false)
+		check("the next token's, an hour off", dated(epoch.Add(2*h)), h, true)
+		check("an answer without", http.Header{}, h+s, true)
+		check("and another", http.Header{}, h+2*s, false)
+		if now, _ := c.now(local.Add(h)); !now.Equal(epoch.Add(2 * h)) {
+			t.Errorf("it is %v", now)
+		}
 	})
 	t.Run("nothing known", func(t *testing.T) {
 		var c clock

@@ -44,6 +44,7 @@ func newGraph(base *url.URL, cfg *conf.Config) *api {
 		exact:     true,
 		roles:     []string{graphRole, "SecurityAlert.ReadWrite.All"},
 		grant:     grant,
+		remedies:  map[int]string{500011: "check resource and tenant_id, and " + grant},
 		words: map[int]words{
 			http.StatusBadRequest:   {remedy: "check filter and limit"},
 			http.StatusUnauthorized: {remedy: "check resource and tenant_id, and that cloud is the tenant's"},

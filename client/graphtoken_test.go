@@ -87,3 +87,17 @@ func TestTheLoginOfGraphAsksForItsScope(t *testing.T) {
 		t.Errorf("doubts %v", got)
 	}
 }
+
+// An unknown resource is mended otherwise than with the SIEM API.
+func TestTheRemedyOfAnUnknownResourceFitsTheAPI(t *testing.T) {
+	token := always(400, refused("invalid_resource", "AADSTS500011: x", 500011))
+	for want, cfg := range map[string]*conf.Config{
+		"enable SIEM integration in Defender; ": settings(),
+		"grant the application the application permission SecurityAlert.Read.All of Microsoft Graph, with admin consent; the service": graphSettings(),
+	} {
+		_, err := fetch(connect(t, cfg, &service{token: token}), Query{})
+		if got := failure(t, err).Error(); !strings.Contains(got, "; check resource and tenant_id, and "+want) {
+			t.Errorf("got %s\nwant %s", got, want)
+		}
+	}
+}

@@ -133,7 +133,7 @@ func (l *Login) refused(back url.Values) *Error {
 		e.what, e.remedy = "the person did not agree (access_denied)", "try again and accept, or let an administrator grant consent"
 		return e
 	}
-	e.what, e.remedy = r.words(conf.AuthorizationCode, grants, code, known, http.StatusBadRequest)
+	e.what, e.remedy = r.words(l.c.api, conf.AuthorizationCode, grants, code, known, http.StatusBadRequest)
 	return e
 }
 

@@ -10,10 +10,10 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// Graph takes 150 requests a minute from an application in a tenant (facts). A burst of 20 and 2 a second are 140 in any minute: the
-// rest is for what the network holds up and lets go at once.
+// Graph takes 150 requests a minute from an application in a tenant (facts). A burst of 10 and 2 a second are 130 in any minute: the
+// rest is for the burst of a process that starts anew in that minute, and for what the network holds up and lets go at once.
 const (
-	paceBurst  = 20
+	paceBurst  = 10
 	paceRate   = 2 // a second
 	paceRefill = paceBurst / paceRate * time.Second
 )

@@ -94,7 +94,7 @@ func (c *Client) tokenError(to target, resp *http.Response, body []byte) *Error 
 		}
 	} else {
 		e.said = r.told(c.mask)
-		e.what, e.remedy = r.words(c.auth, to, code, known, status)
+		e.what, e.remedy = r.words(c.api, c.auth, to, code, known, status)
 		e.Kind = KindToken
 		if known && diagnoses[code].transient || status == http.StatusTooManyRequests || status >= 500 ||
 			r.Error == "temporarily_unavailable" || r.Error == "server_error" {
@@ -130,14 +130,18 @@ func (r *refusal) code() (code int, known bool) {
 	return 0, false
 }
 
-// words says what is wrong and where to mend it, for a credential.
-func (r *refusal) words(auth string, to target, code int, known bool, status int) (what, remedy string) {
+// words says what is wrong and where to mend it, for an API and a credential.
+func (r *refusal) words(api *api, auth string, to target, code int, known bool, status int) (what, remedy string) {
 	prefix := ""
 	if code != 0 {
 		prefix = fmt.Sprintf("AADSTS%d: ", code)
 	}
 	if known {
-		return prefix + diagnoses[code].what, diagnoses[code].remedy
+		remedy = diagnoses[code].remedy
+		if own, ok := api.remedies[code]; ok {
+			remedy = own
+		}
+		return prefix + diagnoses[code].what, remedy
 	}
 	login := auth == conf.AuthorizationCode
 	why := r.Error

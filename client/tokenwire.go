@@ -8,7 +8,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"strings"
 	"time"
 
 	"golang.org/x/oauth2"
@@ -79,8 +78,13 @@ func (w *tokenWire) lost(to target, err error) error {
 	if w.ctx.Err() != nil || errors.Is(err, ErrClosed) {
 		return err
 	}
+	what := err.Error()
+	var broken *brokenError
+	if errors.As(err, &broken) {
+		what = broken.what
+	}
 	e := &Error{Kind: KindNetwork, op: to.name, err: err,
-		what:   strings.TrimPrefix(w.c.mask.text(err.Error(), 200), to.name+": "),
+		what:   w.c.mask.text(what, 200),
 		remedy: "if it lasts, check the network, " + to.keys + " and proxy_url"}
 	if to.direct != "" {
 		e.remedy = to.direct

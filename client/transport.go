@@ -260,7 +260,7 @@ func (c *Client) exchange(ctx context.Context, to target, req *http.Request, sho
 		return nil, nil, time.Time{}, err
 	}
 	c.trace(ctx, req.Method, shown, resp.StatusCode, came.Sub(start), nil)
-	b := c.guard(to.name, ctx, rctx, cancel, resp)
+	b := c.guard(to, ctx, rctx, cancel, resp)
 	b.release = release
 	return resp, b, came, nil
 }

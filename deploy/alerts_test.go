@@ -72,6 +72,7 @@ const (
 	success     = "fluentbit_defender_last_success_timestamp_seconds "
 	requestsOK  = `fluentbit_defender_requests_total{outcome="ok"} `
 	behind      = "fluentbit_defender_behind_seconds "
+	paused      = "fluentbit_defender_paused "
 	certificate = "fluentbit_defender_certificate_expiry_timestamp_seconds "
 	alive       = started + "now+0x200" // since the series begin
 )
@@ -110,6 +111,23 @@ func TestRulesFire(t *testing.T) {
 	f("only refusals come", "DefenderNoSuccess", 40*minute, "No Defender alerts could be pulled for 40m 0s (defender_eu)",
 		alive, success+"NaNx200", `fluentbit_defender_requests_total{outcome="token"} 0+1x200`, requestsOK+"0x200")
 
+	// The metrics of the last stanza stand still while another is paused.
+	pausedOther := `fluentbit_defender_paused{name="other"} `
+	f("it stands still while another is paused", "DefenderNoSuccess", time.Hour, never,
+		alive, success+"now+0x200", requestsOK+"7x200", paused+"0x200", pausedOther+"1x200")
+	f("it moves on after another was paused", "DefenderNoSuccess", 35*minute, never,
+		alive, success+"now+0x30 now1860+60x60", requestsOK+"7x30 37+1x60", paused+"0x200", pausedOther+"1x30 0x60")
+	f("it fails after another was paused", "DefenderNoSuccess", 35*minute, "No Defender alerts could be pulled for 35m 0s (defender_eu)",
+		alive, success+"now+0x200", requestsOK+"7x200", paused+"0x200", pausedOther+"1x30 0x60")
+	f("none is paused", "DefenderNoSuccess", 16*minute, "No Defender alerts could be pulled for 16m 0s (defender_eu)",
+		alive, success+"now+0x200", requestsOK+"7x200", paused+"0x200", pausedOther+"0x200")
+	t.Run("DefenderNoSuccess: one of another Fluent Bit is paused", func(t *testing.T) {
+		lines := append(on(alive, success+"now+0x200", paused+"0x200"), `fluentbit_defender_paused{job="fluent-bit",instance="other:2020",name="other"} 1x200`)
+		if got := scraped(t, lines...).firing(t, all["DefenderNoSuccess"], 16*minute); len(got) != 1 {
+			t.Error(got)
+		}
+	})
+
 	f("no input is seen", "DefenderAbsent", 15*minute, "No Fluent Bit pulls Defender alerts", "up 1x60")
 	f("it is gone for a moment", "DefenderAbsent", 24*minute, never, started+"now+0x5 _x12 now+0x60")
 	f("an input is seen", "DefenderAbsent", time.Hour, never, alive)
@@ -124,6 +142,11 @@ func TestRulesFire(t *testing.T) {
 	f("a backlog goes down", "DefenderFallingBehind", time.Hour, never, behind+"20000-100x100")
 	f("a backlog stands", "DefenderFallingBehind", 31*minute, "defender_eu is 1h 0m 0s behind and does not catch up", behind+"3600x100")
 	f("it is not known yet", "DefenderFallingBehind", time.Hour, never, behind+"NaNx100")
+
+	f("a backlog stands still while another is paused", "DefenderFallingBehind", 2*time.Hour, never,
+		behind+"4000-100x20 2000x200", paused+"0x200", pausedOther+"0x20 1x200")
+	f("pauses now and then hide nothing", "DefenderFallingBehind", 2*time.Hour, "defender_eu is 2h 15m 0s behind and does not catch up",
+		behind+"900+60x200", paused+"0x200", pausedOther+strings.Repeat("0 0 1 ", 60))
 
 	f("in 31 days", "DefenderCredentialEnds", minute, never, certificate+"now2678400x5")
 	f("in 29 days", "DefenderCredentialEnds", minute, "The certificate of defender_eu ends in 28d 23h 59m 0s", certificate+"now2505600x5")
@@ -143,9 +166,9 @@ func TestRulesFire(t *testing.T) {
 	f("hashes are forgotten", "DefenderMayRepeat", 15*minute, "defender_eu forgets alerts early and may repeat them",
 		"fluentbit_defender_seen_forgotten_total 0x5 0+600x60")
 
-	f("paused since long", "DefenderPausedLong", 36*minute, "Fluent Bit pauses defender_eu most of the time", "fluentbit_defender_paused 0x5 1x60")
+	f("paused since long", "DefenderPausedLong", 36*minute, "Fluent Bit pauses defender_eu most of the time", paused+"0x5 1x60")
 	f("paused now and then", "DefenderPausedLong", 36*minute, never,
-		"fluentbit_defender_paused 0 0 0 1 0 0 0 1 0 0 0 1 0 0 0 1 0 0 0 1 0 0 0 1 0 0 0 1 0 0 0 1 0 0 0 1 0 0 0 1")
+		paused+"0 0 0 1 0 0 0 1 0 0 0 1 0 0 0 1 0 0 0 1 0 0 0 1 0 0 0 1 0 0 0 1 0 0 0 1 0 0 0 1")
 
 	other := `fluentbit_defender_start_timestamp_seconds{job="fluent-bit",instance="other:2020",name="defender_eu"} 1x60`
 	f("one pod", "DefenderPulledTwice", 20*minute, never, alive)

@@ -44,7 +44,7 @@ var metrics = []metric{
 		theme: themeAlerts, read: count(func(r *reading) uint64 { return r.HandedOver }),
 		Metric: flb.Metric{Kind: flb.Counter, Name: "alerts_handed_over_total", Help: "Alerts that Fluent Bit took as records."},
 		wrong: "It falls behind `rows_received_total` less `duplicates_dropped_total`: Fluent Bit does not take what was fetched; see `queue_bytes` and `paused`. " +
-			"Together with `rows_raw_total` it is Fluent Bit's own `fluentbit_input_records_total` of the same `name`.",
+			"Together with `rows_raw_total` it is Fluent Bit's own `fluentbit_input_records_total` of the same `name`, which may be a batch ahead.",
 	},
 	{
 		theme: themeAlerts, read: count(func(r *reading) uint64 { return r.Raw }),
@@ -76,7 +76,7 @@ var metrics = []metric{
 		theme: themeAlerts, read: one(func(r *reading) float64 { return truth(r.Paused) }),
 		Metric: flb.Metric{Kind: flb.Gauge, Name: "paused", Help: "1 while Fluent Bit pauses this input because its buffers are full, else 0."},
 		wrong: "1 for long, or often: an output is slow or down; see `fluentbit_output_retries_total`. `storage.type filesystem` in the stanza buffers on disk " +
-			"instead. While it is 1, Fluent Bit does not call the plugin, and the other metrics here stand still.",
+			"instead. While it is 1, the metrics of the last `defender` stanza stand still, whichever is paused.",
 	},
 	{
 		theme: themeService, read: requests,

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"fluent-bit-defender/client"
@@ -46,7 +47,7 @@ func (e *Engine) request(ctx context.Context, pc *piece, q client.Query, now tim
 		defer func() { // a fault of ours in one answer must not hide what is newer: it counts as the step's own failure
 			if r := recover(); r != nil {
 				e.log.Error(fmt.Sprintf("internal error while reading an answer: %v; please report this: %s", r, debug.Stack()))
-				got.err = fmt.Errorf("internal error: %v", r)
+				got.err = fmt.Errorf("internal error: %v; please report the error line before", r)
 			}
 		}()
 		for got.err == nil {
@@ -56,6 +57,7 @@ func (e *Engine) request(ctx context.Context, pc *piece, q client.Query, now tim
 	if errors.Is(got.err, io.EOF) {
 		got.err = nil
 	}
+	got.err = named(got.err)
 	got.salvaged, got.next, got.partial = e.salvage, e.reader.NextLink(), ans.Partial
 	e.park(e.cur)
 	e.cur = nil
@@ -76,7 +78,7 @@ type barren struct {
 
 func (b *barren) Read(p []byte) (int, error) {
 	if b.read > b.most {
-		return 0, fmt.Errorf("%d MiB came without a new alert: the answer has no end", b.read>>20)
+		return 0, fmt.Errorf("%d MiB came without a new alert: the answer has no end; if it lasts, look for a proxy that repeats answers, and report it to Microsoft", b.read>>20)
 	}
 	n, err := b.body.Read(p)
 	b.read += int64(n)
@@ -136,9 +138,13 @@ func (e *Engine) odd(row record.Row) {
 	switch {
 	case row.Raw:
 		e.cur.raw++
-		e.oddities.came(e.log, row.Reason, fmt.Sprintf("a row of %d bytes cannot become a record: %s; it is handed over raw, with the error beside it", row.Size, row.Reason))
+		remedy := "look at records with raw and error"
+		if strings.HasPrefix(row.Reason, "larger than") {
+			remedy = "raise max_alert_size"
+		}
+		e.oddities.came(e.log, sortOf(row.Reason), fmt.Sprintf("a row of %d bytes cannot become a record: %s; it is handed over raw, with the error beside it; %s", row.Size, row.Reason, remedy))
 	case row.Repaired:
-		e.oddities.came(e.log, "repaired", "a row holds bad UTF-8 or lone surrogates: they are repaired as U+FFFD")
+		e.oddities.came(e.log, "repaired", "a row holds bad UTF-8 or lone surrogates: they are repaired as U+FFFD; nothing to do")
 	}
 }
 
@@ -197,7 +203,7 @@ func (e *Engine) passOver(sig record.ID) bool {
 			clear(e.known)
 		}
 		e.known[sig] = true
-		e.log.Warn(fmt.Sprintf("an answer for %s has the same syntax error again: the bad text is handed over raw, with the error beside it", pc))
+		e.oddities.came(e.log, "syntax", fmt.Sprintf("an answer for %s has the same syntax error again: the bad text is handed over raw, with the error beside it; look at records with raw and error, and report them to Microsoft", pc))
 	}
 	e.salvage = true
 	return true

@@ -20,6 +20,9 @@ type handedBatch struct {
 	ids []record.ID
 	seq uint64
 	at  time.Duration // active time of the hand-over
+
+	raw, repaired int // of its rows
+	size          int // bytes
 }
 
 // mark says: once all batches up to seq are durable, so may settled and gaps be.
@@ -44,9 +47,21 @@ func (e *Engine) setMark() {
 	e.marks = append(e.marks, m)
 }
 
+// collect counts what was handed over. The caller holds mu.
+func (e *Engine) collect() {
+	for _, h := range e.takeDone() {
+		e.handed = append(e.handed, h)
+		e.stats.HandedOver += uint64(len(h.ids) - h.raw)
+		e.stats.Raw += uint64(h.raw)
+		e.stats.Repaired += uint64(h.repaired)
+		e.stats.HandedOverSize += uint64(h.size)
+	}
+}
+
 // change adds to pending what may become durable now: all that was handed over, with onlySafe what was handed over five
 // active seconds ago, and no further batch once pending has most hashes to add. dirty tells whether there is anything to commit. The caller holds mu.
 func (e *Engine) change(onlySafe bool, most int) (c state.Change, dirty bool) {
+	e.collect()
 	now := e.activeTime()
 	n := 0
 	for _, h := range e.handed {
@@ -106,13 +121,13 @@ func (e *Engine) passMarks() {
 
 // pruneBefore is the time before which no window will ask again. The caller holds mu.
 func (e *Engine) pruneBefore() time.Time {
-	if e.stored.IsZero() || e.firstOnly && e.latest.IsZero() {
+	if e.stored.IsZero() {
 		return time.Unix(0, 0)
 	}
-	if e.firstOnly {
-		return e.latest.Add(-keepFirst)
-	}
 	before := earlier(e.stored, e.settled)
+	if e.firstOnly {
+		return before.Add(-keepFirst)
+	}
 	if e.cfg.Ago > 0 {
 		if t := e.lastFull.Add(-e.cfg.Ago); t.Before(before) {
 			before = t
@@ -156,7 +171,7 @@ func (e *Engine) commitLoop(ctx context.Context) {
 		}
 		if err := e.commit(); err != nil {
 			failedAt = time.Now()
-			e.commitTrouble.failed(e.log, slog.LevelWarn, "state", fmt.Sprintf("cannot store what was pulled: %v; pulling goes on, a crash or restart now would repeat alerts", err))
+			e.commitTrouble.failed(e.log, slog.LevelWarn, sortOf(err.Error()), fmt.Sprintf("cannot store what was pulled: %v; pulling goes on and it is tried again every ten seconds, but a crash or restart now would repeat alerts; make room on the disk, or look for who removed or replaced the file", err))
 			continue
 		}
 		failedAt = time.Time{}

@@ -51,12 +51,14 @@ func (e *Engine) cycle(ctx context.Context) {
 	}
 	e.begin(now)
 	e.hold = ""
-	if (e.byAgo(ctx, now) || e.steps(ctx, now)) && e.hold == "" {
-		e.mu.Lock()
-		e.lastFull = now
-		e.stats.LastSuccess = now
-		e.mu.Unlock()
-		e.trouble.healed(e.log, "alerts are pulled again")
+	if e.byAgo(ctx, now) || e.steps(ctx, now) {
+		if e.hold == "" {
+			e.mu.Lock()
+			e.lastFull = now
+			e.stats.LastSuccess = now
+			e.mu.Unlock()
+			e.trouble.healed(e.log, "alerts are pulled again")
+		}
 		e.retryGaps(ctx)
 	}
 	e.forgetSpare()
@@ -83,24 +85,23 @@ func (e *Engine) now(ctx context.Context) (time.Time, bool) {
 }
 
 // confirmed is the service's time once two Dates in a row agree: where a life begins, one wrong Date would have alerts left out, or asked for
-// again that are not remembered any more. The answers themselves are not read. When they fail again and again, or never agree, the time is
-// what it is, and nothing is settled by it.
+// again that are not remembered any more. The answers themselves are not read. When they never agree, the time is what it is, and nothing is
+// settled by it.
 func (e *Engine) confirmed(ctx context.Context, now time.Time) (time.Time, bool) {
 	ok := true
-	for opinions, failures := 0, 0; opinions < mostOpinions && failures < ownFailures && !e.client.Certain(); {
+	for opinions := 0; opinions < mostOpinions && !e.client.Certain(); {
 		asked := time.Now()
 		ans, err := e.client.Fetch(ctx, client.Query{Since: now.Add(-edge), Until: now, Limit: 1})
 		e.countRequest(err, false, asked)
 		wait := time.Duration(0)
-		if err == nil {
+		if err != nil {
+			wait = e.failed(nil, err) // what lasts is no step's own: the span moves on with the time
+		} else {
 			ans.Body.Close()
 			e.succeeded()
 			if opinions++; opinions > ownFailures {
 				wait = firstWait
 			}
-		} else {
-			failures++
-			wait = e.failed(nil, err)
 		}
 		if !sleep(ctx, wait) {
 			return time.Time{}, false
@@ -197,7 +198,7 @@ func (e *Engine) steps(ctx context.Context, now time.Time) bool {
 		if !sleep(ctx, wait) {
 			return false
 		}
-		if t, err := e.client.Now(ctx); got.err != nil && err == nil && now.Sub(t) > edge {
+		if t, err := e.client.Now(ctx); err == nil && now.Sub(t) > edge {
 			return false // the service's clock went back: what was planned lies in its future
 		}
 	}
@@ -210,7 +211,8 @@ func (e *Engine) next(pc *piece, got answer, now time.Time) (more []*piece, wait
 		if pc.span() > floor && e.limited(pc, got) {
 			return pc.halves(), 0
 		}
-		e.incomplete(pc, got.partial)
+		e.succeeded()
+		e.incomplete(pc, got.partial, now)
 		return nil, 0
 	}
 	if got.err == nil {

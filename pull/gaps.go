@@ -3,6 +3,7 @@ package pull
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -22,7 +23,7 @@ func (e *Engine) makeGap(pc *piece, reason error, now time.Time) bool {
 	e.mu.Lock()
 	if len(e.gaps) >= maxGaps {
 		e.mu.Unlock()
-		e.log.Error(fmt.Sprintf("%d gaps are open already: waiting for %s to become readable", maxGaps, pc))
+		e.crowded.failed(e.log, slog.LevelError, "full", fmt.Sprintf("%d gaps are open already, the most that are kept: nothing newer than %s is pulled until one can be read; look at the reasons (defenderctl state) and open a case with Microsoft", maxGaps, pc))
 		return false
 	}
 	g := state.Gap{Since: pc.since, Until: pc.until, Reason: e.said(reason)}
@@ -30,9 +31,10 @@ func (e *Engine) makeGap(pc *piece, reason error, now time.Time) bool {
 	slices.SortFunc(e.gaps, func(a, b state.Gap) int { return a.Since.Compare(b.Since) })
 	open := len(e.gaps)
 	e.mu.Unlock()
+	e.crowded.over()
 	e.gapsMade++
 	e.retries[keyOf(g)] = &retry{due: time.Now().Add(e.backOff(0, time.Minute))}
-	e.log.Error(fmt.Sprintf("cannot read the alerts processed from %s: %s; newer alerts go on, this span is asked again until it can be read; gaps open: %d", pc, g.Reason, open))
+	e.log.Error(fmt.Sprintf("cannot read the alerts processed from %s: %s; newer alerts go on, this span is asked again until it can be read; nothing to do unless it lasts for hours; gaps open: %d", pc, g.Reason, open))
 	e.settle(pc, now)
 	return true
 }
@@ -77,9 +79,12 @@ func (e *Engine) retryGaps(ctx context.Context) {
 			continue
 		}
 		if got.err == nil && got.partial != "" {
-			e.incomplete(pc, got.partial)
+			e.succeeded()
 			r.fails++
 			r.due = time.Now().Add(e.backOff(r.fails, time.Minute))
+			if failures++; failures == 3 {
+				return
+			}
 			continue
 		}
 		if got.err == nil {

@@ -40,13 +40,13 @@ func (e *Engine) full(pc *piece, got answer) []*piece {
 	if size := e.hidden.size; size > 0 {
 		switch {
 		case got.rows > size:
-			e.log.Info(fmt.Sprintf("an answer held %d rows: the service does not cap answers at %d", got.rows, size))
+			e.log.Info(fmt.Sprintf("an answer held %d rows: the service does not cap answers at %d; nothing to do", got.rows, size))
 			e.hidden.size = 0
 		case (got.rows == size || got.salvaged) && pc.span() > floor:
 			return pc.halves()
 		case got.rows == size && e.pageSize == 0 && time.Since(e.hidden.told) > 10*time.Minute:
 			e.hidden.told = time.Now()
-			e.log.Error(fmt.Sprintf("the service answers with %d rows at most, and %s alone has that many: alerts may be hidden; set filters (machine_groups) to divide them", size, pc))
+			e.log.Error(fmt.Sprintf("the service answers with %d rows at most, and %s alone has that many: alerts may be hidden; divide them among stanzas by filters (machine_groups)", size, pc))
 		}
 		e.remember(pc, got)
 		return nil
@@ -92,7 +92,7 @@ func (e *Engine) probed(pc *piece, pr *probe, got answer) []*piece {
 		return nil
 	}
 	e.hidden.size = pr.count
-	e.log.Warn(fmt.Sprintf("the service seems to answer with %d rows at most: windows that hold as many are halved from now on", pr.count))
+	e.log.Warn(fmt.Sprintf("the service seems to answer with %d rows at most: windows that hold as many are halved from now on; nothing to do", pr.count))
 	var more []*piece
 	if got.rows >= pr.count && pc.span() > floor {
 		more = pc.halves()

@@ -207,6 +207,7 @@ type history struct {
 	crashes []arrival // when and in which life the process lost what was not durable
 	starts  []time.Time
 	faults  []string
+	over    wire // between client and service; nil: nothing
 	lost    int
 	log     strings.Builder
 }
@@ -307,7 +308,7 @@ func (h *history) start() {
 		h.useGraph(&cfg)
 	}
 	log := slog.New(slog.NewTextHandler(&h.log, &slog.HandlerOptions{Level: slog.LevelInfo}))
-	c, err := client.New(&cfg, client.WithTransport(h.svc.Transport()), client.WithLogger(log))
+	c, err := client.New(&cfg, client.WithTransport(h.over.of(h.svc.Transport())), client.WithLogger(log))
 	if err != nil {
 		panic(err)
 	}

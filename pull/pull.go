@@ -34,7 +34,7 @@ const (
 	seenMargin  = time.Hour       // how much older than settled a hash is kept
 	safeAfter   = 5 * time.Second // time after which the core has surely moved a batch out of its ring
 	commitEvery = time.Second
-	keepFirst   = 180 * 24 * time.Hour // how long an alert that does not come any more is remembered when its updates are dropped
+	keepFirst   = 181 * 24 * time.Hour // how long an alert that does not come any more is remembered when its updates are dropped
 	crashPause  = time.Minute          // rest after an internal error
 	barrenMost  = 64 << 30             // bytes of an answer without a new alert, after which it is given up
 )
@@ -54,20 +54,23 @@ type Engine struct {
 	// Owned by the pulling goroutine.
 	reader   *record.Reader
 	body     barren
-	cur      *Batch // the batch that is being filled, while an answer is read
-	lastSeq  uint64 // of the last batch with a row in it
-	arrivals int64  // counts rows, see remembered
-	held     bool   // the download of the current answer waited for room in the queue
-	asked    *piece // the piece whose answer is being read
-	hold     string // nothing is settled for the rest of the cycle, for an answer was incomplete: why; empty: none was
-	holds    int    // cycles in a row with hold
-	salvage  bool   // a syntax error of the current answer was passed over: so are the next
+	cur      *Batch    // the batch that is being filled, while an answer is read
+	lastSeq  uint64    // of the last batch with a row in it
+	arrivals int64     // counts rows, see remembered
+	held     bool      // the download of the current answer waited for room in the queue
+	asked    *piece    // the piece whose answer is being read
+	hold     string    // nothing is settled for the rest of the cycle, for an answer was incomplete: why; empty: none was
+	once     bool      // Window runs, not the polls
+	linkTold time.Time // when it was last said that a link is refused for which nothing is missing
+	holds    int       // cycles in a row with hold
+	salvage  bool      // a syntax error of the current answer was passed over: so are the next
 	known    map[record.ID]bool
 	hidden   hiddenCap
 	others   int // failures in a row that are no step's own
 	gapsMade int // gaps made since the last whole answer
 	retries  map[gapKey]*retry
 	trouble  trouble
+	crowded  trouble // gaps are as many as are kept
 	oddities oddities
 	latest   time.Time // service time at which the last cycle began
 	latestAt time.Time // the same, by the local monotonic clock
@@ -97,6 +100,11 @@ type Engine struct {
 	stored   time.Time
 	lastFull time.Time // service time of the last cycle that read all it planned
 	stats    Stats
+
+	told struct { // what Stats returned last
+		sync.Mutex
+		Stats
+	}
 
 	commitTrouble trouble // owned by the committing goroutine
 	fullWarned    bool

@@ -32,6 +32,7 @@ type queue struct {
 	limit   int
 	size    int // of a full batch
 	spare   []*Batch
+	done    []handedBatch // handed over, and not counted yet
 	seq     uint64
 	pauses  int // since the last Resume
 	active  time.Duration
@@ -154,18 +155,12 @@ func (e *Engine) Take() *Batch {
 // Done says that the core has copied b: its rows are handed over, and durable five unpaused seconds later. It never
 // waits.
 func (e *Engine) Done(b *Batch) {
-	at := e.activeTime()
-	e.mu.Lock()
-	e.handed = append(e.handed, handedBatch{b.ids, b.seq, at})
-	e.stats.HandedOver += uint64(len(b.ids) - b.raw)
-	e.stats.Raw += uint64(b.raw)
-	e.stats.Repaired += uint64(b.repaired)
-	e.stats.HandedOverSize += uint64(len(b.Data))
-	e.mu.Unlock()
-	*b = Batch{Data: b.Data[:0]}
 	q := &e.queue
 	q.lock.Lock()
 	defer q.lock.Unlock()
+	// Not under mu: that may be held for as long as it takes to look through all that is remembered.
+	q.done = append(q.done, handedBatch{ids: b.ids, seq: b.seq, at: q.activeNow(), raw: b.raw, repaired: b.repaired, size: len(b.Data)})
+	*b = Batch{Data: b.Data[:0]}
 	if len(q.spare) <= q.limit/q.size {
 		q.spare = append(q.spare, b)
 	}
@@ -203,10 +198,24 @@ func (q *queue) isPaused() bool {
 func (q *queue) activeTime() time.Duration {
 	q.lock.Lock()
 	defer q.lock.Unlock()
+	return q.activeNow()
+}
+
+// activeNow is activeTime for who holds lock.
+func (q *queue) activeNow() time.Duration {
 	if q.pauses > 0 {
 		return q.active
 	}
 	return q.active + time.Since(q.resumed)
+}
+
+// takeDone returns the batches that were handed over since it was last called.
+func (q *queue) takeDone() []handedBatch {
+	q.lock.Lock()
+	defer q.lock.Unlock()
+	done := q.done
+	q.done = nil
+	return done
 }
 
 // backPressured tells, at exit, whether the core had paused the instance before, by back-pressure or a rate limit: on its way out an instance

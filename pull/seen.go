@@ -2,7 +2,10 @@ package pull
 
 import (
 	"encoding/binary"
+	"maps"
+	"math"
 	"math/bits"
+	"slices"
 
 	"fluent-bit-defender/record"
 )
@@ -183,13 +186,12 @@ func (s *seen) weed(t *table, keep func(slot) bool, drop func(record.ID, int64))
 }
 
 // shrink drops the oldest identities, to the minute, once more than max are held, and some more so that it is rarely needed. It tells how
-// many it dropped.
+// many it dropped. Its time is that of three walks over all, however their ages are spread.
 func (s *seen) shrink(drop func(record.ID, int64)) int {
 	if s.n <= s.max {
 		return 0
 	}
 	before := s.n
-	quota := s.n - s.max + s.max/16
 	perMinute := map[int64]int{}
 	for i := range s.tables {
 		for _, sl := range s.tables[i].slots {
@@ -198,34 +200,32 @@ func (s *seen) shrink(drop func(record.ID, int64)) int {
 			}
 		}
 	}
-	for quota > 0 {
-		oldest, found := int64(0), false
-		for m := range perMinute {
-			if !found || m < oldest {
-				oldest, found = m, true
-			}
-		}
-		if perMinute[oldest] > quota { // of one minute, take evenly from all tables
-			for share := quota/shards + 1; quota > 0; {
-				for i := range s.tables {
-					left := min(share, quota)
-					picked := map[record.ID]bool{}
-					for _, sl := range s.tables[i].slots {
-						if sl.age != 0 && sl.age.time()/minute == oldest && len(picked) < left {
-							picked[sl.id] = true
-						}
-					}
-					quota -= len(picked)
-					s.weed(&s.tables[i], func(sl slot) bool { return !picked[sl.id] }, drop)
-				}
-			}
+	quota := s.n - s.max + s.max/16
+	cutoff := int64(math.MinInt64) // of the minutes before it all go, of its own as many as are left of the quota
+	for _, m := range slices.Sorted(maps.Keys(perMinute)) {
+		if cutoff = m; perMinute[m] > quota {
 			break
 		}
-		quota -= perMinute[oldest]
-		delete(perMinute, oldest)
-		for i := range s.tables {
-			s.weed(&s.tables[i], func(sl slot) bool { return sl.age.time()/minute != oldest }, drop)
+		quota -= perMinute[m]
+		perMinute[m] = 0
+	}
+	of := max(perMinute[cutoff], 1)
+	for i := range s.tables {
+		t := &s.tables[i]
+		own := 0
+		for _, sl := range t.slots {
+			if sl.age != 0 && sl.age.time()/minute == cutoff {
+				own++
+			}
 		}
+		share := (own*quota + of - 1) / of // each table gives alike
+		picked := map[record.ID]bool{}
+		for _, sl := range t.slots {
+			if sl.age != 0 && sl.age.time()/minute == cutoff && len(picked) < share {
+				picked[sl.id] = true
+			}
+		}
+		s.weed(t, func(sl slot) bool { return sl.age.time()/minute >= cutoff && !picked[sl.id] }, drop)
 	}
 	return before - s.n
 }

@@ -3,7 +3,9 @@ package pull
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"math"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -206,5 +208,53 @@ func TestSeenForgetsOfOneMinute(t *testing.T) {
 	}
 	if n := s.shrink(func(record.ID, int64) {}); s.len() > 1600 || s.len() < 1400 || n != 2000-s.len() {
 		t.Errorf("%d forgotten, %d left", n, s.len())
+	}
+}
+
+// With `updates first` ages lie spread over half a year: dropping the oldest takes as few walks over all as with ages of an hour.
+func TestShrinkOfAgesFarApart(t *testing.T) {
+	const max = 20_000
+	s := newSeen(max)
+	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC).UnixNano()
+	age := map[record.ID]int64{}
+	for i := range max + 1 {
+		var id record.ID
+		binary.BigEndian.PutUint64(id[:], uint64(i)*0x9E3779B97F4A7C15)
+		age[id] = start + int64(i)*180*24*60*minute/max
+		s.add(id, age[id])
+	}
+	dropped := map[record.ID]bool{}
+	for id := range age {
+		s.store(id)
+	}
+	n := s.shrink(func(id record.ID, _ int64) { dropped[id] = true })
+	if want := 1 + max/16; n < want || n > want+shards || len(dropped) != n || s.len() != max+1-n {
+		t.Fatalf("%d dropped, %d told, %d left of %d", n, len(dropped), s.len(), max+1)
+	}
+	newest, oldest := int64(0), int64(math.MaxInt64)
+	for id, a := range age {
+		if dropped[id] && a > newest {
+			newest = a
+		} else if !dropped[id] && a < oldest {
+			oldest = a
+		}
+	}
+	if newest > oldest+minute {
+		t.Errorf("one of %d was dropped, one of %d was kept", newest/minute, oldest/minute)
+	}
+}
+
+func BenchmarkShrinkOfAgesFarApart(b *testing.B) {
+	const max = 1_000_000
+	for b.Loop() {
+		b.StopTimer()
+		s := newSeen(max)
+		for i := range max + 1 {
+			var id record.ID
+			binary.BigEndian.PutUint64(id[:], uint64(i)*0x9E3779B97F4A7C15)
+			s.add(id, 1_700_000_000e9+int64(i)*180*24*60*minute/max)
+		}
+		b.StartTimer()
+		s.shrink(func(record.ID, int64) {})
 	}
 }

@@ -76,17 +76,29 @@ func (s *Stats) Asked() (n uint64) {
 	return n
 }
 
-// Stats may be called from any goroutine; it never waits for I/O.
+// Stats may be called from any goroutine and never waits: while the engine looks through all that it remembers, they are those of the
+// call before.
 func (e *Engine) Stats() Stats {
-	e.mu.Lock()
+	e.told.Lock()
+	defer e.told.Unlock()
+	if e.mu.TryLock() {
+		e.told.Stats = e.countedStats()
+		e.mu.Unlock()
+	}
+	s := e.told.Stats
+	s.Queued, s.Paused = e.queued(), e.isPaused()
+	s.Client = e.client.Stats()
+	return s
+}
+
+// countedStats is the part of Stats that mu guards. The caller holds it.
+func (e *Engine) countedStats() Stats {
+	e.collect()
 	s := e.stats
 	s.Gaps, s.Seen, s.Settled = len(e.gaps), e.seen.len(), e.settled
 	if !e.latest.IsZero() {
 		s.Now = e.latest.Add(time.Since(e.latestAt))
 	}
-	e.mu.Unlock()
-	s.Queued, s.Paused = e.queued(), e.isPaused()
-	s.Client = e.client.Stats()
 	return s
 }
 

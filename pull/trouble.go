@@ -5,6 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
 	"time"
 
 	"fluent-bit-defender/client"
@@ -14,6 +18,7 @@ const (
 	firstWait = time.Second
 	slowWait  = time.Minute // first wait where an operator must act
 	tellAgain = 10 * time.Minute
+	mostLines = 5  // of one trouble in a minute
 	mostTries = 20 // keeps the shift of backOff in range
 )
 
@@ -23,7 +28,7 @@ func (e *Engine) failed(pc *piece, err error) time.Duration {
 	var ce *client.Error
 	errors.As(err, &ce)
 	var wait time.Duration
-	level, kind := slog.LevelWarn, "answer"
+	level, kind := slog.LevelWarn, sortOf(err.Error())
 	switch {
 	case pc != nil && own(ce):
 		pc.fails++
@@ -37,7 +42,7 @@ func (e *Engine) failed(pc *piece, err error) time.Duration {
 		e.others++
 	}
 	if ce != nil {
-		kind = fmt.Sprint(ce.Kind, ce.Status)
+		kind = fmt.Sprintln(ce.Kind, ce.Status, ce.Code, kind)
 		wait = max(wait, ce.RetryAfter)
 	}
 	e.count(func(s *Stats) {
@@ -47,6 +52,9 @@ func (e *Engine) failed(pc *piece, err error) time.Duration {
 		}
 	})
 	if pc == nil || !pc.gap || pc.fails == 0 { // of a gap it was told when it was made
+		if wait >= time.Minute/mostLines { // what comes so seldom cannot flood, and would else be told of late
+			e.trouble.makeRoom()
+		}
 		e.trouble.failed(e.log, level, kind, fmt.Sprintf("%s; trying again in %s, no alert is lost meanwhile", e.said(err), wait.Round(time.Second)))
 	}
 	return wait
@@ -59,6 +67,33 @@ func (e *Engine) said(err error) string {
 		return err.Error() // the client masks its own
 	}
 	return e.client.Mask(err.Error())
+}
+
+// named gives an error of an answer the name of its request, which the reader does not know and the client's own errors bear.
+func named(err error) error {
+	const request = "alerts request: "
+	if err == nil || strings.HasPrefix(err.Error(), request) {
+		return err
+	}
+	return fmt.Errorf(request+"%w", err)
+}
+
+// varying is what differs between two texts of one sort: what they quote, and words with a digit in them.
+var varying = regexp.MustCompile(`"[^"]*"|'(?:[^'\\]|\\.[^']*)'|\S*\d\S*`)
+
+// sortOf is what stays of a text that tells of the same again, at another byte, time or address.
+func sortOf(text string) string {
+	const most = 300
+	text = strings.Join(strings.Fields(varying.ReplaceAllString(text, "")), " ")
+	return text[:min(len(text), most)]
+}
+
+// failures writes a count of failures.
+func failures(n int) string {
+	if n == 1 {
+		return "1 failure"
+	}
+	return fmt.Sprintf("%d failures", n)
 }
 
 // own tells whether a failure speaks against the step that was asked, not against everything.
@@ -87,38 +122,59 @@ func (e *Engine) backOff(tries int, first time.Duration) time.Duration {
 	return d - time.Duration(float64(d)*0.2*e.jitter())
 }
 
-// trouble keeps a lasting failure from flooding the log: one line at first, one at each change of its kind, one every ten minutes with
-// a count, one when it is over. Owned by one goroutine.
+// trouble keeps a lasting failure from flooding the log: one line for each kind of failure, again every ten minutes with a count while it
+// lasts, one when it is over, and no more than mostLines a minute, however the kinds alternate. Owned by one goroutine.
 type trouble struct {
-	kind  string // "" : all is well
+	kinds map[string]time.Time // when each was told; their number is bounded by mostLines
+	lines []time.Time          // told in the last minute, less those that room was made for
 	since time.Time
-	told  time.Time
-	count int
+	count int // 0: all is well
+	told  bool
 }
 
 func (t *trouble) failed(log *slog.Logger, level slog.Level, kind, text string) {
 	now := time.Now()
-	if t.kind == "" {
+	if t.count == 0 {
 		t.since = now
 	}
 	t.count++
-	if kind == t.kind && now.Sub(t.told) < tellAgain {
+	if told, ok := t.kinds[kind]; ok && now.Sub(told) < tellAgain {
 		return
 	}
+	t.lines = slices.DeleteFunc(t.lines, func(told time.Time) bool { return now.Sub(told) >= time.Minute })
+	if len(t.lines) >= mostLines {
+		return // it comes again, or something else does
+	}
+	t.lines = append(t.lines, now)
+	maps.DeleteFunc(t.kinds, func(_ string, told time.Time) bool { return now.Sub(told) >= tellAgain })
+	if t.kinds == nil {
+		t.kinds = map[string]time.Time{}
+	}
+	t.kinds[kind] = now
+	t.told = true
 	if t.count > 1 {
 		text = fmt.Sprintf("%s (%d failures since %s)", text, t.count, t.since.UTC().Format(time.RFC3339))
 	}
-	t.kind, t.told = kind, now
 	log.Log(context.Background(), level, text)
 }
 
-func (t *trouble) healed(log *slog.Logger, text string) {
-	if t.kind == "" {
-		return
+// makeRoom lets one line more be told this minute.
+func (t *trouble) makeRoom() {
+	if len(t.lines) > 0 {
+		t.lines = t.lines[1:]
 	}
-	log.Info(fmt.Sprintf("%s after %d failures", text, t.count))
-	*t = trouble{}
 }
+
+// healed says that it is over, if it was said that it began.
+func (t *trouble) healed(log *slog.Logger, text string) {
+	if t.told {
+		log.Info(fmt.Sprintf("%s after %s", text, failures(t.count)))
+	}
+	t.over()
+}
+
+// over ends the trouble without a word.
+func (t *trouble) over() { *t = trouble{lines: t.lines} }
 
 // oddities tells of rows that were repaired or handed over raw: each reason at once, then every ten minutes with a count. Owned by the pulling
 // goroutine.
@@ -130,7 +186,7 @@ type oddity struct {
 }
 
 func (o *oddities) came(log *slog.Logger, reason, text string) {
-	if *o == nil || len(*o) >= 100 { // reasons are few, unless someone plays with us
+	if *o == nil || len(*o) >= 100 { // they are a dozen
 		*o = oddities{}
 	}
 	odd := (*o)[reason]
@@ -143,5 +199,9 @@ func (o *oddities) came(log *slog.Logger, reason, text string) {
 		return
 	}
 	odd.told = time.Now()
-	log.Warn(fmt.Sprintf("%s (%d such rows so far)", text, odd.rows))
+	rows := "1 such row"
+	if odd.rows > 1 {
+		rows = fmt.Sprintf("%d such rows", odd.rows)
+	}
+	log.Warn(fmt.Sprintf("%s (%s so far)", text, rows))
 }

@@ -103,6 +103,7 @@ func (e *Engine) window(ctx context.Context, since, until time.Time) error {
 	e.latest, e.latestAt, e.lastFull = now, time.Now(), now
 	e.setMark()
 	e.mu.Unlock()
+	e.once = true
 	work := e.plan(earlier(until.Add(edge), now)) // a bound that the service truncates hides nothing
 	some, failures := false, 0
 	for len(work) > 0 {
@@ -132,12 +133,12 @@ func (e *Engine) window(ctx context.Context, since, until time.Time) error {
 			return context.Cause(ctx)
 		}
 	}
-	if e.hold != "" {
-		return fmt.Errorf("the service says that something is missing from its answers: %s; what came was handed over: try again later", e.hold)
-	}
 	e.retryGaps(ctx)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
+	}
+	if e.hold != "" {
+		return fmt.Errorf("the service says that something is missing from its answers: %s; what came was handed over: try again later", e.hold)
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()

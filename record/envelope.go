@@ -165,8 +165,11 @@ func (r *Reader) end() {
 	}
 }
 
+// notAlerts gives the body up. A first byte that a snippet cannot show is named.
 func (r *Reader) notAlerts(what string, text []byte) {
-	if len(text) > 0 {
+	if len(text) > 0 && (text[0] < ' ' || text[0] >= 0x7f) {
+		what += ": " + quoteByte(text[0]) + " before " + snippet(text[1:])
+	} else if len(text) > 0 {
 		what += ": " + snippet(text)
 	}
 	r.err = &NotAlertsError{What: what}

@@ -15,7 +15,7 @@ type SyntaxError struct {
 }
 
 func (e *SyntaxError) Error() string {
-	return fmt.Sprintf("the answer is no valid JSON at byte %d: %s", e.Offset, e.Msg)
+	return fmt.Sprintf("the answer is no valid JSON at byte %d: %s; at the third time the same, the bad text is handed over raw", e.Offset, e.Msg)
 }
 
 // NotAlertsError says that the answer is something other than alerts: empty, HTML, an object without alert fields, text after the
@@ -24,7 +24,9 @@ type NotAlertsError struct {
 	What string // what came, with a short piece of it in printable ASCII
 }
 
-func (e *NotAlertsError) Error() string { return "the answer is no list of alerts: " + e.What }
+func (e *NotAlertsError) Error() string {
+	return "the answer is no list of alerts: " + e.What + "; if it lasts, look for a proxy with a login page, and check url and proxy_url"
+}
 
 // TruncatedError says that the body ended without an error before its list or object did. All whole rows before it were delivered.
 type TruncatedError struct {
@@ -32,7 +34,7 @@ type TruncatedError struct {
 }
 
 func (e *TruncatedError) Error() string {
-	return fmt.Sprintf("the answer ends at byte %d before its list of alerts does", e.Offset)
+	return fmt.Sprintf("the answer ends at byte %d before its list of alerts does; if it lasts, look for a proxy that cuts long answers, and lower max_window", e.Offset)
 }
 
 // snippetLen is the most that an error shows of an answer that is no list of alerts.

@@ -52,11 +52,12 @@ var SIEM = Schema{
 	Markers: []string{"AlertId", "AlertTime", "LastProcessedTimeUtc"},
 }
 
-// Graph is the schema of Microsoft Graph's alerts_v2. An id alone makes no alert: all of Graph's objects have one.
+// Graph is the schema of Microsoft Graph's alerts_v2. Neither an id nor a createdDateTime makes an alert: comments and pieces of evidence have
+// them too.
 var Graph = Schema{
 	ID:      []string{"id"},
 	Updated: "lastUpdateDateTime",
-	Markers: []string{"createdDateTime", "lastUpdateDateTime"},
+	Markers: []string{"lastUpdateDateTime", "providerAlertId", "alertWebUrl"},
 }
 
 // Options say how alerts become records. They are fixed for the life of a Reader.

@@ -3,6 +3,7 @@ package record
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/json"
 	"io"
 	"slices"
 )
@@ -116,7 +117,7 @@ func (r *Reader) salvage(dst []byte) ([]byte, Row, bool) {
 			r.err = r.w.cut()
 		case r.w.err == io.EOF:
 			r.state = atEnd
-			return r.badPiece(dst, len(r.trimEnd(r.w.unread())), len(r.w.unread()))
+			return r.badPiece(dst, len(r.badEnd(r.w.unread())), len(r.w.unread()))
 		default:
 			r.err = r.w.cut()
 		}
@@ -210,6 +211,24 @@ func trimSpace(text []byte) []byte { return bytes.TrimRight(text, " \t\r\n") }
 
 // trimComma takes away the comma that stands between bad text and the next row.
 func trimComma(text []byte) []byte { return trimSpace(bytes.TrimSuffix(trimSpace(text), []byte{','})) }
+
+// badEnd takes away what stands behind the list, as trimEnd does, and a next link there too: without it the pages that follow would be
+// missed, and with it in the raw row that row would be another one each time.
+func (r *Reader) badEnd(text []byte) []byte {
+	key := []byte(`"` + linkKey + `"`)
+	i := bytes.LastIndex(text, key)
+	if i < 0 || !r.object || !r.bad.list {
+		return r.trimEnd(text)
+	}
+	value, found := bytes.CutPrefix(bytes.TrimLeft(text[i+len(key):], " \t\r\n"), []byte{':'})
+	list, closed := bytes.CutSuffix(trimComma(text[:i]), []byte{']'})
+	var link string
+	if !found || !closed || json.NewDecoder(bytes.NewReader(value)).Decode(&link) != nil {
+		return r.trimEnd(text)
+	}
+	r.next = link
+	return trimSpace(list)
+}
 
 // trimEnd takes away the list's end, and that of the object around it, so that a bad row has the same ID as the last of a list.
 func (r *Reader) trimEnd(text []byte) []byte {

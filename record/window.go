@@ -2,7 +2,6 @@ package record
 
 import (
 	"errors"
-	"fmt"
 	"io"
 )
 
@@ -110,5 +109,5 @@ func (w *window) cut() error {
 	if w.err == io.EOF {
 		return &TruncatedError{Offset: w.start + int64(w.end)}
 	}
-	return fmt.Errorf("read the answer: %w", w.err)
+	return w.err
 }

@@ -100,7 +100,7 @@ func tryAcquire(path string, log *slog.Logger) (*boltFile, error) {
 		return nil, fmt.Errorf("%v, and it could not be moved aside: %w", err, moveErr)
 	}
 	log.Warn("the state file is damaged: it was moved aside, and every stanza that it served starts anew from initial_lookback; "+
-		"older alerts that were not pulled yet are not pulled, and those of the lookback come again",
+		"older alerts that were not pulled yet are not pulled, and those of the lookback come again; look at the disk, and for the older alerts use defenderctl state --reset-to",
 		"file", resolved, "moved_to", aside, "damage", err)
 	return nil, err
 }
@@ -127,7 +127,7 @@ func create(path string, log *slog.Logger) (string, error) {
 	}
 	if mode := info.Mode().Perm(); mode&0o077 != 0 {
 		if err := fd.Chmod(0o600); err != nil {
-			log.Warn("the state file can be read by others and its mode cannot be changed", "file", path, "mode", mode, "error", err)
+			log.Warn("the state file can be read by others and its mode cannot be changed; chmod 600 it as its owner", "file", path, "mode", mode, "error", err)
 		}
 	}
 	resolved, err := filepath.EvalSymlinks(path)

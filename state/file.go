@@ -49,7 +49,7 @@ func OpenFile(path string, key Key, log *slog.Logger) (Store, error) {
 	case errors.Is(err, errUnchanged):
 	case err != nil:
 		// It can be read, and a full disk may have room again at the next commit.
-		log.Warn("the state file cannot be written now: pulling goes on, and each commit tries again", "file", f.path, "error", err)
+		log.Warn("the state file cannot be written now: pulling goes on, and each commit tries again; make room on the disk, or make it writable", "file", f.path, "error", err)
 	default:
 		for _, k := range deleted {
 			log.Info("deleted state that no stanza used for 90 days", "file", f.path, "stanza", k.String())

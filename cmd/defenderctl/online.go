@@ -174,7 +174,7 @@ func checkRequest(ctx context.Context, c *client.Client, s checked, now time.Tim
 			break
 		}
 		if err != nil {
-			say("request", bad, "", "%v; if it lasts, check url and proxy_url", cause(ctx, err))
+			say("request", bad, "", "%v", cause(ctx, err))
 			return
 		}
 		rows++

@@ -67,7 +67,7 @@ func tokens(s *scenario) {
 	s.svc.Queue(defendersim.KindToken, defendersim.Entra(7000215), defendersim.Entra(90033), defendersim.ResetEarly())
 	said := s.through([]string{"read_timeout 1s"}, defendersim.Hang())
 	s.once(said, "token request: AADSTS7000215: the client secret is wrong", "token request: AADSTS90033", "closed the connection before it answered",
-		"pulled again after 3 failures", "within 1s (read_timeout)", "pulled again after 1 failures")
+		"pulled again after 3 failures", "within 1s (read_timeout)", "pulled again after 1 failure")
 }
 
 func wrongAudience(s *scenario) {
@@ -133,7 +133,7 @@ func gapAndLostState(s *scenario) {
 	s.says(h, 25*time.Second, "info", "is filled; gaps open: 0")
 	s.says(h, 25*time.Second, "info", "the state is stored again")
 	h.MustStop(s.T, grace)
-	s.once(s.said(h, "error", "warn", "info"), "newer alerts go on, this span is asked again until it can be read; gaps open: 1", "is filled; gaps open: 0",
+	s.once(s.said(h, "error", "warn", "info"), "newer alerts go on, this span is asked again until it can be read; nothing to do unless it lasts for hours; gaps open: 1", "is filled; gaps open: 0",
 		"cannot store what was pulled", "the state is stored again")
 }
 

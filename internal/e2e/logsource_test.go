@@ -117,7 +117,11 @@ func TestEveryLogLineIsDocumented(t *testing.T) {
 				}
 			case name == "failed" && len(call.Args) == 4:
 				if line, ok := arg(3); ok && !strings.HasSuffix(line, again) {
-					check(src, call, "warn", line)
+					level := "warn"
+					if at, ok := call.Args[1].(*ast.SelectorExpr); ok && at.Sel.Name == "LevelError" {
+						level = "error"
+					}
+					check(src, call, level, line)
 				}
 			case name == "healed":
 				if line, ok := arg(1); ok {
@@ -143,8 +147,8 @@ func TestEveryLogLineIsDocumented(t *testing.T) {
 func withSuffix(src source, line string) string {
 	switch filepath.Base(src.path) {
 	case "trouble.go":
-		line = strings.Replace(line, "7s after 7 failures", "alerts are pulled again after 7 failures", 1)
-		line = strings.Replace(line, "7s (7 such rows so far)", "a row holds bad UTF-8 or lone surrogates: they are repaired as U+FFFD (7 such rows so far)", 1)
+		line = strings.Replace(line, "7s after 7s", "alerts are pulled again after 7 failures", 1)
+		line = strings.Replace(line, "7s (7s so far)", "a row holds bad UTF-8 or lone surrogates: they are repaired as U+FFFD; nothing to do (7 such rows so far)", 1)
 	}
 	return line
 }
@@ -186,6 +190,18 @@ func warnings(t *testing.T) (all []string) {
 	return all
 }
 
+// constants are the texts that a file gives names.
+func constants(src source) map[string]string {
+	all := map[string]string{}
+	ast.Inspect(src.File, func(n ast.Node) bool {
+		if spec, ok := n.(*ast.ValueSpec); ok && len(spec.Values) == 1 {
+			all[spec.Names[0].Name], _ = example(spec.Values[0])
+		}
+		return true
+	})
+	return all
+}
+
 // Every reason for which a request fails, or an answer breaks off, is documented.
 func TestEveryFailureIsDocumented(t *testing.T) {
 	t.Parallel()
@@ -224,10 +240,13 @@ func TestEveryFailureIsDocumented(t *testing.T) {
 					}
 				}
 			case *ast.CallExpr: // errors of a body
-				if what, constant := example(n); constant > 10 && filepath.Base(src.path) == "body.go" && strings.HasPrefix(what, "7s: ") {
-					if what = strings.TrimPrefix(what, "7s: "); !strings.HasPrefix(what, "reading the answer") {
-						check(src, n, "read the answer: alerts request: "+what)
+				if fun, ok := n.Fun.(*ast.SelectorExpr); ok && fun.Sel.Name == "broken" {
+					what, _ := example(n.Args[0])
+					remedy, constant := example(n.Args[1])
+					if constant == 0 {
+						remedy = constants(src)[n.Args[1].(*ast.Ident).Name]
 					}
+					check(src, n, "alerts request: "+what+"; "+remedy)
 				}
 			}
 			return true
@@ -242,7 +261,7 @@ func TestEveryFailureIsDocumented(t *testing.T) {
 			ast.Inspect(f, func(n ast.Node) bool {
 				if ret, ok := n.(*ast.ReturnStmt); ok {
 					what, _ := example(ret.Results[0])
-					check(src, n, what)
+					check(src, n, "alerts request: "+what)
 				}
 				return true
 			})
@@ -256,7 +275,7 @@ func TestEveryFailureIsDocumented(t *testing.T) {
 			if call, ok := n.(*ast.CallExpr); ok {
 				if fun, ok := call.Fun.(*ast.SelectorExpr); ok && (fun.Sel.Name == "Errorf" || fun.Sel.Name == "New") {
 					what, _ := example(call)
-					check(src, n, what)
+					check(src, n, what, "alerts request: "+what)
 				}
 			}
 			return true
