@@ -2,10 +2,8 @@ package pull
 
 import (
 	"encoding/binary"
-	"maps"
 	"math"
 	"math/bits"
-	"slices"
 
 	"fluent-bit-defender/record"
 )
@@ -185,49 +183,73 @@ func (s *seen) weed(t *table, keep func(slot) bool, drop func(record.ID, int64))
 	})
 }
 
-// shrink drops the oldest identities, to the minute, once more than max are held, and some more so that it is rarely needed. It tells how
-// many it dropped. Its time is that of three walks over all, however their ages are spread.
+// shrink drops the oldest identities once more than max are held, and some more so that it is rarely needed: the oldest to a few
+// thousandths of the time that they are spread over. It tells how many it dropped. Its time is that of four walks over all.
 func (s *seen) shrink(drop func(record.ID, int64)) int {
 	if s.n <= s.max {
 		return 0
 	}
 	before := s.n
-	perMinute := map[int64]int{}
+	oldest, newest := int64(math.MaxInt64), int64(0)
 	for i := range s.tables {
 		for _, sl := range s.tables[i].slots {
 			if sl.age != 0 {
-				perMinute[sl.age.time()/minute]++
+				oldest, newest = min(oldest, sl.age.time()), max(newest, sl.age.time())
 			}
 		}
 	}
-	quota := s.n - s.max + s.max/16
-	cutoff := int64(math.MinInt64) // of the minutes before it all go, of its own as many as are left of the quota
-	for _, m := range slices.Sorted(maps.Keys(perMinute)) {
-		if cutoff = m; perMinute[m] > quota {
-			break
-		}
-		quota -= perMinute[m]
-		perMinute[m] = 0
-	}
-	of := max(perMinute[cutoff], 1)
+	const steps = 4096
+	step := (newest-oldest)/steps + 1
+	var held [steps + 1]int
 	for i := range s.tables {
-		t := &s.tables[i]
-		own := 0
-		for _, sl := range t.slots {
-			if sl.age != 0 && sl.age.time()/minute == cutoff {
-				own++
+		for _, sl := range s.tables[i].slots {
+			if sl.age != 0 {
+				held[(sl.age.time()-oldest)/step]++
 			}
 		}
-		share := (own*quota + of - 1) / of // each table gives alike
-		picked := map[record.ID]bool{}
-		for _, sl := range t.slots {
-			if sl.age != 0 && sl.age.time()/minute == cutoff && len(picked) < share {
-				picked[sl.id] = true
-			}
-		}
-		s.weed(t, func(sl slot) bool { return sl.age.time()/minute >= cutoff && !picked[sl.id] }, drop)
+	}
+	// All before the step at is dropped, and of its own as many as are left of the quota: each table gives alike.
+	quota, at := s.n-s.max+s.max/16, 0
+	for ; held[at] <= quota; at++ {
+		quota -= held[at]
+	}
+	from := oldest + int64(at)*step
+	for i := range s.tables {
+		s.cut(&s.tables[i], from, from+step, quota, held[at], drop)
 	}
 	return before - s.n
+}
+
+// cut drops from a table what is older than from, and of what is older than to the share that quota is of all of it.
+func (s *seen) cut(t *table, from, to int64, quota, of int, drop func(record.ID, int64)) {
+	older, own := 0, 0
+	for _, sl := range t.slots {
+		switch at := sl.age.time(); {
+		case sl.age == 0 || at >= to:
+		case at < from:
+			older++
+		default:
+			own++
+		}
+	}
+	share := min((own*quota+of-1)/of, own)
+	if older+share == 0 {
+		return
+	}
+	s.n -= older + share
+	t.rebuild((t.n-older-share)*5/4+16, func(sl slot) bool {
+		at := sl.age.time()
+		if at >= to || at >= from && share == 0 {
+			return true
+		}
+		if at >= from {
+			share--
+		}
+		if sl.age.durable() {
+			drop(sl.id, at)
+		}
+		return false
+	})
 }
 
 // each calls f for every identity that was marked as stored.
