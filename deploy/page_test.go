@@ -118,3 +118,35 @@ func TestPageShowsValidExamples(t *testing.T) {
 		t.Errorf("outputs: %v", outputs)
 	}
 }
+
+// Every module that is required directly has its line in docs/architecture.md, and no line is of a module that nobody requires.
+func TestEveryModuleHasItsLine(t *testing.T) {
+	text, err := os.ReadFile("../docs/architecture.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(string(text), "\n## Dependencies\n")
+	lines := map[string]bool{} // by module: somebody requires it
+	for _, cell := range regexp.MustCompile(`(?m)^\| ([a-z][^|]+/[^|]+) \|`).FindAllStringSubmatch(table, -1) {
+		for module := range strings.SplitSeq(cell[1], ", ") {
+			lines[module] = false
+		}
+	}
+	for _, file := range []string{"../go.mod", "go.mod", "../bench/go.mod"} {
+		mod, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile(`(?m)^\t(\S+/\S+) v\S+$`).FindAllStringSubmatch(string(mod), -1) {
+			if _, found := lines[m[1]]; !found {
+				t.Errorf("%s of %s has no line", m[1], file)
+			}
+			lines[m[1]] = true
+		}
+	}
+	for module, required := range lines {
+		if !required {
+			t.Errorf("nobody requires %s", module)
+		}
+	}
+}

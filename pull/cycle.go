@@ -144,14 +144,14 @@ func (e *Engine) begin(now time.Time) {
 		if back > 5*edge {
 			e.log.Warn(fmt.Sprintf("the service's clock went back by %s: asking again from %s, and repeats are dropped; if it comes again, look for a proxy with a cache", back.Round(time.Second), earlier(newest, e.settled.Add(-back)).Format(time.RFC3339)))
 		}
-		e.settled = earlier(newest, e.settled.Add(-back))
+		e.settled, e.ahead = earlier(newest, e.settled.Add(-back)), nil
 	}
 	e.latestAt = time.Now()
 	e.latest = now
 	e.setMark()
 }
 
-// plan lists the steps of [settled, now] without the gaps, the newest first: it is a stack.
+// plan lists the steps of [settled, now] without the gaps and what was read already, the newest first: it is a stack.
 func (e *Engine) plan(now time.Time) (work []*piece) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -166,15 +166,15 @@ func (e *Engine) plan(now time.Time) (work []*piece) {
 			from = to
 		}
 	}
-	for _, g := range e.gaps { // in order of time
-		if !g.Until.After(from) {
+	for _, s := range e.skipped() {
+		if !s.until.After(from) {
 			continue
 		}
-		if g.Since.After(now) {
+		if s.since.After(now) {
 			break
 		}
-		add(g.Since)
-		from = g.Until
+		add(s.since)
+		from = s.until
 	}
 	add(now)
 	for i, j := 0, len(work)-1; i < j; i, j = i+1, j-1 {
@@ -250,15 +250,22 @@ func (e *Engine) next(pc *piece, got answer, now time.Time) (more []*piece, wait
 // nothing is settled, and the span is asked again.
 func (e *Engine) settle(pc *piece, now time.Time) {
 	then, err := e.client.Now(e.ctx)
-	if err != nil || e.hold != "" {
+	if err != nil {
 		return
 	}
 	t := earlier(pc.until, earlier(now, then.Add(-time.Since(pc.asked))).Add(-e.cfg.Overlap))
 	doubt := e.client.Doubtful()
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if t.After(e.settled) && !doubt {
-		e.settled = t
+	switch {
+	case doubt:
+	case e.hold != "":
+		e.readAhead(pc.since, t)
+	default:
+		if t.After(e.settled) {
+			e.settled = t
+		}
+		e.catchUp()
 	}
 	e.setMark()
 }

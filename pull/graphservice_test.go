@@ -318,3 +318,24 @@ func TestAWrongDateMakesNothingForgotten(t *testing.T) {
 		}
 	})
 }
+
+// While every third answer is incomplete, what was read whole is not asked for again: the engine keeps up at the pace of its requests.
+func TestIncompleteAnswersDoNotMultiplyTheWork(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, all := graphScene(120, 30*time.Second, func(p *plan) { p.cfg.Limit, p.cfg.Overlap = 3, time.Minute })
+		r := rand.New(rand.NewPCG(4, 4))
+		h.svc.OnRequest(func(req defendersim.Request) *defendersim.Fault {
+			if req.Kind == defendersim.KindGraph && r.Float64() < 0.3 {
+				return defendersim.Partial(0.3)
+			}
+			return nil
+		})
+		h.start()
+		h.liveFor(80 * time.Minute)
+		if n := h.svc.Stats().Graph; n > 2500 {
+			t.Errorf("%d requests", n)
+		}
+		h.stop(false)
+		h.within(t, 15*time.Minute, all)
+	})
+}

@@ -100,7 +100,7 @@ func (e *Engine) probed(pc *piece, pr *probe, got answer) []*piece {
 	if pr.prev != nil && pr.prev.span() > floor {
 		more = append(more, pr.prev.halves()...)
 		e.mu.Lock()
-		e.settled = earlier(e.settled, pr.prev.since) // it is unread after all
+		e.settled, e.ahead = earlier(e.settled, pr.prev.since), nil // it is unread after all
 		e.setMark()
 		e.mu.Unlock()
 	}

@@ -92,6 +92,7 @@ type Engine struct {
 	seen     *seen
 	settled  time.Time // in memory: everything before it was fetched
 	gaps     []state.Gap
+	ahead    []span
 	marks    []mark
 	handed   []handedBatch
 	safeSeq  uint64 // all batches up to this one are durable

@@ -43,28 +43,30 @@ func (a *Alert) Key() string {
 // KeyOf computes an Alert's Key from a received alert, decoded from JSON or msgpack by whatever library. A record of a row
 // that could not be read, {"raw": ..., "error": ...}, is known by its text.
 func KeyOf(fields map[string]any) string {
-	text := func(name string) string {
-		switch v := fields[name].(type) {
-		case nil:
-			return ""
-		case []byte:
-			return string(v)
-		default:
-			return fmt.Sprint(v)
-		}
-	}
-	id := text("FullId")
+	id := textOf(fields["FullId"])
 	if id == "" {
-		id = text("AlertId")
+		id = textOf(fields["AlertId"])
 	}
 	if id == "" {
-		return "raw|" + text("raw")
+		return "raw|" + textOf(fields["raw"])
 	}
-	part := text("AlertPart")
+	part := textOf(fields["AlertPart"])
 	if part == "" {
 		part = "0"
 	}
-	return id + "|" + part + "|" + text("LastProcessedTimeUtc")
+	return id + "|" + part + "|" + textOf(fields["LastProcessedTimeUtc"])
+}
+
+// textOf is a decoded value as text; "" for null.
+func textOf(value any) string {
+	switch v := value.(type) {
+	case nil:
+		return ""
+	case []byte:
+		return string(v)
+	default:
+		return fmt.Sprint(v)
+	}
 }
 
 // ParseAlert makes an Alert of a row's text, for tests that write their own.

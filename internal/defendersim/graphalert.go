@@ -33,21 +33,11 @@ func (a *GraphAlert) Key() string {
 // GraphKeyOf computes a GraphAlert's Key from a received alert, decoded from JSON or msgpack by whatever library. A record of
 // an alert that could not be read, {"raw": ..., "error": ...}, is known by its text.
 func GraphKeyOf(fields map[string]any) string {
-	text := func(name string) string {
-		switch v := fields[name].(type) {
-		case nil:
-			return ""
-		case []byte:
-			return string(v)
-		default:
-			return fmt.Sprint(v)
-		}
-	}
-	id := text("id")
+	id := textOf(fields["id"])
 	if id == "" {
-		return "raw|" + text("raw")
+		return "raw|" + textOf(fields["raw"])
 	}
-	return id + "|" + text("lastUpdateDateTime")
+	return id + "|" + textOf(fields["lastUpdateDateTime"])
 }
 
 // ParseGraphAlert makes a GraphAlert of its text, for tests that write their own.

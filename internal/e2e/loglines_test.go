@@ -3,7 +3,9 @@ package e2e
 import (
 	"encoding/base64"
 	"net/url"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -30,7 +32,7 @@ func TestLogLines(t *testing.T) {
 		for _, sc := range scenarios {
 			t.Run(sc.name, func(t *testing.T) {
 				everywhere(t, func(w *world) {
-					s := &scenario{w, all}
+					s := &scenario{world: w, all: all}
 					sc.play(s)
 					all.mu.Lock()
 					defer all.mu.Unlock()
@@ -57,8 +59,52 @@ var ofFluentBit = []string{"initializing", "storage_strategy='{kind}' ({kind})",
 // scenario is a world in which something goes wrong.
 type scenario struct {
 	*world
-	all *heard
+	all     *heard
+	metrics *endpoint
+	before  int // records that came before the start
 }
+
+// start is that of the world, with the metrics switched on.
+func (s *scenario) start(service, inputs string) *flbhost.Host {
+	s.Helper()
+	s.metrics, s.before = newEndpoint(s.world), s.count()
+	s.metrics.host = s.world.start(service+s.metrics.service(), inputs)
+	return s.metrics.host
+}
+
+// end waits until the metrics of the run add up, then stops it: each row received was handed over as an alert, as raw text, or was a duplicate;
+// what was handed over is what came; and each request that failed is told of by a line that says that it is over, but for those that are not.
+func (s *scenario) end(h *flbhost.Host) {
+	s.Helper()
+	var last flbhost.Samples
+	sum := func(name string, labels ...string) float64 { return last.Sum(ourMetrics+name, labels...) }
+	await(s.T, 20*time.Second, "metrics that add up", func() bool {
+		now, err := s.metrics.read()
+		if err != nil {
+			s.Fatal(err)
+		}
+		last = now
+		for _, stanza := range names(now) {
+			of := func(name string) float64 { return metricOf(now, stanza, name) }
+			if of("queue_bytes") != 0 || of("rows_received_total") != of("alerts_handed_over_total")+of("duplicates_dropped_total")+of("rows_raw_total") {
+				return false
+			}
+		}
+		failed, over := sum("requests_total")-sum("requests_total", "outcome", "ok")-sum("requests_total", "outcome", "partial"), 0.0
+		h.Look(func(v *flbhost.View) {
+			for _, l := range v.Logs {
+				if said := pulledAgain.FindStringSubmatch(l.Text); said != nil {
+					n, _ := strconv.Atoi(said[1])
+					over += float64(n)
+				}
+			}
+		})
+		return len(names(now)) > 0 && sum("requests_total") > 0 && failed >= over && int(sum("alerts_handed_over_total")+sum("rows_raw_total")) == s.count()-s.before
+	})
+	h.MustStop(s.T, grace)
+}
+
+var pulledAgain = regexp.MustCompile(`alerts are pulled again after (\d+) failures?$`)
 
 // said holds every line of h against the page, and returns those of the plugin at these levels without the core's prefix.
 func (s *scenario) said(h *flbhost.Host, levels ...string) (said []string) {
@@ -143,7 +189,7 @@ func (s *scenario) through(stanza []string, faults ...*defendersim.Fault) []stri
 	if len(faults) > 0 {
 		s.says(h, 10*time.Second, "info", "alerts are pulled again")
 	}
-	h.MustStop(s.T, grace)
+	s.end(h)
 	return s.said(h, "warn", "error", "info")
 }
 

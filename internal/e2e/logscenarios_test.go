@@ -25,6 +25,12 @@ var scenarios = []struct {
 	{"service", service500},
 	{"throttled", throttled},
 	{"forbidden", forbidden},
+	{"graph links", graphLinks},
+	{"broken answers", brokenAnswers},
+	{"token answers", tokenAnswers},
+	{"credentials", credentials},
+	{"servers", servers},
+	{"odd statuses", oddStatuses},
 	{"tokens", tokens},
 	{"wrong audience", wrongAudience},
 	{"nobody there", nobodyThere},
@@ -75,7 +81,7 @@ func wrongAudience(s *scenario) {
 	h := s.start("", s.stanza("resource https://api.securitycenter.microsoft.com", "retry_max 1s"))
 	s.polls(4)
 	s.says(h, 20*time.Second, "error", "the token is for https://api.securitycenter.microsoft.com (aud)")
-	h.MustStop(s.T, grace)
+	s.end(h)
 	s.once(s.said(h, "error", "warn"), "(401), and a new one too: the token is for ", "no answer carried a usable Date header")
 }
 
@@ -87,7 +93,7 @@ func nobodyThere(s *scenario) {
 		s.Fatal(err)
 	}
 	s.says(h, 20*time.Second, "info", "alerts are pulled again after ")
-	h.MustStop(s.T, grace)
+	s.end(h)
 	s.once(s.said(h, "warn"), "refused the connection")
 }
 
@@ -95,7 +101,7 @@ func unknownAuthority(s *scenario) {
 	_, _, ca := service(s.T, defendersim.Config{}) // of another one
 	h := s.start("", s.stanza("ca_file "+ca))
 	s.says(h, 20*time.Second, "error", "is signed by an authority this machine does not know")
-	h.MustStop(s.T, grace)
+	s.end(h)
 	s.said(h)
 }
 
@@ -110,7 +116,7 @@ func oddRows(s *scenario) {
 	h := s.start("", s.stanza(short...))
 	await(s.T, 20*time.Second, "all rows", func() bool { return s.count() == 11 })
 	s.polls(1)
-	h.MustStop(s.T, grace)
+	s.end(h)
 	s.once(s.said(h, "warn"), `cannot become a record: not an object`, "bad UTF-8", "the answer is no valid JSON at byte ", "has the same syntax error again")
 }
 
@@ -132,7 +138,7 @@ func gapAndLostState(s *scenario) {
 	}
 	s.says(h, 25*time.Second, "info", "is filled; gaps open: 0")
 	s.says(h, 25*time.Second, "info", "the state is stored again")
-	h.MustStop(s.T, grace)
+	s.end(h)
 	s.once(s.said(h, "error", "warn", "info"), "newer alerts go on, this span is asked again until it can be read; nothing to do unless it lasts for hours; gaps open: 1", "is filled; gaps open: 0",
 		"cannot store what was pulled", "the state is stored again")
 }
@@ -148,7 +154,7 @@ func capAndClock(s *scenario) {
 	s.says(h, 20*time.Second, "info", "the service does not cap answers at 1000")
 	s.svc.Shift(-5 * time.Minute)
 	s.says(h, 20*time.Second, "warn", "the service's clock went back by ")
-	h.MustStop(s.T, grace)
+	s.end(h)
 	s.said(h)
 }
 
@@ -157,7 +163,7 @@ func otherFilters(s *scenario) {
 	s.through([]string{db})
 	h := s.start("", s.stanza(append(short, db, "machine_groups UKMachines")...))
 	s.says(h, 20*time.Second, "warn", "no state for these filters")
-	h.MustStop(s.T, grace)
+	s.end(h)
 	s.said(h)
 }
 
@@ -176,7 +182,7 @@ func faultyStanza(s *scenario) {
 		s.said(h)
 	}
 	h := s.start("", s.stanza("client_secret 11111111-2222-3333-4444-555555555555"))
-	h.MustStop(s.T, grace)
+	s.end(h)
 	s.said(h)
 }
 
@@ -222,7 +228,7 @@ func damagedState(s *scenario) {
 	}
 	h := s.start("", s.stanza("db "+db))
 	s.says(h, 20*time.Second, "warn", "the state file is damaged")
-	h.MustStop(s.T, grace)
+	s.end(h)
 	s.said(h)
 }
 

@@ -1,5 +1,5 @@
 /*
- * What an input may rely on of Fluent Bit's proxy interface, from 2.0 to 5.1. The structs are declared
+ * What an input may rely on of Fluent Bit's proxy interface, from 2.2 to 5.1. The structs are declared
  * as far as they are read; nothing is written but the context slot of cores from 4.1 on.
  */
 #ifndef DEFENDER_FLB_H

@@ -1,0 +1,52 @@
+package pull
+
+import (
+	"slices"
+	"time"
+)
+
+// mostAhead bounds the spans that are remembered as read ahead of settled; what does not fit is asked for again.
+const mostAhead = 1000
+
+// span is service time that was read to its end while settled stood still before it, for an answer that was incomplete. It is known in memory
+// only: the next life asks for it again, and knows its rows.
+type span struct{ since, until time.Time }
+
+// readAhead notes a span. The caller holds mu.
+func (e *Engine) readAhead(since, until time.Time) {
+	if !until.After(since) || len(e.ahead) >= mostAhead {
+		return
+	}
+	all := append(e.ahead, span{since, until})
+	slices.SortFunc(all, func(a, b span) int { return a.since.Compare(b.since) })
+	merged := all[:1]
+	for _, s := range all[1:] {
+		last := &merged[len(merged)-1]
+		if s.since.After(last.until) {
+			merged = append(merged, s)
+		} else if s.until.After(last.until) {
+			last.until = s.until
+		}
+	}
+	e.ahead = merged
+}
+
+// catchUp moves settled over what was read ahead of it. The caller holds mu.
+func (e *Engine) catchUp() {
+	for len(e.ahead) > 0 && !e.ahead[0].since.After(e.settled) {
+		if e.ahead[0].until.After(e.settled) {
+			e.settled = e.ahead[0].until
+		}
+		e.ahead = e.ahead[1:]
+	}
+}
+
+// skipped are the spans that plan leaves out, in order of time: the gaps, and what was read ahead. The caller holds mu.
+func (e *Engine) skipped() []span {
+	all := slices.Clone(e.ahead)
+	for _, g := range e.gaps {
+		all = append(all, span{g.Since, g.Until})
+	}
+	slices.SortFunc(all, func(a, b span) int { return a.since.Compare(b.since) })
+	return all
+}
