@@ -93,6 +93,12 @@ func (e *Engine) confirmed(ctx context.Context, now time.Time) (time.Time, bool)
 		asked := time.Now()
 		ans, err := e.client.Fetch(ctx, client.Query{Since: now.Add(-edge), Until: now, Limit: 1})
 		e.countRequest(err, false, asked)
+		if ctx.Err() != nil {
+			if err == nil {
+				ans.Body.Close()
+			}
+			return time.Time{}, false
+		}
 		wait := time.Duration(0)
 		if err != nil {
 			wait = e.failed(nil, err) // what lasts is no step's own: the span moves on with the time

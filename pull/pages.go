@@ -89,7 +89,7 @@ func (e *Engine) page(ctx context.Context, pc *piece, link string, now time.Time
 	for try := 1; ; try++ {
 		page.join(e.request(ctx, pc, client.Query{Page: link}, now))
 		var ce *client.Error
-		if page.err == nil || try == pageTries || errors.As(page.err, &ce) && own(ce) || !sleep(ctx, e.failed(nil, page.err)) {
+		if page.err == nil || ctx.Err() != nil || try == pageTries || errors.As(page.err, &ce) && own(ce) || !sleep(ctx, e.failed(nil, page.err)) {
 			return page
 		}
 		page.err = nil

@@ -90,7 +90,7 @@ func writes(text string) http.HandlerFunc {
 	}
 }
 
-// drips begins an answer and sends a byte now and then until the client gives up; every 0: none.
+// drips begins an answer, with as much as is no trickle if no more is to come (every 0), and sends a byte now and then until the client gives up.
 func drips(every time.Duration) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		send := func(text string) {
@@ -99,6 +99,7 @@ func drips(every time.Duration) http.HandlerFunc {
 		}
 		send("[")
 		if every == 0 {
+			send(strings.Repeat(" ", 1023))
 			<-r.Context().Done()
 			return
 		}

@@ -25,7 +25,7 @@ type plight struct {
 	level, line string // line: how it begins
 	lasts       bool   // it does not pass by itself
 	keys        []string
-	without     bool // no client_secret
+	without     []string // of the keys that a stanza has as a rule
 	graph       bool
 
 	tokens, alerts, pages []http.HandlerFunc
@@ -58,10 +58,13 @@ func (s *scenario) plights(list ...plight) {
 	s.said(h)
 }
 
-// lone is a stanza in which each key stands once: the first one counts. without: no client_secret.
-func (s *scenario) lone(without bool, keys ...string) string {
+// lone is a stanza in which each key stands once, the first one, and those of without do not.
+func (s *scenario) lone(without []string, keys ...string) string {
 	var b strings.Builder
-	given := map[string]bool{"client_secret": without}
+	given := map[string]bool{}
+	for _, key := range without {
+		given[key] = true
+	}
 	for line := range strings.Lines(s.stanza(keys...)) {
 		key, _, _ := strings.Cut(strings.TrimSpace(line), " ")
 		if strings.HasPrefix(line, " ") && given[key] {
@@ -95,7 +98,7 @@ func oddStatuses(s *scenario) {
 		at("warn", "the service gave the request up (408)", answers(408, "", "Connection", "close")),
 		at("warn", "the service answered with status 202 instead of 200", answers(202, "")),
 		at("error", "redirected to elsewhere.example (302)", answers(302, "", "Location", "https://elsewhere.example/login")),
-		at("error", `the answer is encoded as "br"`, answers(200, "[]", "Content-Encoding", "br")),
+		at("error", "the answer is encoded as 'br'", answers(200, "[]", "Content-Encoding", "br")),
 		at("warn", "the answer from 127.0.0.1:", writes("SSH-2.0-OpenSSH_9.9\r\n\r\n")),
 		at("warn", "the head of the answer from 127.0.0.1:", answers(200, "[]", "Padding", strings.Repeat("x", 128<<10))),
 	)
@@ -107,7 +110,7 @@ func brokenAnswers(s *scenario) {
 		return p
 	}
 	s.plights(
-		slow(at("warn", "answer silent for 1s (read_timeout) after 1 bytes", drips(0))),
+		slow(at("warn", "answer silent for 1s (read_timeout) after 1024 bytes", drips(0))),
 		slow(at("warn", "answer trickles: ", drips(100*time.Millisecond))),
 		at("warn", "answer ends in a malformed trailer", writes("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n[]\r\n0\r\nno trailer\r\n\r\n")),
 		at("warn", "bad gzip after 0 decompressed bytes", answers(200, "no gzip at all", "Content-Encoding", "gzip")),
@@ -125,9 +128,9 @@ func tokenAnswers(s *scenario) {
 		atToken("error", "refused without a reason (403)", answers(403, "go away")),
 		atToken("error", "the answer is larger than 256 KiB", answers(200, strings.Repeat(" ", 300<<10))),
 		atToken("warn", "the answer holds no token", answers(200, "<html>log in</html>", "Content-Type", "text/html")),
-		atToken("warn", `the token is of type "mac" instead of Bearer`, token("mac", "abc")),
+		atToken("warn", "the token is of type 'mac' instead of Bearer", token("mac", "abc")),
 		atToken("warn", "the token holds bytes that no header can carry", token("Bearer", `a\nb`)),
-		atToken("warn", "answer cut after 1 of 100 bytes", writes("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{")),
+		atToken("warn", "answer cut after 1 bytes", writes("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{")),
 		atToken("warn", "the token service is not available (503)", refusal(503, "temporarily_unavailable")),
 		atToken("error", "the application or its credential was refused (invalid_client)", refusal(401, "invalid_client")),
 		atToken("error", "the application may not ask for tokens this way (unauthorized_client)", refusal(400, "unauthorized_client")),
@@ -145,13 +148,15 @@ func credentials(s *scenario) {
 	}
 	s.svc.SetCertificates(defendersim.DefaultClientID, cert.Cert)
 	with := func(p plight, tokens ...http.HandlerFunc) plight {
-		p.without, p.tokens = true, tokens
+		p.without, p.tokens = append(p.without, "client_secret"), tokens
 		return p
 	}
 	identity := func(line string, status int, body string) plight {
 		server := httptest.NewServer(answers(status, body, "Retry-After", "100")) // longer than an attempt waits
 		s.Cleanup(server.Close)
-		return with(keyed("warn", line, "auth managed_identity", "managed_identity_endpoint "+server.URL+"/token"))
+		p := keyed("warn", line, "auth managed_identity", "managed_identity_endpoint "+server.URL+"/token")
+		p.without = []string{"client_id", "token_url"}
+		return with(p)
 	}
 	noIdentity := identity("token request: the machine has no such managed identity (invalid_request)", 400, `{"error":"invalid_request","error_description":"Identity not found"}`)
 	noIdentity.level = "error"
@@ -205,11 +210,13 @@ func servers(s *scenario) {
 		distrusted("the certificate of 127.0.0.1:", func(c *x509.Certificate, _ *tls.Config) {
 			c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
 		}),
-		distrusted("the TLS handshake with 127.0.0.1:", func(_ *x509.Certificate, t *tls.Config) { t.MinVersion, t.MaxVersion = tls.VersionTLS10, tls.VersionTLS11 }),
+		distrusted("the TLS handshake with 127.0.0.1:", func(_ *x509.Certificate, t *tls.Config) {
+			t.MinVersion, t.MaxVersion = tls.VersionTLS10, tls.VersionTLS11
+		}),
 		alerts("error", "127.0.0.1:", strings.Replace(plain.URL, "http:", "https:", 1)),
 		alerts("warn", "cannot find the address of nowhere-.invalid", "https://nowhere-.invalid"), // refused before any resolver is asked
 		alerts("warn", "no answer from 255.255.255.255: ", "https://255.255.255.255"),
-		alerts("warn", "no connection to 127.0.0.1:", "https://"+deaf(s.T), "connect_timeout 1s"),
+		keyed("warn", "token request: no connection to 127.0.0.1:", "token_url https://"+deaf(s.T)+"/token", "connect_timeout 1s"),
 		proxy("error", "the proxy wants a user name and password (407)", 407),
 		proxy("error", "the proxy refuses a connection to 127.0.0.1:", 403),
 		proxy("warn", "the proxy cannot reach 127.0.0.1:", 502),
