@@ -215,7 +215,7 @@ func TestMemoryLimitIsTheSum(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := regexp.MustCompile(`of which the plugin's \.so.*\| (\d+)\.\d`).FindStringSubmatch(string(performance))
+	m := regexp.MustCompile(`so the plugin: its \.so.*\| (\d+)\.\d`).FindStringSubmatch(string(performance))
 	if m == nil || m[1] != "14" {
 		t.Errorf("the plugin's memory has moved: %v", m)
 	}
