@@ -28,7 +28,7 @@ func open(plugin unsafe.Pointer) bool {
 		return false
 	}
 	if !instances.await(startWithin) {
-		log.Warn(fmt.Sprintf("what ran before the reload has not ended within %s; starting all the same", startWithin))
+		log.Warn(fmt.Sprintf("what ran before the reload has not ended within %s; starting all the same, so some alerts may come twice; if it repeats, report it with a log at debug", startWithin))
 	}
 	e, err := build(func(key string) string { return flb.Property(plugin, key) }, log)
 	if err != nil {
