@@ -33,7 +33,7 @@ demo: build ## records of a simulated service as JSON lines, until Ctrl-C or for
 
 test: build ## everything that fits five minutes on two cores
 	@HISTORIES=100 $(GO) run ./internal/testrun -- -race -timeout 10m ./...
-	@HISTORIES=$(HISTORIES_CI) $(GO) run ./internal/testrun -- -count=1 -run TestHistories ./pull
+	@HISTORIES=$(HISTORIES_CI) GOGC=400 $(GO) run ./internal/testrun -- -count=1 -run TestHistories ./pull
 	@cd deploy && $(GO) run fluent-bit-defender/internal/testrun -- -count=1 ./...
 
 lint: generate ## formatting, vet, staticcheck, and nothing generated that is stale
@@ -48,7 +48,7 @@ generate: ## what is generated from code
 	$(GO) generate ./...
 
 soak: build ## the long form: a million histories, a hundred kills and reloads, ten hours of the service's clock
-	HISTORIES=$(HISTORIES) $(GO) test -count=1 -timeout 24h -run TestHistories -v ./pull
+	HISTORIES=$(HISTORIES) GOGC=400 $(GO) test -count=1 -timeout 24h -run TestHistories -v ./pull
 	SOAK=1 $(GO) test -count=1 -timeout 24h -v ./internal/e2e ./internal/hostile
 
 bench: build ## speed and memory, as ratios measured in one run

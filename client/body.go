@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/textproto"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/klauspost/compress/gzip"
@@ -164,7 +165,7 @@ func decoded(h http.Header, b *body) (io.ReadCloser, error) {
 	case "", "identity":
 		return b, nil
 	case "gzip", "x-gzip":
-		return &gunzip{body: b, src: bufio.NewReaderSize(b, 32<<10)}, nil
+		return &gunzip{body: b}, nil
 	}
 	return nil, fmt.Errorf("the answer is encoded as %q, which was not asked for", clean(encoding, 40))
 }
@@ -174,13 +175,20 @@ func decoded(h http.Header, b *body) (io.ReadCloser, error) {
 // that is cut inside its file name for the end of the stream.
 type gunzip struct {
 	*body
+	*inflater      // nil before the first Read and after the last
+	in        bool // inside a member
+	out       int64
+	bad       error // sticky
+	dry       int   // members in a row that held nothing
+}
+
+// inflater is what decompressing takes: some 80 kB, which answers use one after the other.
+type inflater struct {
 	src *bufio.Reader
 	z   *gzip.Reader
-	in  bool // inside a member
-	out int64
-	bad error // sticky
-	dry int   // members in a row that held nothing
 }
+
+var inflaters = sync.Pool{New: func() any { return &inflater{src: bufio.NewReaderSize(nil, 32<<10), z: new(gzip.Reader)} }}
 
 // mostDry bounds the empty members that may follow each other: without end, they would keep a reader busy for ever.
 const mostDry = 2_000_000
@@ -192,11 +200,26 @@ func (g *gunzip) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
+	if g.inflater == nil {
+		g.inflater = inflaters.Get().(*inflater)
+		g.src.Reset(g.body)
+	}
+	n, err := g.read(p)
+	if err != nil {
+		g.bad = g.failure(err)
+		// Not in Close, which may come while another goroutine reads.
+		g.src.Reset(nil)
+		inflaters.Put(g.inflater)
+		g.inflater = nil
+	}
+	return n, g.bad
+}
+
+func (g *gunzip) read(p []byte) (int, error) {
 	for {
 		if !g.in {
 			if err := g.open(); err != nil {
-				g.bad = g.failure(err)
-				return 0, g.bad
+				return 0, err
 			}
 		}
 		n, err := g.z.Read(p)
@@ -210,11 +233,8 @@ func (g *gunzip) Read(p []byte) (int, error) {
 				err = errDry
 			}
 		}
-		if err != nil {
-			g.bad = g.failure(err)
-		}
-		if n > 0 || g.bad != nil {
-			return n, g.bad
+		if n > 0 || err != nil {
+			return n, err
 		}
 	}
 }
@@ -224,16 +244,9 @@ func (g *gunzip) open() error {
 	if _, err := g.src.Peek(1); err != nil {
 		return err
 	}
-	var err error
-	if g.z == nil {
-		g.z, err = gzip.NewReader(g.src)
-	} else {
-		err = g.z.Reset(g.src)
-	}
-	if err == io.EOF {
+	if err := g.z.Reset(g.src); err == io.EOF {
 		return io.ErrUnexpectedEOF
-	}
-	if err != nil {
+	} else if err != nil {
 		return err
 	}
 	g.z.Multistream(false)

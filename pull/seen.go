@@ -12,6 +12,9 @@ const (
 	maxSeen = 5_000_000 // bounds the seen set of each stanza
 	shards  = 256
 	minute  = int64(60e9) // in ns
+
+	pruneRound = 5 * minute // of the watermark's way, after which every table was pruned, however fast a backlog goes by
+	pruneMost  = shards / 4 // tables in one call: what that takes is spent under the engine's lock
 )
 
 // seen holds the identities of the rows that were fetched, each with the time by which it ages (unix ns): the row's own
@@ -24,6 +27,8 @@ type seen struct {
 	n, max int
 	stale  int64 // ns by which an identity's age may lag behind
 	next   int   // the table to prune next
+	due    int64 // tables to prune because time went on
+	before int64 // of the last prune
 }
 
 type table struct {
@@ -153,11 +158,20 @@ func (s *seen) holds(id record.ID, t int64) bool {
 	return sl != nil && sl.age.time() == t
 }
 
-// prune drops from one of the tables, another each time, what is older than before and keep does not keep; drop is called for each
-// identity that the store holds. Once a second, so that each call costs little and all are visited within five minutes.
+// prune drops what is older than before and keep does not keep; drop is called for each identity that the store holds. It visits one
+// table, another each time, so that once a second all are visited within five minutes, and more of them the faster before moves on:
+// without that a backlog of days would all be held until its end.
 func (s *seen) prune(before int64, keep func(t int64) bool, drop func(record.ID, int64)) {
-	s.weed(&s.tables[s.next], func(sl slot) bool { return sl.age.time() >= before || keep(sl.age.time()) }, drop)
-	s.next = (s.next + 1) % shards
+	if moved := min(before-s.before, pruneRound); moved > 0 {
+		s.due = min(s.due+moved*shards/pruneRound, shards)
+	}
+	s.before = before
+	n := min(max(s.due, 1), pruneMost)
+	s.due = max(s.due-n, 0)
+	for range n {
+		s.weed(&s.tables[s.next], func(sl slot) bool { return sl.age.time() >= before || keep(sl.age.time()) }, drop)
+		s.next = (s.next + 1) % shards
+	}
 }
 
 // weed drops from a table what keep does not keep.

@@ -94,6 +94,30 @@ func TestSeenKeepsWhatIsInAGap(t *testing.T) {
 	}
 }
 
+// A backlog goes by at hours a second: what lies behind must go as fast, or a set for one hour grows to one for days.
+func TestSeenPrunesAsFastAsTimeGoes(t *testing.T) {
+	for _, step := range []int64{minute / 60, minute, 20 * minute} {
+		s, most, n := newSeen(1<<30), 0, 0
+		for second := range int64(1000) {
+			now := 100_000*minute + second*step
+			for i := range int64(100) {
+				n++
+				var r record.ID
+				binary.LittleEndian.PutUint64(r[1:], uint64(n)*0x9E3779B97F4A7C15)
+				r[0] = byte(n)
+				s.put(r, newAge(now+i*step/100, false))
+			}
+			s.prune(now-60*minute, keepNone, func(record.ID, int64) {})
+			most = max(most, s.len())
+		}
+		// An hour is kept, and what came since each table's last turn: five minutes or four seconds, whichever is longer.
+		allowed := int(100*(60*minute+pruneRound+5*step)/step) + 1000
+		if most > allowed {
+			t.Errorf("%d held of %d a minute, where %d would do", most, 100*minute/step, allowed)
+		}
+	}
+}
+
 func TestSeenForgetsTheOldestWhenItIsFull(t *testing.T) {
 	s := newSeen(3)
 	for n := range 5 {
