@@ -80,9 +80,10 @@ type Options struct {
 	MaxRecord int // most bytes of one record, at least 1 KiB; 0: twice MaxAlert
 }
 
-// ID tells rows apart: the first 16 bytes of a SHA-256 over the alert's identity (the first Schema.ID that is not empty, Part and,
-// but for Schema.FirstOnly, Updated), or over the whole text of a row that has none and of a raw row. SHA-256 because an alert's fields hold
-// what an attacker chose, and two alerts with one ID would be one alert too few.
+// ID tells rows apart. Of an alert with an identity (the first Schema.ID that is not empty, Part and, but for Schema.FirstOnly, Updated) it is
+// the XXH3 of that in 128 bits: whoever could choose these fields to make two IDs equal could as well make the fields equal, so all that
+// matters is chance, and SHA-256 takes 17 % of a row's time longer. Of a row that has none, and of a raw row, it is the first 16 bytes of a SHA-256 over the whole
+// text, for there stands what an attacker chose, and two alerts with one ID would be one alert too few.
 type ID [16]byte
 
 // String returns the ID as 32 hex digits, as EventIDKey shows it.

@@ -383,6 +383,19 @@ func TestIdentity(t *testing.T) {
 	}
 }
 
+// State files and outputs hold IDs: of the same alert they must be the same in every version, process and machine.
+func TestIDsLast(t *testing.T) {
+	for text, want := range map[string]string{
+		`{"FullId":"636688558380765161_-2136280442:q1cZ","AlertPart":0,"LastProcessedTimeUtc":"2018-09-30T10:00:00.123Z"}`: "235aa34f6203c7bc33583123746a2f68",
+		`{"Severity":"High"}`: "15e616b2ce2ccd56920ba180ff01b4f7", // SHA-256 of ff and the text
+		`17`:                  "817cb1a009ded43599b886a69b88836f",
+	} {
+		if got := one(t, siemOptions(), "["+text+"]").ID.String(); got != want {
+			t.Errorf("%s: %s, where %s is in use", text, got, want)
+		}
+	}
+}
+
 func TestUpdated(t *testing.T) {
 	for value, want := range map[string]int64{
 		`"2024-01-01T00:00:00.0000001Z"`: time.Date(2024, 1, 1, 0, 0, 0, 100, time.UTC).UnixNano(),
