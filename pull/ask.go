@@ -151,14 +151,14 @@ func (e *Engine) odd(row record.Row) {
 // remembered tells whether row is new, and adds it to the seen set. A row ages by its own time; if that is unusable or not
 // what was asked for, by when it last came.
 func (e *Engine) remembered(pc *piece, row record.Row, now time.Time) bool {
-	t := row.Updated
+	t, coming := row.Updated, int64(0)
 	if e.firstOnly || t == 0 || t < pc.since.Add(-2*edge).UnixNano() || t > pc.until.Add(edge).UnixNano() {
-		t = now.UnixNano()
+		t, coming = now.UnixNano(), ofComing
 	}
 	// Within its second a row ages in the order of arrival: a commit of many rows of one time then touches neighbouring pages of the state
 	// file, where the order of their hashes would touch nearly all.
-	e.arrivals = (e.arrivals + 2) % int64(time.Second)
-	t += e.arrivals - t%int64(time.Second)
+	e.arrivals = (e.arrivals + 4) % int64(time.Second)
+	t += e.arrivals + coming - t%int64(time.Second)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.stats.Rows++

@@ -139,10 +139,16 @@ func (e *Engine) pruneBefore() time.Time {
 	return before.Add(-seenMargin)
 }
 
-// inGap tells whether a row of time t may come again by an open gap. The caller holds mu.
+// inGap tells whether a row of age t may come again by an open gap. Of one that ages by its coming nobody knows where it belongs: by any gap
+// that was there by then. The caller holds mu.
 func (e *Engine) inGap(t int64) bool {
 	// Also of one that is filled, but still stored as open.
-	return within(e.gaps, t) || within(e.pending.Gaps, t)
+	for _, gaps := range [][]state.Gap{e.gaps, e.pending.Gaps} {
+		if within(gaps, t) || t&ofComing != 0 && len(gaps) > 0 && gaps[0].Since.UnixNano() <= t {
+			return true
+		}
+	}
+	return false
 }
 
 // within tells whether t lies in one of the gaps, or close to it. They are sorted and do not overlap, so only the last that begins before t can hold it.

@@ -41,8 +41,11 @@ type slot struct {
 	age age
 }
 
-// age is unix ns with the lowest bit taken for "is in the store" (the service's times have 100 ns steps).
+// age is unix ns with the lowest bit taken for "is in the store". The next bit, which the store keeps too, says that this is the time at which the
+// row came, not its own (see remembered).
 type age int64
+
+const ofComing = 2
 
 func (a age) time() int64   { return int64(a) &^ 1 }
 func (a age) durable() bool { return a&1 == 1 }
