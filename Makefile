@@ -12,6 +12,10 @@ FLUENT_BIT  ?= $(shell command -v fluent-bit 2>/dev/null)
 export FLUENT_BIT
 export IN_DEFENDER_SO := $(CURDIR)/$(SO)
 
+# Vectors are an experiment of Go 1.26 (record/vectors.go). Another version builds without them.
+GOEXPERIMENT ?= $(if $(filter go1.26%,$(shell $(GO) env GOVERSION)),simd)
+export GOEXPERIMENT
+
 DEMO_SECONDS ?= 0
 DEMO_API     ?= siem
 HISTORIES    ?= 1000000
@@ -34,11 +38,15 @@ demo: build ## records of a simulated service as JSON lines, until Ctrl-C or for
 test: build ## everything that fits five minutes on two cores
 	@HISTORIES=100 $(GO) run ./internal/testrun -- -race -timeout 10m ./...
 	@HISTORIES=$(HISTORIES_CI) GOGC=400 $(GO) run ./internal/testrun -- -count=1 -run TestHistories ./pull
+	@echo the transcoder without vectors, built so and on a processor without them >&2
+	@GOEXPERIMENT= $(GO) run ./internal/testrun -- ./record
+	@GODEBUG=cpu.avx2=off $(GO) run ./internal/testrun -- -race ./record
 	@cd deploy && $(GO) run fluent-bit-defender/internal/testrun -- -count=1 ./...
 
 lint: generate ## formatting, vet, staticcheck, and nothing generated that is stale
 	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "not gofmt'ed: $$unformatted"; exit 1; }
 	$(GO) vet ./...
+	GOEXPERIMENT= $(GO) vet ./record
 	$(GO) run $(STATICCHECK) ./...
 	cd bench && $(GO) vet ./...
 	cd deploy && $(GO) vet ./... && $(GO) run $(STATICCHECK) ./...
