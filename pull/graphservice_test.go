@@ -339,3 +339,14 @@ func TestIncompleteAnswersDoNotMultiplyTheWork(t *testing.T) {
 		h.within(t, 15*time.Minute, all)
 	})
 }
+
+// Whether an answer was cut is for its last request to say: a page that was held, and fails for another reason when it is asked again, waits as
+// any that fails.
+func TestAPageThatWasCutBeforeWaits(t *testing.T) {
+	page := answer{rows: 5}
+	page.join(answer{rows: 2, cut: true, err: io.ErrUnexpectedEOF})
+	page.join(answer{err: errors.New("503")})
+	if page.cut {
+		t.Error("the first try's cut is taken for the last one's")
+	}
+}

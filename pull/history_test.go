@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -185,7 +186,7 @@ func TestHistories(t *testing.T) {
 				var h *history
 				synctest.Test(t, func(*testing.T) { h = live(p) })
 				if len(h.faults) > 0 {
-					rt.Fatalf("%s\n%+v\n%s", strings.Join(h.faults, "\n"), p, h.log.String())
+					rt.Fatalf("%s\n%+v\n%s%s", strings.Join(h.faults, "\n"), p, h.log.String(), h.journal())
 				}
 			})
 		})
@@ -278,7 +279,11 @@ func (h *history) fault(req defendersim.Request) *defendersim.Fault {
 	if h.skews {
 		// Single Dates only, never two in a row. What is set here holds for the next request.
 		h.svc.SetModes(func(m *defendersim.Modes) {
-			off := time.Duration(h.wire.IntN(2)*2-1) * time.Hour
+			wrong := time.Hour
+			if h.shift == wrong {
+				wrong += time.Minute // one that is wrong by just what the clock jumped looks as if it had not jumped, and nobody could tell
+			}
+			off := time.Duration(h.wire.IntN(2)*2-1) * wrong
 			if m.DateOffset != 0 || h.wire.IntN(5) > 0 || req.N < 4 { // the first Date of all must be believed
 				off = 0
 			}
@@ -460,6 +465,21 @@ func (h *history) repeatable(a arrival) bool {
 	}
 	// Beyond a crash, commits that failed are lost as well.
 	return h.diskFull && a.life < h.core.lives
+}
+
+// journal lists the requests, if JOURNAL is set: to look into a history that failed.
+func (h *history) journal() string {
+	if os.Getenv("JOURNAL") == "" {
+		return ""
+	}
+	var text strings.Builder
+	at := func(t time.Time) time.Duration { return t.Sub(h.began).Round(time.Millisecond) }
+	for _, en := range h.svc.Journal() {
+		q := en.Query
+		fmt.Fprintf(&text, "%d at %s done %s: %v from %s to %s ago %s page %t limit %d: %d %s, %d rows\n",
+			en.N, at(en.At), at(en.Done), en.Kind, at(q.Since), at(q.Until), q.Ago, en.Graph.Page, q.Limit, en.Status, en.Fault, en.Rows)
+	}
+	return text.String()
 }
 
 // checkRequests holds the requests against the back-off: after an error nothing is asked for three quarters of a second.

@@ -101,7 +101,7 @@ func (got *answer) join(page answer) {
 	got.rows += page.rows
 	got.fresh += page.fresh
 	got.err, got.next = page.err, page.next
-	got.cut = got.cut || page.cut
+	got.cut = page.cut
 	got.salvaged = got.salvaged || page.salvaged
 	if page.partial != "" {
 		got.partial = page.partial
