@@ -144,20 +144,22 @@ func TestAFilledGapDoesNotComeAgain(t *testing.T) {
 // A raw row has no time by which it could be told whether it lies in a gap: it must stay known as long as the gap is open.
 func TestARawRowOfAGapComesOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := sceneAt(append(spread(2000, -10*time.Minute, 6*time.Hour), -5*time.Minute), nil, nil)
-		at := h.began.Add(-5 * time.Minute)
-		h.svc.OnRequest(func(r defendersim.Request) *defendersim.Fault {
-			switch passed := time.Since(h.began); {
-			case r.Kind != defendersim.KindAlerts || !r.Query.Since.Before(at) || !r.Query.Until.After(at) || passed > 4*time.Hour:
-				return nil
-			case passed < 10*time.Minute:
-				return defendersim.NeverClosed() // the row is handed over, the span is not done
-			}
-			return defendersim.Status(500) // it does not come again, by which it would stay known
+		var rows []defendersim.Row
+		h := sceneAt(append(spread(2000, -10*time.Minute, 6*time.Hour), -5*time.Minute), nil, func(h *history) {
+			at := h.began.Add(-5 * time.Minute)
+			h.svc.OnRequest(func(r defendersim.Request) *defendersim.Fault {
+				switch passed := time.Since(h.began); {
+				case r.Kind != defendersim.KindAlerts || !r.Query.Since.Before(at) || !r.Query.Until.After(at) || passed > 4*time.Hour:
+					return nil
+				case passed < 10*time.Minute:
+					return defendersim.NeverClosed() // the row is handed over, the span is not done
+				}
+				return defendersim.Status(500) // it does not come again, by which it would stay known
+			})
+			rows = h.svc.Ledger()
+			bad := slices.IndexFunc(rows, func(r defendersim.Row) bool { return r.LastProcessed.Equal(at) })
+			h.svc.Poison(rows[bad].ID, time.Time{}, "")
 		})
-		rows := h.svc.Ledger()
-		bad := slices.IndexFunc(rows, func(r defendersim.Row) bool { return r.LastProcessed.Equal(at) })
-		h.svc.Poison(rows[bad].ID, time.Time{}, "")
 		h.liveFor(3 * time.Hour)
 		if h.core.engine.Stats().Gaps == 0 {
 			t.Fatal("no gap")
