@@ -220,10 +220,14 @@ func (e *Engine) recovered(what string) {
 	}
 }
 
+// freeStart gives back what the start of a process needs and no later moment does: the system's certificates and the first handshake.
+var freeStart sync.Once
+
 func (e *Engine) pullLoop(ctx context.Context) {
 	for ctx.Err() == nil {
 		begin := time.Now()
 		e.cycle(ctx)
+		freeStart.Do(debug.FreeOSMemory)
 		if e.hold != "" {
 			e.holds++
 			sleep(ctx, e.backOff(e.holds, firstWait))
