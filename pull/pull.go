@@ -227,7 +227,9 @@ func (e *Engine) pullLoop(ctx context.Context) {
 	for ctx.Err() == nil {
 		begin := time.Now()
 		e.cycle(ctx)
-		freeStart.Do(debug.FreeOSMemory)
+		if ctx.Err() == nil {
+			freeStart.Do(debug.FreeOSMemory)
+		}
 		if e.hold != "" {
 			e.holds++
 			sleep(ctx, e.backOff(e.holds, firstWait))

@@ -126,8 +126,8 @@ type reaged struct {
 }
 
 // add tells whether id is new, and remembers it with time t. Of one known already, the age moves on to t if that
-// is more than stale later (a row that keeps coming from outside the window stays known); moved is non-nil if the store holds the
-// old age.
+// is more than stale later (a row that keeps coming from outside the window stays known), or if t is the first that is of its coming; moved is
+// non-nil if the store holds the old age.
 func (s *seen) add(id record.ID, t int64) (fresh bool, moved *reaged) {
 	sl := s.get(id)
 	if sl == nil {
@@ -135,7 +135,7 @@ func (s *seen) add(id record.ID, t int64) (fresh bool, moved *reaged) {
 		return true, nil
 	}
 	old := sl.age
-	if t-old.time() <= s.stale {
+	if t-old.time() <= s.stale && (t&ofComing == 0 || old&ofComing != 0 || t < old.time()) {
 		return false, nil
 	}
 	sl.age = newAge(t, old.durable())
@@ -163,17 +163,17 @@ func (s *seen) holds(id record.ID, t int64) bool {
 
 // prune drops what is older than before and keep does not keep; drop is called for each identity that the store holds. It visits one
 // table, another each time, so that once a second all are visited within five minutes, and more of them the faster before moves on:
-// without that a backlog of days would all be held until its end.
+// without that a backlog of days would all be held until its end. No call drops many more than a commit adds.
 func (s *seen) prune(before int64, keep func(t int64) bool, drop func(record.ID, int64)) {
 	if moved := min(before-s.before, pruneRound); moved > 0 {
 		s.due = min(s.due+moved*shards/pruneRound, shards)
 	}
 	s.before = before
-	n := min(max(s.due, 1), pruneMost)
-	s.due = max(s.due-n, 0)
-	for range n {
+	s.due = max(s.due, 1)
+	for held, n := s.n, 0; n < pruneMost && s.due > 0 && held-s.n < commitMost; n++ {
 		s.weed(&s.tables[s.next], func(sl slot) bool { return sl.age.time() >= before || keep(sl.age.time()) }, drop)
 		s.next = (s.next + 1) % shards
+		s.due--
 	}
 }
 

@@ -18,25 +18,29 @@ const (
 
 // field is a key that was met.
 type field struct {
-	words [4]uint64 // `"name":` if it can be foretold
-	masks [4]uint64 // of the bits that count: all, and so no text matches, if it cannot
+	words [4]uint64 // `"name":`
+	masks [4]uint64 // of the bits that count
 	head  byte      // of the name as a MessagePack string, which is as long as `"name`
-	size  int       // of that
+	size  int       // of that; 0: the key cannot be foretold, so it is no key's next
 	role  role
 	next  *field // the key that followed last time
 	stamp uint64 // the last object in which the key stood
 	coded string // the name as a MessagePack string
 }
 
-// noField is no key: it matches nothing.
-var noField = &field{masks: [4]uint64{^uint64(0)}}
-
 // shape holds the keys of the objects at one level of nesting.
 type shape struct {
 	fields [slots]*field // a hash table
 	count  int           // of the keys in it
 	start  field         // no key: what follows it comes first in an object
+	none   field         // no key: the next of those whose next is not known. It matches eight NULs, behind which there is no value
 	object uint64        // counts the level's objects: the stamp of the one at hand
+}
+
+// reset forgets all keys.
+func (sh *shape) reset() {
+	*sh = shape{object: sh.object, none: field{masks: [4]uint64{^uint64(0)}}}
+	sh.start.next = &sh.none
 }
 
 var hashSeed = maphash.MakeSeed() // so that nobody can know which keys collide
@@ -44,7 +48,8 @@ var hashSeed = maphash.MakeSeed() // so that nobody can know which keys collide
 // shape returns the shape of the objects at a depth.
 func (t *transcoder) shape(depth int) *shape {
 	if t.shapes[depth] == nil {
-		t.shapes[depth] = &shape{start: field{next: noField}}
+		t.shapes[depth] = new(shape)
+		t.shapes[depth].reset()
 	}
 	return t.shapes[depth]
 }
@@ -64,7 +69,7 @@ func (t *transcoder) unforeseenKey(i, o int, sh *shape, depth int) (int, int, *f
 	}
 	name := t.out[strText(t.out, at):o]
 	if sh.count == maxFields { // begin anew with the next object
-		*sh = shape{object: sh.object, start: field{next: noField}}
+		sh.reset()
 		t.again = true
 		return -1, o, nil
 	}
@@ -73,6 +78,7 @@ func (t *transcoder) unforeseenKey(i, o int, sh *shape, depth int) (int, int, *f
 		return -1, o, nil
 	}
 	f := newField(name, coded)
+	f.next = &sh.none
 	if depth == 1 {
 		f.role = t.roleOf(name)
 	}
@@ -82,15 +88,17 @@ func (t *transcoder) unforeseenKey(i, o int, sh *shape, depth int) (int, int, *f
 }
 
 func newField(name, coded []byte) *field {
-	f := &field{head: coded[0], size: len(coded), masks: noField.masks, next: noField, coded: string(coded)}
+	f := &field{coded: string(coded)}
 	escaped := func(r rune) bool { return r < ' ' || r == '"' || r == '\\' } // which cannot stand in the text as they are
-	if len(name) <= maxForetold && !bytes.ContainsFunc(name, escaped) {
-		var text [32]byte
-		n := copy(text[:], `"`+string(name)+`":`)
-		for i := range f.words {
-			f.words[i] = load64(text[:], 8*i)
-			f.masks[i] = ^uint64(0) >> (64 - 8*max(0, min(8, n-8*i)))
-		}
+	if len(name) > maxForetold || bytes.ContainsFunc(name, escaped) {
+		return f
+	}
+	f.head, f.size = coded[0], len(coded)
+	var text [32]byte
+	n := copy(text[:], `"`+string(name)+`":`)
+	for i := range f.words {
+		f.words[i] = load64(text[:], 8*i)
+		f.masks[i] = ^uint64(0) >> (64 - 8*max(0, min(8, n-8*i)))
 	}
 	return f
 }

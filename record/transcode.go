@@ -132,7 +132,9 @@ func (t *transcoder) fields(i, o, depth int, object uint32) (_, _, count int) {
 				if i, o, f = t.unforeseenKey(i, o, sh, depth); i < 0 {
 					return -1, o, 0
 				}
-				last.next = f
+				if f.size > 0 {
+					last.next = f
+				}
 			}
 			if f.stamp == sh.object || f.role&roleEventID != 0 {
 				t.again = true
