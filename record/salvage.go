@@ -24,6 +24,7 @@ type badText struct {
 const (
 	maxPiece  = windowSize // of bad text in one raw row
 	maxBroken = 1000
+	linkRoom  = 64 // for the list's end, the key of a link and white space between them
 )
 
 // Salvage sets the function that is asked at a syntax error with its Signature. On true the bad text is handed over as one row
@@ -103,7 +104,7 @@ func (r *Reader) salvage(dst []byte) ([]byte, Row, bool) {
 		}
 		switch {
 		case b.search >= most:
-			n := wholeRunes(text[:most])
+			n := r.pieceEnd(text[:most])
 			return r.badPiece(dst, n, n)
 		case b.search < len(text):
 			at := b.search
@@ -123,6 +124,23 @@ func (r *Reader) salvage(dst []byte) ([]byte, Row, bool) {
 		}
 	}
 	return dst, Row{}, false
+}
+
+// pieceEnd tells where to end a piece of bad text, of which text is the most that fits: the list's end and a link behind it stay together,
+// for badEnd.
+func (r *Reader) pieceEnd(text []byte) int {
+	if r.object && r.bad.list {
+		if i := bytes.LastIndex(text, []byte(`"`+linkKey+`"`)); i > 0 {
+			if list, closed := bytes.CutSuffix(trimComma(text[:i]), []byte{']'}); closed && len(list) > 0 {
+				return len(list)
+			}
+		}
+		near := max(len(text)-linkRoom, 1)
+		if i := bytes.IndexByte(text[min(near, len(text)):], ']'); i >= 0 {
+			return near + i
+		}
+	}
+	return wholeRunes(text)
 }
 
 // badPiece takes bytes of bad text and hands over the first n of them; there may be none.
