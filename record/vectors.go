@@ -12,7 +12,7 @@ import (
 // (GOEXPERIMENT=simd) and none of Go's promises covers, hence the other form. Both read and write up to pad bytes beyond what they are asked
 // for. The tests, the fuzz targets among them, run in both.
 
-// haveBlocks tells whether the processor has vectors. If not, strings go by words and rows are read carefully, at half the speed.
+// haveBlocks tells whether the processor has vectors. If not, strings go by words and rows are read carefully, at a third of the speed.
 var haveBlocks = archsimd.X86.AVX2()
 
 // block is 32 bytes.
