@@ -130,10 +130,8 @@ func (r *Reader) salvage(dst []byte) ([]byte, Row, bool) {
 // for badEnd.
 func (r *Reader) pieceEnd(text []byte) int {
 	if r.object && r.bad.list {
-		if i := bytes.LastIndex(text, []byte(`"`+linkKey+`"`)); i > 0 {
-			if list, closed := bytes.CutSuffix(trimComma(text[:i]), []byte{']'}); closed && len(list) > 0 {
-				return len(list)
-			}
+		if list, _, found := cutLink(text); found && len(list) > 0 {
+			return len(list)
 		}
 		near := max(len(text)-linkRoom, 1)
 		if i := bytes.IndexByte(text[min(near, len(text)):], ']'); i >= 0 {
@@ -233,19 +231,28 @@ func trimComma(text []byte) []byte { return trimSpace(bytes.TrimSuffix(trimSpace
 // badEnd takes away what stands behind the list, as trimEnd does, and a next link there too: without it the pages that follow would be
 // missed, and with it in the raw row that row would be another one each time.
 func (r *Reader) badEnd(text []byte) []byte {
-	key := []byte(`"` + linkKey + `"`)
-	i := bytes.LastIndex(text, key)
-	if i < 0 || !r.object || !r.bad.list {
+	list, behind, found := cutLink(text)
+	if !found || !r.object || !r.bad.list {
 		return r.trimEnd(text)
 	}
-	value, found := bytes.CutPrefix(bytes.TrimLeft(text[i+len(key):], " \t\r\n"), []byte{':'})
-	list, closed := bytes.CutSuffix(trimComma(text[:i]), []byte{']'})
+	value, found := bytes.CutPrefix(bytes.TrimLeft(behind, " \t\r\n"), []byte{':'})
 	var link string
-	if !found || !closed || json.NewDecoder(bytes.NewReader(value)).Decode(&link) != nil {
+	if !found || json.NewDecoder(bytes.NewReader(value)).Decode(&link) != nil {
 		return r.trimEnd(text)
 	}
 	r.next = link
 	return trimSpace(list)
+}
+
+// cutLink finds the last key of a link that stands behind a list's end: list is what stands before that end, behind what follows the key.
+func cutLink(text []byte) (list, behind []byte, found bool) {
+	key := []byte(`"` + linkKey + `"`)
+	i := bytes.LastIndex(text, key)
+	if i < 0 {
+		return nil, nil, false
+	}
+	list, found = bytes.CutSuffix(trimComma(text[:i]), []byte{']'})
+	return list, text[i+len(key):], found
 }
 
 // trimEnd takes away the list's end, and that of the object around it, so that a bad row has the same ID as the last of a list.
