@@ -114,6 +114,42 @@ func TestWindowsFindAHiddenCap(t *testing.T) {
 	})
 }
 
+// An answer larger than what was taken for a cap shows that it was none, and may itself have met the true one, alone.
+func TestTheAnswerThatRefutesACapMayBeCapped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		times := append(spread(20, -35*time.Minute, -35*time.Minute+time.Second), spread(60, -29*time.Minute, -21*time.Minute)...)
+		h := sceneAt(times, func(p *plan) {
+			p.modes.Cap = 33
+			p.cfg.InitialLookback = 40 * time.Minute
+			p.cfg.MaxWindow = 10 * time.Minute
+		}, nil)
+		h.liveFor(time.Hour)
+		h.stop(false)
+		if !strings.Contains(h.log.String(), "does not cap answers at 20") {
+			t.Error("no smaller cap was refuted: nothing is tested")
+		}
+		h.lostAndTwice(t)
+	})
+}
+
+// By ago a cap that is known counts also where the answer before it had fewer rows.
+func TestAgoHeedsAKnownCap(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		times := append(spread(40, -39*time.Minute, -31*time.Minute), spread(40, -29*time.Minute, -21*time.Minute)...)
+		times = append(times, spread(60, 5*time.Minute+10*time.Second, 5*time.Minute+40*time.Second)...)
+		h := sceneAt(times, func(p *plan) {
+			p.modes.Cap = 23
+			p.cfg.InitialLookback = 40 * time.Minute
+			p.cfg.MaxWindow = 10 * time.Minute
+			p.cfg.PollInterval = 10 * time.Minute // one answer holds the burst, which has left the overlap by then
+			p.cfg.Ago, p.cfg.AgoText = 15*time.Minute, "PT15M"
+		}, nil)
+		h.liveFor(time.Hour)
+		h.stop(false)
+		h.lostAndTwice(t)
+	})
+}
+
 // A gap that was filled is stored as open until its last row is durable: its hashes must stay as long.
 func TestAFilledGapDoesNotComeAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -37,11 +37,12 @@ func (e *Engine) full(pc *piece, got answer) []*piece {
 			return more
 		}
 	}
-	if size := e.hidden.size; size > 0 {
+	suspicious := e.hidden.suspicious(got)
+	if size := e.hidden.size; size > 0 && got.rows > size {
+		e.log.Info(fmt.Sprintf("an answer held %d rows: the service does not cap answers at %d; nothing to do", got.rows, size))
+		e.hidden.size, pc.probe = 0, nil // but it may at so many as came now
+	} else if size > 0 {
 		switch {
-		case got.rows > size:
-			e.log.Info(fmt.Sprintf("an answer held %d rows: the service does not cap answers at %d; nothing to do", got.rows, size))
-			e.hidden.size = 0
 		case (got.rows == size || got.salvaged) && pc.span() > floor:
 			return pc.halves()
 		case got.rows == size && e.pageSize == 0 && time.Since(e.hidden.told) > 10*time.Minute:
@@ -51,7 +52,7 @@ func (e *Engine) full(pc *piece, got answer) []*piece {
 		e.remember(pc, got)
 		return nil
 	}
-	if pc.probe == nil && pc.span() > floor && e.hidden.suspicious(got) {
+	if pc.probe == nil && pc.span() > floor && suspicious {
 		pr := &probe{count: got.rows, left: 2}
 		if e.hidden.count == got.rows {
 			pr.prev = e.hidden.last
@@ -78,9 +79,12 @@ func (e *Engine) limited(pc *piece, got answer) bool {
 	return e.cfg.Limit > 0 && !pc.unlimited && (got.rows >= e.cfg.Limit || got.salvaged)
 }
 
-// suspicious tells whether got looks capped: as many rows as the last answer, or a round number of them (caps are
-// round, and the first capped answer has none before it).
+// suspicious tells whether got looks capped: as many rows as the last answer, a round number of them (caps are round, and the first
+// capped answer has none before it), or as many as a cap that is known or taken for one: more refute it, and may have met a larger one.
 func (h *hiddenCap) suspicious(got answer) bool {
+	if h.size > 0 && (got.rows >= h.size || got.salvaged) {
+		return true
+	}
 	return got.rows >= h.floor && (got.rows == h.count || got.rows%(h.floor/2) == 0)
 }
 
