@@ -42,6 +42,8 @@ type boltFile struct {
 	mu sync.Mutex
 	db *bbolt.DB // nil: to be opened again before the next transaction
 	fd *os.File  // what db reads, writes and has locked
+	// newest is the latest use of any stanza as this process found the file (prepare).
+	newest time.Time
 }
 
 // files are the open files of this process.

@@ -41,7 +41,7 @@ func OpenFile(path string, key Key, log *slog.Logger) (Store, error) {
 	err = f.do(func(db *bbolt.DB) error {
 		return db.Update(func(tx *bbolt.Tx) error {
 			var err error
-			deleted, err = prepare(tx, key, time.Now(), claimed)
+			deleted, err = prepare(tx, key, time.Now(), &f.newest, claimed)
 			return err
 		})
 	})

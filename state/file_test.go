@@ -328,7 +328,8 @@ func TestStateUnusedFor90DaysGoes(t *testing.T) {
 		t.Helper()
 		err := s.file.do(func(db *bbolt.DB) error {
 			return db.Update(func(tx *bbolt.Tx) (err error) {
-				deleted, err = prepare(tx, own, now, claimed)
+				var newest time.Time // a process that has just found the file
+				deleted, err = prepare(tx, own, now, &newest, claimed)
 				return err
 			})
 		})
@@ -361,6 +362,52 @@ func TestStateUnusedFor90DaysGoes(t *testing.T) {
 	wantLoad(t, mustOpen(t, path, fresh), Snapshot{Found: true, Settled: at(1), Seen: entries(0, 500)})
 }
 
+// Stanzas are opened one by one. What the first writes, at the time of a clock that may be wrong, must not make the last look unused.
+func TestNoStanzaGoesBeforeItsTurnToBeOpened(t *testing.T) {
+	const days = 24 * time.Hour
+	for _, c := range []struct {
+		name       string
+		used, boot time.Time
+	}{
+		{"the clock is 100 days ahead", time.Now(), time.Now().Add(100 * days)},
+		{"nothing ran for 100 days", time.Now().Add(-100 * days), time.Now()},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			path := filepath.Join(tempDir(t), "state.db")
+			stanzas := []Key{newKey(t), newKey(t), newKey(t)}
+			for _, key := range stanzas {
+				s := mustOpen(t, path, key).(*fileStore)
+				err := s.file.do(func(db *bbolt.DB) error {
+					return db.Update(func(tx *bbolt.Tx) error { return apply(tx, key, Change{Settled: at(1)}, c.used) })
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				mustClose(t, s)
+			}
+			f, err := acquire(path, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.release()
+			for _, key := range stanzas {
+				err := f.do(func(db *bbolt.DB) error {
+					return db.Update(func(tx *bbolt.Tx) error {
+						deleted, err := prepare(tx, key, c.boot, &f.newest, claimed)
+						if len(deleted) > 0 {
+							t.Errorf("%v went", deleted)
+						}
+						return err
+					})
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
 func TestAnOpenNotesItsUseOnceAnHour(t *testing.T) {
 	path := filepath.Join(tempDir(t), "state.db")
 	key := newKey(t)
@@ -373,7 +420,7 @@ func TestAnOpenNotesItsUseOnceAnHour(t *testing.T) {
 	}{{time.Minute, errUnchanged}, {2 * time.Hour, nil}, {2*time.Hour + time.Minute, errUnchanged}} {
 		err := s.file.do(func(db *bbolt.DB) error {
 			return db.Update(func(tx *bbolt.Tx) error {
-				_, err := prepare(tx, key, now.Add(c.after), claimed)
+				_, err := prepare(tx, key, now.Add(c.after), &s.file.newest, claimed)
 				return err
 			})
 		})

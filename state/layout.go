@@ -114,10 +114,10 @@ func decodeEntry(key []byte) (e Entry) {
 // prepare is the transaction of an open: it gives a new file its layout, notes that key is in use, and deletes what was
 // unused for 90 days. It returns the keys of what it deleted.
 //
-// Unused means: last used 90 days before both the local clock and the latest use of any bucket in the file, and not by an
-// open stanza. Neither a clock that is far ahead at boot nor 90 days without Fluent Bit delete the state of a
-// stanza whose turn to be opened is yet to come.
-func prepare(tx *bbolt.Tx, key Key, now time.Time, inUse func(Key) bool) ([]Key, error) {
+// Unused means: last used 90 days before both the local clock and newest, and not by an open stanza. newest is the latest use of
+// any bucket as the process found the file; where it is zero, prepare sets it. Neither a clock that is far ahead at boot nor 90 days
+// without Fluent Bit delete the state of a stanza whose turn to be opened is yet to come.
+func prepare(tx *bbolt.Tx, key Key, now time.Time, newest *time.Time, inUse func(Key) bool) ([]Key, error) {
 	changed, err := putLayout(tx)
 	if err != nil {
 		return nil, err
@@ -127,14 +127,17 @@ func prepare(tx *bbolt.Tx, key Key, now time.Time, inUse func(Key) bool) ([]Key,
 		meta stanzaMeta
 	}
 	var all []stanza
-	var newest time.Time
+	var found time.Time
 	err = eachStanza(tx, func(name []byte, m stanzaMeta) error {
-		newest = latest(newest, m.Used)
+		found = latest(found, m.Used)
 		all = append(all, stanza{bytes.Clone(name), m})
 		return nil
 	})
 	if err != nil {
 		return nil, err
+	}
+	if newest.IsZero() { // later the file holds what the stanzas opened before this one wrote
+		*newest = found
 	}
 	own := bucketName(key)
 	var deleted []Key
