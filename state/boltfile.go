@@ -83,7 +83,10 @@ func tryAcquire(path string, log *slog.Logger) (*boltFile, error) {
 		return nil, fmt.Errorf("state file %s: %w", resolved, err)
 	}
 	f := &boltFile{path: resolved, fd: fd, refs: 1}
-	if f.info, err = fd.Stat(); err == nil {
+	if f.info, err = fd.Stat(); err == nil && f.info.Size() == 0 {
+		err = reserve(fd)
+	}
+	if err == nil {
 		f.db, err = openBolt(fd, f.info.Size())
 	}
 	if err == nil {
@@ -94,7 +97,7 @@ func tryAcquire(path string, log *slog.Logger) (*boltFile, error) {
 	}
 	defer unlock(fd) // after the file was moved
 	if !errors.Is(err, errDamaged) {
-		return nil, fmt.Errorf("state file %s: %w", resolved, err)
+		return nil, fmt.Errorf("state file %s: %w", resolved, openError(err))
 	}
 	err = fmt.Errorf("state file %s: %w", resolved, err)
 	aside, moveErr := moveAside(resolved, time.Now())
@@ -151,7 +154,20 @@ func openError(err error) error {
 	if errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EROFS) {
 		return fmt.Errorf("%w (%w)", ErrReadOnly, err)
 	}
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) || errors.Is(err, unix.EFBIG) {
+		return fmt.Errorf("%w (%w)", ErrNoRoom, err)
+	}
 	return err
+}
+
+// reserve takes the room of a new database: one that bbolt could write in part only would look damaged at the next start. A file system
+// that cannot do that is trusted.
+func reserve(fd *os.File) error {
+	err := unix.Fallocate(int(fd.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, int64(4*os.Getpagesize()))
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		return err
+	}
+	return nil
 }
 
 // shared returns the open file that path leads to, by whatever name it was opened, with one more reference.

@@ -241,7 +241,7 @@ func TestAStartOnAFullDiskReadsWhatIsThere(t *testing.T) {
 		t.Errorf("the log says %q", got)
 	}
 	wantLoad(t, again, Snapshot{Found: true, Settled: at(1), Seen: entries(0, 9)})
-	if _, err := OpenFile(filepath.Join(filepath.Dir(path), "new"), newKey(t), nil); err == nil || !strings.Contains(err.Error(), "new") {
+	if _, err := OpenFile(filepath.Join(filepath.Dir(path), "new"), newKey(t), nil); !errors.Is(err, ErrNoRoom) || !strings.Contains(err.Error(), "new") {
 		t.Errorf("a new file on a full disk: %v", err)
 	}
 	lift()
@@ -261,37 +261,84 @@ func TestTooManyGapsAreRefusedWhole(t *testing.T) {
 	wantLoad(t, s, Snapshot{Found: true, Settled: at(3), Gaps: gaps[:1000]})
 }
 
-func TestAFullDiskKeepsTheState(t *testing.T) {
-	dir := t.TempDir()
-	runtime.LockOSThread() // the mount is seen by this thread only, which ends with the test
+// smallDisk is a directory on a disk of so many megabytes, which only this thread sees.
+func smallDisk(t *testing.T, megabytes int) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	runtime.LockOSThread() // it ends with the test, and the mount with it
 	err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS)
 	if err == nil {
 		err = unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")
 	}
 	if err == nil {
-		err = unix.Mount("tmpfs", dir, "tmpfs", 0, "size=8m")
+		err = unix.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%dm", megabytes))
 	}
 	if err != nil {
 		t.Skipf("no small disk can be mounted here (root can): %v", err)
 	}
 	t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
+	return dir
+}
+
+// fill writes a file until its disk is full.
+func fill(t *testing.T, path string) {
+	t.Helper()
+	fd, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer fd.Close()
+	if _, err := io.Copy(fd, zeros{}); !errors.Is(err, syscall.ENOSPC) {
+		t.Fatalf("filling the disk: %v", err)
+	}
+}
+
+func TestAFullDiskKeepsTheState(t *testing.T) {
+	dir := smallDisk(t, 8)
 	filler := filepath.Join(dir, "filler")
 	fails(t, filepath.Join(dir, "state.db"),
-		func() {
-			fd, err := os.Create(filler)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer fd.Close()
-			if _, err := io.Copy(fd, zeros{}); !errors.Is(err, syscall.ENOSPC) {
-				t.Fatalf("filling the disk: %v", err)
-			}
-		},
+		func() { fill(t, filler) },
 		func() {
 			if err := os.Remove(filler); err != nil {
 				t.Fatal(err)
 			}
 		})
+}
+
+// A first start on a full disk says so, and leaves nothing that the next start would take for a damaged file.
+func TestAFirstStartOnAFullDisk(t *testing.T) {
+	for room := range 6 { // pages
+		t.Run(fmt.Sprint(room), func(t *testing.T) {
+			dir := smallDisk(t, 1)
+			path, filler, key := filepath.Join(dir, "state.db"), filepath.Join(dir, "filler"), newKey(t)
+			fill(t, filler)
+			info, err := os.Stat(filler)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Truncate(filler, info.Size()-int64(room*os.Getpagesize())); err != nil {
+				t.Fatal(err)
+			}
+			s, err := OpenFile(path, key, nil)
+			switch {
+			case err == nil && room >= 4: // it may be begun, and its commits fail
+				mustClose(t, s)
+			case err == nil:
+				t.Fatal("a state file of four pages in less room")
+			case !errors.Is(err, ErrNoRoom):
+				t.Errorf("got %v", err)
+			}
+			if err := os.Remove(filler); err != nil {
+				t.Fatal(err)
+			}
+			s = mustOpen(t, path, key)
+			mustCommit(t, s, Change{Settled: at(1)})
+			if others, _ := filepath.Glob(path + ".*"); len(others) > 0 {
+				t.Errorf("left behind: %v", others)
+			}
+			mustClose(t, s)
+		})
+	}
 }
 
 type zeros struct{}

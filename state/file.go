@@ -3,6 +3,7 @@ package state
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"time"
@@ -86,8 +87,11 @@ func (s *fileStore) Commit(c Change) error {
 	}
 	err = s.file.do(func(db *bbolt.DB) error {
 		// What goes to a file without a name is lost with the process, and nobody would know.
-		if info, err := os.Stat(s.file.path); err != nil || !os.SameFile(info, s.file.info) {
+		switch info, err := os.Stat(s.file.path); {
+		case errors.Is(err, fs.ErrNotExist), err == nil && !os.SameFile(info, s.file.info):
 			return ErrReplaced
+		case err != nil:
+			return err
 		}
 		return db.Update(func(tx *bbolt.Tx) error { return apply(tx, s.key, c, time.Now()) })
 	})

@@ -20,6 +20,8 @@ var (
 	ErrKeyInUse = errors.New("another stanza has the same api, cloud and region (or url), tenant and filters: remove one of the two, or tell them apart by their filters")
 	// ErrReadOnly: the file or its directory may not be written.
 	ErrReadOnly = errors.New("not writable: give the user that runs Fluent Bit write permission on the directory and the file, or set db to another place")
+	// ErrNoRoom: a file cannot be begun. One that is there is opened all the same, and its commits wait for room.
+	ErrNoRoom = errors.New("no room for it: make room on the disk, or set db to another place")
 	// ErrNoDirectory: the directory that the file shall live in does not exist. It is not made, so that a volume that is not mounted is noticed.
 	ErrNoDirectory = errors.New("no such directory: create it, mount it, or set db to another place")
 	// ErrNewer: a later version of this plugin wrote the file. It is left as it is.
