@@ -48,6 +48,8 @@ type Answer struct {
 	Body io.ReadCloser
 	// Partial says why rows may be missing (206): the service's warning, cut, in one line and without secrets. Empty: none is.
 	Partial string
+	// Cached: an HTTP cache on the way gave the answer (it has an Age). It may be older than the request.
+	Cached bool
 }
 
 // Client asks one API with one credential. All methods may be called from several
@@ -235,6 +237,7 @@ func (c *Client) ask(ctx context.Context, u, shown string, page bool, tok *token
 	maps.Copy(req.Header, c.api.header)
 	req.Header.Set("Accept", "application/json")
 	req.Header.Set("Accept-Encoding", "gzip")
+	req.Header.Set("Cache-Control", "no-cache") // a poll by ago has the same address each time
 	req.Header.Set("Authorization", "Bearer "+tok.value)
 	// Last, or requests that waited for their tokens would go at once.
 	if err := c.pace.wait(ctx, c); err != nil {
@@ -259,7 +262,7 @@ func (c *Client) ask(ctx context.Context, u, shown string, page bool, tok *token
 		return nil, &Error{Kind: KindConfig, Status: resp.StatusCode, op: alertsRequest, what: c.mask.text(err.Error(), 200),
 			remedy: "look for a proxy that re-encodes answers and check proxy_url"}
 	}
-	answer := &Answer{Body: plain}
+	answer := &Answer{Body: plain, Cached: len(resp.Header.Values("Age")) > 0}
 	if partial {
 		answer.Partial = c.warning(resp.Header)
 	}

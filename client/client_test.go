@@ -183,7 +183,7 @@ func TestRequestCarriesTokenAndHeaders(t *testing.T) {
 	}
 	want := map[string]string{
 		"Authorization": "Bearer " + theToken + "1", "Accept": "application/json",
-		"Accept-Encoding": "gzip", "User-Agent": "fluent-bit-defender/dev",
+		"Accept-Encoding": "gzip", "Cache-Control": "no-cache", "User-Agent": "fluent-bit-defender/dev",
 	}
 	for name, value := range want {
 		if got := s.alertHeads[0].Get(name); got != value {

@@ -135,7 +135,7 @@ var metrics = []metric{
 	},
 	{
 		theme: themeTime, read: one(func(r *reading) float64 { return float64(r.Gaps) }),
-		Metric: flb.Metric{Kind: flb.Gauge, Name: "gaps_open", Help: "Spans of at most a minute that keep failing and are asked again while newer alerts go on."},
+		Metric: flb.Metric{Kind: flb.Gauge, Name: "gaps_open", Help: "Spans that keep failing and are asked again, in halves down to a minute, while newer alerts go on."},
 		wrong:  "Above 0: the alerts of that span are not there yet. The log names the span and the failure at error level; it is asked again with a growing pause until it can be read.",
 	},
 	{

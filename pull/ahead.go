@@ -50,3 +50,27 @@ func (e *Engine) skipped() []span {
 	slices.SortFunc(all, func(a, b span) int { return a.since.Compare(b.since) })
 	return all
 }
+
+// leap remembers the leaps of the service's clock of a day: one that is taken back, because it was wrong, must not have spans asked for that lie
+// before all that was settled by then.
+type leap struct {
+	by      time.Duration
+	settled time.Time // before the first of them
+	at      time.Time // local
+}
+
+// note adds a leap ahead.
+func (l *leap) note(by time.Duration, settled time.Time) {
+	if l.at.IsZero() || time.Since(l.at) > 24*time.Hour {
+		*l = leap{settled: settled, at: time.Now()}
+	}
+	l.by += by
+}
+
+// bound is the time before which nothing needs to be asked again when the clock goes back by so much; zero: nothing is known.
+func (l *leap) bound(back time.Duration) time.Time {
+	if l.at.IsZero() || back > l.by+5*edge {
+		return time.Time{}
+	}
+	return l.settled
+}

@@ -18,10 +18,12 @@ import (
 type answer struct {
 	rows  int   // all that came
 	fresh int   // of which not seen before
+	alien int   // of which without a usable time, or of one that was not asked for
 	err   error // nil: it was read to its end
 	cut   bool  // it broke after we had held the download
 
 	salvaged bool // it held bad text, which was handed over raw
+	cached   bool // it may be older than its request
 
 	next    string // the link to its next page
 	partial string // why the service calls it incomplete
@@ -58,7 +60,7 @@ func (e *Engine) request(ctx context.Context, pc *piece, q client.Query, now tim
 		got.err = nil
 	}
 	got.err = named(got.err)
-	got.salvaged, got.next, got.partial = e.salvage, e.reader.NextLink(), ans.Partial
+	got.salvaged, got.cached, got.next, got.partial = e.salvage, ans.Cached, e.reader.NextLink(), ans.Partial
 	e.park(e.cur)
 	e.cur = nil
 	var syntax *record.SyntaxError
@@ -93,7 +95,11 @@ func (e *Engine) row(ctx context.Context, pc *piece, now time.Time, got *answer)
 		return err
 	}
 	got.rows++
-	if !e.remembered(pc, row, now) {
+	fresh, asked := e.remembered(pc, row, now)
+	if !asked {
+		got.alien++
+	}
+	if !fresh {
 		e.cur.Data = data[:at]
 		return ctx.Err()
 	}
@@ -148,11 +154,12 @@ func (e *Engine) odd(row record.Row) {
 	}
 }
 
-// remembered tells whether row is new, and adds it to the seen set. A row ages by its own time; if that is unusable or not
-// what was asked for, by when it last came.
-func (e *Engine) remembered(pc *piece, row record.Row, now time.Time) bool {
+// remembered tells whether row is new, adds it to the seen set, and tells whether it is of the time that was asked for. A row ages by its own
+// time; if that is unusable or not what was asked for, by when it last came.
+func (e *Engine) remembered(pc *piece, row record.Row, now time.Time) (fresh, asked bool) {
 	t, coming := row.Updated, int64(0)
-	if e.firstOnly || t == 0 || t < pc.since.Add(-2*edge).UnixNano() || t > pc.until.Add(edge).UnixNano() {
+	asked = t != 0 && t >= pc.since.Add(-2*edge).UnixNano() && t <= pc.until.Add(edge).UnixNano()
+	if e.firstOnly || !asked {
 		t, coming = now.UnixNano(), ofComing
 	}
 	// Within its second a row ages in the order of arrival: a commit of many rows of one time then touches neighbouring pages of the state
@@ -170,9 +177,8 @@ func (e *Engine) remembered(pc *piece, row record.Row, now time.Time) bool {
 	}
 	if !fresh {
 		e.stats.Duplicates++
-		return false
 	}
-	return true
+	return fresh, asked
 }
 
 // publish hands the current batch to the queue, if it holds anything.

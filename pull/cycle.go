@@ -2,6 +2,7 @@ package pull
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -10,13 +11,16 @@ import (
 	"fluent-bit-defender/state"
 )
 
-// mostOpinions bounds the requests that are made for their Date alone: a service that sends none leaves no doubt.
-const mostOpinions = 50
+const (
+	mostOpinions = 50   // requests that are made for their Date alone: a service that sends none leaves no doubt
+	mostSteps    = 1000 // of a cycle: a Date that is years ahead must not take the memory of as many steps
+)
 
 // piece is a span of service time that is asked for in one request: a step, or what became of one by halving.
 type piece struct {
 	since, until time.Time
 	fails        int               // of its own, in a row
+	stuck        int               // times the connection failed, or took too long
 	unlimited    bool              // ask without limit: it cannot be halved any more
 	syntax       map[record.ID]int // times that each syntax error came
 	probe        *probe            // it was halved to find out about a hidden cap
@@ -90,20 +94,14 @@ func (e *Engine) now(ctx context.Context) (time.Time, bool) {
 func (e *Engine) confirmed(ctx context.Context, now time.Time) (time.Time, bool) {
 	ok := true
 	for opinions := 0; opinions < mostOpinions && !e.client.Certain(); {
-		asked := time.Now()
-		ans, err := e.client.Fetch(ctx, client.Query{Since: now.Add(-edge), Until: now, Limit: 1})
-		e.countRequest(err, false, asked)
+		err := e.glance(ctx, now)
 		if ctx.Err() != nil {
-			if err == nil {
-				ans.Body.Close()
-			}
 			return time.Time{}, false
 		}
 		wait := time.Duration(0)
 		if err != nil {
 			wait = e.failed(nil, err) // what lasts is no step's own: the span moves on with the time
 		} else {
-			ans.Body.Close()
 			e.succeeded()
 			if opinions++; opinions > ownFailures {
 				wait = firstWait
@@ -126,7 +124,9 @@ func (e *Engine) begin(now time.Time) {
 	first := e.latest.IsZero()
 	if first {
 		e.lastFull = e.settled.Add(e.cfg.Overlap)
-		if !e.snap.Found {
+		if e.snap.Found {
+			e.reach = e.settled.Add(-seenMargin)
+		} else {
 			// Counted from the start, not from when the first token came.
 			e.settled = now.Add(-time.Since(e.born) - e.cfg.InitialLookback)
 			if n := e.snap.Neighbour; !n.IsZero() {
@@ -141,29 +141,36 @@ func (e *Engine) begin(now time.Time) {
 	// A clock that went back, as soon as we believe it, makes every settled time since then too late by as much.
 	back := time.Duration(0)
 	newest := now.Add(-e.cfg.Overlap)
-	if first && e.settled.After(now) {
+	switch {
+	case first && e.settled.After(now):
 		back = e.settled.Sub(newest)
-	} else if !first {
+	case first && e.snap.Found && e.settled.After(newest): // overlap is longer now
+		e.settled = later(newest, e.reach)
+	case !first:
 		back = e.latest.Add(time.Since(e.latestAt)).Sub(now)
+		if back < -edge {
+			e.leap.note(-back, e.settled)
+		}
 	}
 	if back > edge {
+		to := earlier(newest, later(e.settled.Add(-back), e.leap.bound(back)))
 		if back > 5*edge {
-			e.log.Warn(fmt.Sprintf("the service's clock went back by %s: asking again from %s, and repeats are dropped; if it comes again, look for a proxy with a cache", back.Round(time.Second), earlier(newest, e.settled.Add(-back)).Format(time.RFC3339)))
+			e.log.Warn(fmt.Sprintf("the service's clock went back by %s: asking again from %s, and repeats are dropped; if it comes again, look for a proxy with a cache", back.Round(time.Second), to.Format(time.RFC3339)))
 		}
-		e.settled, e.ahead = earlier(newest, e.settled.Add(-back)), nil
+		e.settled, e.ahead = to, nil
 	}
 	e.latestAt = time.Now()
 	e.latest = now
 	e.setMark()
 }
 
-// plan lists the steps of [settled, now] without the gaps and what was read already, the newest first: it is a stack.
-func (e *Engine) plan(now time.Time) (work []*piece) {
+// plan lists the steps of [settled, now] without the gaps and what was read already, most of them at most, the newest first: it is a stack.
+func (e *Engine) plan(now time.Time, most int) (work []*piece) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	from := e.settled
 	add := func(until time.Time) {
-		for from.Before(until) {
+		for from.Before(until) && len(work) < most {
 			to := from.Add(e.cfg.MaxWindow)
 			if to.After(until) {
 				to = until
@@ -191,7 +198,8 @@ func (e *Engine) plan(now time.Time) (work []*piece) {
 
 // steps reads all that plan lists, oldest first. It tells whether it came to the end.
 func (e *Engine) steps(ctx context.Context, now time.Time) bool {
-	work := e.plan(now)
+	work := e.plan(now, mostSteps)
+	whole := len(work) < mostSteps // else the rest comes with the next cycle
 	for len(work) > 0 {
 		pc := work[len(work)-1]
 		work = work[:len(work)-1]
@@ -208,7 +216,7 @@ func (e *Engine) steps(ctx context.Context, now time.Time) bool {
 			return false // the service's clock went back: what was planned lies in its future
 		}
 	}
-	return true
+	return whole
 }
 
 // next decides what follows an answer: the pieces to ask (a stack) and how long to wait before.
@@ -223,6 +231,7 @@ func (e *Engine) next(pc *piece, got answer, now time.Time) (more []*piece, wait
 	}
 	if got.err == nil {
 		e.succeeded()
+		e.hurry = false
 		if more := e.full(pc, got); more != nil {
 			return more, 0
 		}
@@ -237,18 +246,62 @@ func (e *Engine) next(pc *piece, got answer, now time.Time) (more []*piece, wait
 		return pc.halves(), 0
 	}
 	wait = e.failed(pc, got.err)
-	if pc.fails < ownFailures {
-		return []*piece{pc}, wait
+	var ce *client.Error
+	if errors.As(got.err, &ce) && ce.Kind == client.KindNetwork {
+		pc.stuck++
 	}
-	if pc.span() > gapFloor {
+	// Is it this span or the whole service? What is newer must not wait until each minute of a long bad span was tried by itself.
+	if own(ce) && e.gapsMade > 1 && !e.once {
+		if !sleep(e.ctx, wait) {
+			return nil, 0
+		}
+		wait = e.answers()
+		if e.hurry = wait == 0; e.hurry {
+			e.succeeded()
+			wait = firstWait
+		}
+	}
+	switch {
+	case pc.stuck >= ownFailures && pc.span() > gapFloor: // it may be too much to be answered in time
+		e.log.Debug(fmt.Sprintf("the connection failed %d times for %s; asking for its halves", pc.stuck, pc))
+		return pc.halves(), wait
+	case pc.fails < ownFailures:
+		return []*piece{pc}, wait
+	case pc.span() > gapFloor && !e.hurry:
 		e.log.Debug(fmt.Sprintf("%s failed %d times; asking for its halves", pc, pc.fails))
 		return pc.halves(), wait
-	}
-	if !e.makeGap(pc, got.err, now) {
+	case !e.makeGap(pc, got.err, now):
 		e.retryGaps(e.ctx) // one that can be read again makes room
 		return []*piece{pc}, wait
 	}
 	return nil, wait
+}
+
+// answers asks whether the service answers for its present: 0 if it does, else how long to wait.
+func (e *Engine) answers() time.Duration {
+	now, err := e.client.Now(e.ctx)
+	if err == nil {
+		err = e.glance(e.ctx, now)
+	}
+	if err == nil {
+		return 0
+	}
+	var ce *client.Error
+	if errors.As(err, &ce) {
+		return max(firstWait, ce.RetryAfter)
+	}
+	return firstWait
+}
+
+// glance makes a request for its Date, or its status, alone. The answer is not read.
+func (e *Engine) glance(ctx context.Context, now time.Time) error {
+	asked := time.Now()
+	ans, err := e.client.Fetch(ctx, client.Query{Since: now.Add(-edge), Until: now, Limit: 1})
+	e.countRequest(err, false, asked)
+	if err == nil {
+		ans.Body.Close()
+	}
+	return err
 }
 
 // settle moves settled to what is known after pc was read (or became a gap), and notes it behind the rows fetched so far. The
@@ -285,7 +338,8 @@ func (e *Engine) byAgo(ctx context.Context, now time.Time) bool {
 	settled := e.settled
 	gaps := len(e.gaps)
 	e.mu.Unlock()
-	if now.Add(-e.cfg.Ago).After(settled) || gaps > 0 {
+	// Of what lies before reach an earlier life, with a shorter ago or none, may have forgotten what it handed over.
+	if from := now.Add(-e.cfg.Ago); from.After(settled) || from.Before(e.reach) || gaps > 0 {
 		return false
 	}
 	pc := &piece{since: now.Add(-e.cfg.Ago), until: now, ago: true, unlimited: false}
@@ -303,7 +357,7 @@ func (e *Engine) byAgo(ctx context.Context, now time.Time) bool {
 	if err != nil || after.Add(edge-e.cfg.Ago).After(settled) {
 		return false
 	}
-	if e.limited(pc, got) || e.hidden.suspicious(got) {
+	if got.cached || e.limited(pc, got) || e.hidden.suspicious(got) {
 		return false
 	}
 	e.remember(pc, got)
@@ -313,6 +367,13 @@ func (e *Engine) byAgo(ctx context.Context, now time.Time) bool {
 
 func earlier(a, b time.Time) time.Time {
 	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
 		return a
 	}
 	return b

@@ -14,6 +14,7 @@ import (
 // retry is what is remembered of one gap between its retries.
 type retry struct {
 	fails  int
+	stuck  int       // failures in a row that are not its own
 	due    time.Time // local, monotonic
 	syntax map[record.ID]int
 }
@@ -33,25 +34,37 @@ func (e *Engine) makeGap(pc *piece, reason error, now time.Time) bool {
 	e.mu.Unlock()
 	e.crowded.over()
 	e.gapsMade++
-	e.retries[keyOf(g)] = &retry{due: time.Now().Add(e.backOff(0, time.Minute))}
+	e.retryOf(g).due = time.Now().Add(e.backOff(0, time.Minute))
 	e.log.Error(fmt.Sprintf("cannot read the alerts processed from %s: %s; newer alerts go on, this span is asked again until it can be read; nothing to do unless it lasts for hours; gaps open: %d", pc, g.Reason, open))
 	e.settle(pc, now)
 	return true
 }
 
-// retryGaps asks again for the gaps that are due. It stops at the first failure that is not the gap's own, and after three
-// that are.
+// retryGaps asks again for the gaps that are due: first for long ones, of which a part may be readable, the newest first, then for those that
+// were not asked for longest, for what stays bad must not keep it from the others. It stops at the first failure that is not the gap's own, and
+// after three that are.
 func (e *Engine) retryGaps(ctx context.Context) {
 	e.mu.Lock()
 	gaps := slices.Clone(e.gaps)
 	e.mu.Unlock()
+	long := func(g state.Gap) bool {
+		r := e.retryOf(g)
+		return g.Until.Sub(g.Since) > gapFloor && r.fails == 0 && r.stuck == 0
+	}
+	slices.SortFunc(gaps, func(a, b state.Gap) int {
+		switch la, lb := long(a), long(b); {
+		case la && lb:
+			return b.Since.Compare(a.Since)
+		case la:
+			return -1
+		case lb:
+			return 1
+		}
+		return e.retryOf(a).due.Compare(e.retryOf(b).due)
+	})
 	failures := 0
 	for _, g := range gaps {
-		r := e.retries[keyOf(g)]
-		if r == nil {
-			r = &retry{}
-			e.retries[keyOf(g)] = r
-		}
+		r := e.retryOf(g)
 		if time.Now().Before(r.due) {
 			continue
 		}
@@ -59,39 +72,49 @@ func (e *Engine) retryGaps(ctx context.Context) {
 		if err != nil || ctx.Err() != nil {
 			return
 		}
-		if r.syntax == nil {
-			r.syntax = map[record.ID]int{}
-		}
+		r.due = time.Now() // behind the others, whatever becomes of it
 		pc := &piece{since: g.Since, until: g.Until, syntax: r.syntax, gap: true, unlimited: g.Until.Sub(g.Since) <= floor}
 		got := e.ask(ctx, pc, now)
 		if ctx.Err() != nil {
 			return
 		}
-		if got.err != nil && !(got.cut && pc.span() > floor) {
-			if !sleep(ctx, e.failed(pc, got.err)) || pc.fails == 0 { // none: not its own
-				return
-			}
-			r.fails++
-			r.due = time.Now().Add(e.backOff(r.fails, time.Minute))
-			if failures++; failures == 3 {
-				return
-			}
-			continue
-		}
-		if got.err == nil && got.partial != "" {
+		switch {
+		case got.err == nil && got.partial == "":
 			e.succeeded()
-			r.fails++
-			r.due = time.Now().Add(e.backOff(r.fails, time.Minute))
-			if failures++; failures == 3 {
-				return
-			}
+			e.readGap(g, pc, got, now)
 			continue
-		}
-		if got.err == nil {
+		case got.err == nil:
 			e.succeeded()
+		case got.cut && pc.span() > floor:
+			e.readGap(g, pc, got, now)
+			continue
+		case !sleep(ctx, e.failed(pc, got.err)):
+			return
+		case pc.fails == 0: // not its own
+			if r.stuck++; r.stuck >= ownFailures && pc.span() > gapFloor && len(gaps) < maxGaps { // it may be too much to be answered in time
+				e.divide(g, pc.halves())
+			}
+			return
+		case pc.span() > gapFloor && len(gaps) < maxGaps:
+			e.divide(g, pc.halves()) // a part of it may be readable
+			e.log.Debug(fmt.Sprintf("the gap from %s cannot be read; its halves are asked for next", pc))
 		}
-		e.readGap(g, pc, got, now)
+		r.fails++
+		r.due = time.Now().Add(e.backOff(r.fails, time.Minute))
+		if failures++; failures == 3 {
+			return
+		}
 	}
+}
+
+// retryOf is what is remembered of g's retries.
+func (e *Engine) retryOf(g state.Gap) *retry {
+	r := e.retries[keyOf(g)]
+	if r == nil {
+		r = &retry{syntax: map[record.ID]int{}}
+		e.retries[keyOf(g)] = r
+	}
+	return r
 }
 
 // readGap deals with a gap's answer: it is closed, or halved because not all of it came.
@@ -106,17 +129,28 @@ func (e *Engine) readGap(g state.Gap, pc *piece, got answer, now time.Time) {
 	if parts == nil && !last {
 		return
 	}
+	e.divide(g, parts)
+	if parts == nil {
+		e.log.Info(fmt.Sprintf("the gap from %s is filled; gaps open: %d", pc, e.open()))
+	}
+}
+
+// divide puts parts in the place of g; none: it is filled.
+func (e *Engine) divide(g state.Gap, parts []*piece) {
 	e.mu.Lock()
+	defer e.mu.Unlock()
 	delete(e.retries, keyOf(g))
 	e.gaps = slices.DeleteFunc(slices.Clone(e.gaps), func(o state.Gap) bool { return keyOf(o) == keyOf(g) })
 	for _, p := range parts {
 		e.gaps = append(e.gaps, state.Gap{Since: p.since, Until: p.until, Reason: g.Reason})
 	}
 	slices.SortFunc(e.gaps, func(a, b state.Gap) int { return a.Since.Compare(b.Since) })
-	open := len(e.gaps)
 	e.setMark()
-	e.mu.Unlock()
-	if parts == nil {
-		e.log.Info(fmt.Sprintf("the gap from %s is filled; gaps open: %d", pc, open))
-	}
+}
+
+// open is the number of gaps.
+func (e *Engine) open() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return len(e.gaps)
 }

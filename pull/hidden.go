@@ -27,32 +27,32 @@ type probe struct {
 // none: by the limit asked for, by a cap known, or to find out about one.
 func (e *Engine) full(pc *piece, got answer) []*piece {
 	if e.limited(pc, got) {
-		if pc.span() > floor {
+		alien := e.pageSize == 0 && 2*got.alien >= got.rows // they come in every answer: halving brings no end
+		if pc.span() > floor && !alien {
 			return pc.halves()
 		}
 		return []*piece{{since: pc.since, until: pc.until, unlimited: true, gap: pc.gap}}
 	}
-	if pr := pc.probe; pr != nil && e.hidden.size == 0 {
+	suspicious := e.hidden.suspicious(got)
+	if pr := pc.probe; pr != nil && (e.hidden.size == 0 || pr.count < e.hidden.size) {
 		if more := e.probed(pc, pr, got); more != nil {
 			return more
 		}
 	}
-	suspicious := e.hidden.suspicious(got)
-	if size := e.hidden.size; size > 0 && got.rows > size {
+	switch size := e.hidden.size; {
+	case size > 0 && got.rows > size:
 		e.log.Info(fmt.Sprintf("an answer held %d rows: the service does not cap answers at %d; nothing to do", got.rows, size))
 		e.hidden.size, pc.probe = 0, nil // but it may at so many as came now
-	} else if size > 0 {
-		switch {
-		case (got.rows == size || got.salvaged) && pc.span() > floor:
+	case size > 0 && (got.rows == size || got.salvaged):
+		if pc.span() > floor {
 			return pc.halves()
-		case got.rows == size && e.pageSize == 0 && time.Since(e.hidden.told) > 10*time.Minute:
+		}
+		if got.rows == size && e.pageSize == 0 && time.Since(e.hidden.told) > 10*time.Minute {
 			e.hidden.told = time.Now()
 			e.log.Error(fmt.Sprintf("the service answers with %d rows at most, and %s alone has that many: alerts may be hidden; divide them among stanzas by filters (machine_groups)", size, pc))
 		}
-		e.remember(pc, got)
-		return nil
 	}
-	if pc.probe == nil && pc.span() > floor && suspicious {
+	if suspicious && pc.probe == nil && pc.span() > floor { // also below a cap that is known: it may have been lowered
 		pr := &probe{count: got.rows, left: 2}
 		if e.hidden.count == got.rows {
 			pr.prev = e.hidden.last
@@ -61,7 +61,7 @@ func (e *Engine) full(pc *piece, got answer) []*piece {
 		halves[0].probe, halves[1].probe = pr, pr
 		return halves
 	}
-	if pc.probe == nil || pc.probe.left == 0 {
+	if pc.probe == nil || pc.probe.left == 0 || e.hidden.size > 0 {
 		e.remember(pc, got)
 	}
 	return nil

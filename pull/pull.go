@@ -66,12 +66,15 @@ type Engine struct {
 	salvage  bool      // a syntax error of the current answer was passed over: so are the next
 	known    map[record.ID]bool
 	hidden   hiddenCap
-	others   int // failures in a row that are no step's own
-	gapsMade int // gaps made since the last whole answer
+	others   int  // failures in a row that are no step's own
+	gapsMade int  // gaps made since the last whole answer
+	hurry    bool // the service answers, but not for what the present step is about: its pieces become gaps whole
 	retries  map[gapKey]*retry
 	trouble  trouble
 	crowded  trouble // gaps are as many as are kept
 	oddities oddities
+	reach    time.Time // what is older may be forgotten since the life before; zero: nothing is
+	leap     leap
 	latest   time.Time // service time at which the last cycle began
 	latestAt time.Time // the same, by the local monotonic clock
 	born     time.Time // local
