@@ -40,9 +40,11 @@ type plan struct {
 	skews      bool          // single Dates are off by an hour
 	shift      time.Duration // the service's clock jumps
 	diskFull   bool
-	secretFile string // in place of a secret in the configuration
-	barren     int64  // bytes of an answer that may bring nothing new; 0: as in life
-	floor      int    // rows at which a hidden cap can be suspected; 0: 20, for histories are small
+	secretFile string        // in place of a secret in the configuration
+	slowOver   time.Duration // windows longer than that take longer than read_timeout; 0: none does
+	next       *conf.Config  // every other life has this configuration; nil: all have cfg
+	barren     int64         // bytes of an answer that may bring nothing new; 0: as in life
+	floor      int           // rows at which a hidden cap can be suspected; 0: 20, for histories are small
 	events     []event
 
 	graph   bool // Microsoft Graph instead of the SIEM API
@@ -153,7 +155,10 @@ func drawPlan(t *rapid.T) plan {
 		p.faults = rapid.SliceOfNDistinct(rapid.IntRange(0, kinds-1), 1, 5, rapid.ID).Draw(t, "faults")
 	}
 	if chance("fail span", 5) {
-		p.failSpan = pick("fails", time.Second, 20*time.Second, 3*time.Minute)
+		p.failSpan = pick("fails", time.Second, 20*time.Second, 3*time.Minute, 12*time.Minute)
+	}
+	if chance("slow windows", 8) {
+		p.slowOver = pick("slow over", 2*time.Minute, 5*time.Minute)
 	}
 	if chance("poison", 5) {
 		p.poison = rapid.IntRange(1, 2).Draw(t, "poisoned")
@@ -165,6 +170,19 @@ func drawPlan(t *rapid.T) plan {
 		p.shift = pick("jump", time.Hour, -50*time.Minute, 20*time.Second, -20*time.Second)
 	}
 	p.diskFull = chance("disk full", 6)
+	if chance("changes", 5) {
+		c := p.cfg
+		c.MaxWindow = pick("next max_window", time.Hour, time.Minute)
+		c.PollInterval = pick("next poll", 10*time.Second, time.Minute)
+		c.Ago, c.AgoText = 0, ""
+		if !p.graph && rapid.Bool().Draw(t, "next ago") {
+			c.Ago, c.AgoText = c.Overlap+2*time.Minute, fmt.Sprintf("PT%dS", int((c.Overlap+2*time.Minute).Seconds()))
+		}
+		if m.Cap == 0 && p.mix.UntimedShare == 0 {
+			c.Limit = rapid.SampledFrom([]int{0, 3, 20}).Draw(t, "next limit")
+		}
+		p.next = &c
+	}
 	for range rapid.IntRange(0, 4).Draw(t, "events") {
 		p.events = append(p.events, event{
 			at:   time.Duration(rapid.IntRange(0, int(p.span/time.Millisecond)).Draw(t, "at")) * time.Millisecond,
@@ -290,6 +308,9 @@ func (h *history) fault(req defendersim.Request) *defendersim.Fault {
 			m.DateOffset = off
 		})
 	}
+	if !h.healed.Load() && h.slowOver > 0 && req.Kind != defendersim.KindToken && req.Query.Until.Sub(req.Query.Since) > h.slowOver {
+		return defendersim.Late(h.cfg.ReadTimeout + 5*time.Second)
+	}
 	if h.healed.Load() || h.wire.Float64() >= h.faultShare || len(h.plan.faults) == 0 {
 		return nil
 	}
@@ -301,6 +322,9 @@ func (h *history) fault(req defendersim.Request) *defendersim.Fault {
 
 func (h *history) start() {
 	cfg := h.cfg
+	if h.next != nil && len(h.starts)%2 == 1 {
+		cfg = *h.next
+	}
 	cfg.API, cfg.TenantID, cfg.ClientID = "siem", defendersim.DefaultTenant, defendersim.DefaultClientID
 	cfg.Auth, cfg.ClientSecret = "client_secret", conf.Secret(defendersim.DefaultSecret)
 	if h.secretFile != "" {
