@@ -134,6 +134,9 @@ type crashStore struct {
 	faulty  func() error // asked before a commit
 	dead    atomic.Bool  // the process is gone: nothing is stored any more
 	disk    *crashStore  // where commits go
+
+	neighbour     time.Time // of the disk: settled time of the tenant with other filters
+	neighbourGaps []state.Gap
 }
 
 func newDisk() *crashStore { return &crashStore{seen: map[state.Entry]bool{}} }
@@ -142,7 +145,7 @@ func newDisk() *crashStore { return &crashStore{seen: map[state.Entry]bool{}} }
 func (s *crashStore) open() *crashStore { return &crashStore{disk: s, faulty: s.faulty} }
 
 func (s *crashStore) Load() (state.Snapshot, error) {
-	snap := state.Snapshot{Found: s.disk.found, Settled: s.disk.settled, Gaps: s.disk.gaps}
+	snap := state.Snapshot{Found: s.disk.found, Settled: s.disk.settled, Gaps: s.disk.gaps, Neighbour: s.disk.neighbour, NeighbourGaps: s.disk.neighbourGaps}
 	for e := range s.disk.seen {
 		snap.Seen = append(snap.Seen, e)
 	}

@@ -135,6 +135,7 @@ func (e *Engine) begin(now time.Time) {
 				if n.Before(e.settled) {
 					e.settled = n
 				}
+				e.adopt(e.snap.NeighbourGaps)
 			}
 		}
 	}

@@ -40,6 +40,17 @@ func (e *Engine) makeGap(pc *piece, reason error, now time.Time) bool {
 	return true
 }
 
+// adopt takes over the gaps of other filters that nobody else will ask for. The caller holds mu, and there are no gaps yet.
+func (e *Engine) adopt(gaps []state.Gap) {
+	for _, g := range gaps { // sorted, but those of two stanzas may overlap
+		if n := len(e.gaps); n > 0 && g.Since.Before(e.gaps[n-1].Until) {
+			e.gaps[n-1].Until = later(e.gaps[n-1].Until, g.Until)
+		} else if g.Since.Before(e.settled) && n < maxGaps {
+			e.gaps = append(e.gaps, g)
+		}
+	}
+}
+
 // retryGaps asks again for the gaps that are due: first for long ones, of which a part may be readable, the newest first, then for those that
 // were not asked for longest, for what stays bad must not keep it from the others. It stops at the first failure that is not the gap's own, and
 // after three that are.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"fluent-bit-defender/internal/defendersim"
+	"fluent-bit-defender/state"
 )
 
 // What the histories do not draw: spans that stay bad, a configuration that changes between two lives, a service that is slow, changes its mind
@@ -266,5 +267,24 @@ func TestACacheDoesNotHideAlerts(t *testing.T) {
 		h.liveFor(2 * time.Hour)
 		h.stop(false)
 		h.lostAndTwice(t)
+	})
+}
+
+// Who changes the filters of a stanza takes over its gaps: nobody else would ask for them.
+func TestOtherFiltersTakeOverTheGaps(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := sceneAt(append(spread(90, -3*time.Hour, -90*time.Minute), spread(60, -20*time.Minute, 40*time.Minute)...), nil, func(h *history) {
+			h.disk.neighbour = h.began.Add(-20 * time.Minute)
+			gap := func(since, until time.Duration) state.Gap {
+				return state.Gap{Since: h.began.Add(since), Until: h.began.Add(until)}
+			}
+			h.disk.neighbourGaps = []state.Gap{gap(-3*time.Hour, -2*time.Hour), gap(-150*time.Minute, -90*time.Minute), gap(-15*time.Minute, -14*time.Minute)}
+		})
+		h.liveFor(time.Hour)
+		h.stop(false)
+		h.lostAndTwice(t)
+		if len(h.disk.gaps) > 0 {
+			t.Errorf("gaps: %v", h.disk.gaps)
+		}
 	})
 }

@@ -260,7 +260,7 @@ func load(tx *bbolt.Tx, key Key) (Snapshot, error) {
 	err := eachStanza(tx, func(name []byte, m stanzaMeta) error {
 		if !bytes.Equal(name, own) {
 			if m.Key.API == key.API && m.Key.Tenant == key.Tenant {
-				snap.Neighbour = latest(snap.Neighbour, m.Settled)
+				snap.meet(m.Settled, m.Gaps)
 			}
 			return nil
 		}

@@ -67,7 +67,7 @@ func (s *memoryStore) Load() (Snapshot, error) {
 	snap.Gaps = append(snap.Gaps, b.gaps...)
 	for key, other := range memory.buckets {
 		if key != s.key && key.API == s.key.API && key.Tenant == s.key.Tenant {
-			snap.Neighbour = latest(snap.Neighbour, other.settled)
+			snap.meet(other.settled, other.gaps)
 		}
 	}
 	return snap, nil

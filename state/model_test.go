@@ -119,7 +119,7 @@ func checkModel(t *testing.T, rt *rapid.T, where string, kind opener) {
 			want := Snapshot{Found: st.found, Settled: st.settled, Seen: st.seen.all(), Gaps: st.gaps}
 			for _, other := range stanzas {
 				if other != st {
-					want.Neighbour = latest(want.Neighbour, other.settled)
+					want.meet(other.settled, other.gaps)
 				}
 			}
 			if diff := differ(want, got); diff != "" {

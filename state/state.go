@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -78,6 +79,8 @@ type Snapshot struct {
 	Seen      []Entry   // ascending by Age, then by Hash
 	Gaps      []Gap
 	Neighbour time.Time // the latest settled time of another Key with the same API and Tenant; zero: none
+	// NeighbourGaps are the gaps of that Key, of each if several were settled so late.
+	NeighbourGaps []Gap
 }
 
 // Change is one step of a Store, stored whole or not at all. The Store keeps no part of it.
@@ -101,6 +104,19 @@ type Store interface {
 	Commit(Change) error
 	// Close releases the Key and, with the last Store of a file, the file. Only the first call does anything.
 	Close() error
+}
+
+// meet takes another Key of the same API and Tenant for the neighbour, if it was settled later than the one before, or beside it.
+func (s *Snapshot) meet(settled time.Time, gaps []Gap) {
+	switch settled.Compare(s.Neighbour) {
+	case 1:
+		s.Neighbour, s.NeighbourGaps = settled, append([]Gap(nil), gaps...)
+	case 0:
+		s.NeighbourGaps = append(s.NeighbourGaps, gaps...)
+		slices.SortFunc(s.NeighbourGaps, func(a, b Gap) int {
+			return cmp.Or(a.Since.Compare(b.Since), a.Until.Compare(b.Until), cmp.Compare(a.Reason, b.Reason))
+		})
+	}
 }
 
 const (

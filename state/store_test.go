@@ -153,16 +153,17 @@ func TestNeighbourIsTheLatestOtherKeyOfTheTenant(t *testing.T) {
 		early, late := with(func(k *Key) { k.Filters = "" }), with(func(k *Key) { k.Place = "gcc" })
 		mustCommit(t, open(early), Change{Settled: at(1)})
 		s := open(late)
-		mustCommit(t, s, Change{Settled: at(2)})
+		gaps := []Gap{{Since: at(0), Until: at(1), Reason: "as before"}}
+		mustCommit(t, s, Change{Settled: at(2), Gaps: gaps})
 		mustClose(t, s) // open or not does not matter
 		mustCommit(t, open(with(func(k *Key) { k.API = "graph" })), Change{Settled: at(3)})
 		mustCommit(t, open(with(func(k *Key) { k.Tenant += "'s other" })), Change{Settled: at(4)})
 		open(with(func(k *Key) { k.Filters = "never committed" }))
 
 		s = open(key)
-		wantLoad(t, s, Snapshot{Neighbour: at(2)})
+		wantLoad(t, s, Snapshot{Neighbour: at(2), NeighbourGaps: gaps})
 		mustCommit(t, s, Change{Settled: at(5)})
-		wantLoad(t, s, Snapshot{Found: true, Settled: at(5), Neighbour: at(2)})
+		wantLoad(t, s, Snapshot{Found: true, Settled: at(5), Neighbour: at(2), NeighbourGaps: gaps})
 	})
 }
 
