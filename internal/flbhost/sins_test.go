@@ -116,6 +116,35 @@ func TestOldCoresCallLess(t *testing.T) {
 	h("4.1.0", "empty")
 }
 
+func TestOldCoresPauseAnewWhileAStopWaits(t *testing.T) {
+	t.Parallel()
+	f := func(core string, want int) {
+		t.Helper()
+		o := fast(t, stanzas("tag a; count 3"))
+		o.Core, o.OutputRate, o.Grace = core, 1, 4
+		h := flbhost.Run(t, o)
+		h.MustAwait(t, limit, "records", records(3, "probe.0"))
+		h.MustStop(t, limit)
+		h.Look(func(v *flbhost.View) {
+			n := 0
+			for _, c := range v.Calls {
+				if c == "Pause probe.0" {
+					n++
+				}
+			}
+			if n != want {
+				t.Errorf("core %s paused %d times in a stop of four ticks, want %d: %q", core, n, want, v.Calls)
+			}
+		})
+	}
+	f("2.2.0", 5)
+	f("4.0.2", 5)
+	f("4.0.3", 3)
+	f("4.0.8", 3)
+	f("4.0.9", 2)
+	f("5.1.1", 2)
+}
+
 func TestTheCoreKeepsItsOwnKeys(t *testing.T) {
 	t.Parallel()
 	trace := filepath.Join(t.TempDir(), "trace")

@@ -66,6 +66,13 @@ static void stop(struct engine *e)
     watch(e, e->stop_timer, &on_stop);
 }
 
+/* While something is pending, cores up to 4.0.8 stop anew, and pause all inputs anew: before 4.0.3 at each tick, from then on at the first. */
+static void stop_again(struct engine *e)
+{
+    if (opt.core < CORE(4, 0, 3) || (opt.core < CORE(4, 0, 9) && e->stop_count == 1))
+        pause_all(e);
+}
+
 /* Returns 1 when the shutdown is done: nothing is pending, or the grace is over. */
 static int stop_tick(struct engine *e)
 {
@@ -73,8 +80,10 @@ static int stop_tick(struct engine *e)
 
     for (struct flb_input_instance *ins = e->first; ins; ins = ins->next)
         pending += ins->mem_used;
-    if (pending > 0 && ++e->stop_count < opt.grace)
+    if (pending > 0 && ++e->stop_count < opt.grace) {
+        stop_again(e);
         return 0;
+    }
     shutdown_all(e);
     return 1;
 }

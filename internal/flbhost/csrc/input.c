@@ -157,7 +157,7 @@ void input_collectors_start(struct flb_input_instance *ins)
         collector_start(ins);
 }
 
-/* 0: told or to be told. An input paused by back-pressure is not told again: so exit pauses once for it, twice for others. */
+/* 0: told or to be told. An input paused by back-pressure is not told again: so exit does not pause it, but others twice or more. */
 int input_pause(struct flb_input_instance *ins)
 {
     if (ins->paused)
