@@ -240,6 +240,23 @@ func TestTheEngineSeesEveryPause(t *testing.T) {
 	e.want(t, "pause", "pause", "stop") // two: an exit, not back-pressure
 }
 
+func TestTheEngineSeesNoMoreThanTwoPausesOfAnOldCore(t *testing.T) {
+	e := &fake{}
+	setup(t, e)
+	instances.of(flb.ThreadID())[0].old = true
+	pause()
+	resume()
+	e.want(t, "pause", "resume")
+	for range 5 {
+		pause()
+	}
+	e.want(t, "pause", "pause")
+	resume()
+	pause()
+	exit()
+	e.want(t, "resume", "pause", "stop") // one: back-pressure
+}
+
 func TestWithThreadedOffAllWaitUntilTheLastIsResumed(t *testing.T) {
 	a, b := &fake{name: "a", next: []*pull.Batch{batch("a")}}, &fake{name: "b", next: []*pull.Batch{batch("b")}}
 	tokens, _ := setup(t, a, b)

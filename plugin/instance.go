@@ -37,9 +37,12 @@ type instance struct {
 	meter  *meter // nil: the core has no metrics
 
 	// The core asks a paused instance for data all the same when another one's collector was stopped in its place.
-	paused      bool
+	pauses      int // since the last resume
 	pausedSince time.Time
 	toldPause   time.Time
+
+	// old: the core is older than 4.1. Up to 4.0.8 it pauses an input that ran anew each second for which an output keeps it from exiting.
+	old bool
 
 	batch *pull.Batch // with the core, pinned
 	pin   runtime.Pinner
@@ -55,7 +58,7 @@ func (in *instance) take() []byte {
 	in.flush()
 	in.release() // a core that asks again is through with the last one
 	in.meter.set(in.engine)
-	if in.paused {
+	if in.pauses > 0 {
 		return nil
 	}
 	b := in.engine.Take()
@@ -83,17 +86,21 @@ func (in *instance) release() {
 }
 
 func (in *instance) pause() {
-	if !in.paused {
-		in.paused, in.pausedSince = true, time.Now()
+	if in.pauses++; in.pauses == 1 {
+		in.pausedSince = time.Now()
 	}
-	in.engine.Pause()
+	// By their number the engine tells an exit from back-pressure. Old cores, which have no rate gate, leave alone what they hold under
+	// back-pressure: their second pause is an exit's for certain, and those that follow say nothing more.
+	if !in.old || in.pauses <= 2 {
+		in.engine.Pause()
+	}
 	in.meter.set(in.engine) // the core may not call again until it resumes
 	in.flush()
 }
 
 func (in *instance) resume() {
-	if in.paused {
-		in.paused = false
+	if in.pauses > 0 {
+		in.pauses = 0
 		// Told afterwards, because a pause of the exit looks the same.
 		if now := time.Now(); in.toldPause.IsZero() || now.Sub(in.toldPause) >= tellEvery {
 			in.toldPause = now

@@ -83,7 +83,7 @@ func FLBPluginInputCleanupCallback(data C.uintptr_t) C.int {
 	return C.int(cleanup(0))
 }
 
-// defenderPause is called on the thread of the instance that is over its limit, and twice at exit.
+// defenderPause is called on the thread of the instance that is over its limit, and twice or more at exit.
 //
 //export defenderPause
 func defenderPause() { pause() }

@@ -22,7 +22,8 @@ func open(plugin unsafe.Pointer) bool {
 	core := flb.Attach(plugin, kind, instances.count())
 	log := core.Log().Logger()
 	token := instances.reserve()
-	if !core.SetToken(token) && len(instances.of(core.Thread())) > 0 {
+	old := !core.SetToken(token)
+	if old && len(instances.of(core.Thread())) > 0 {
 		log.Error("this Fluent Bit cannot tell apart several stanzas that share a thread; leave out `threaded off`, or use Fluent Bit 4.1 or later")
 		core.Log().Close()
 		return false
@@ -37,7 +38,7 @@ func open(plugin unsafe.Pointer) bool {
 		return false
 	}
 	m := newMeter(core, log, time.Now(), e.Stats())
-	instances.add(&instance{lines: core.Log(), log: log, engine: e, meter: m}, core.Thread(), token)
+	instances.add(&instance{lines: core.Log(), log: log, engine: e, meter: m, old: old}, core.Thread(), token)
 	e.Start()
 	core.Log().Flush()
 	return true

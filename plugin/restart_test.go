@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -11,11 +12,12 @@ import (
 // What the core was given but had not yet moved out of its ring is lost with the ring; it must come again.
 func TestWhatWasLostWithTheRingComesAgain(t *testing.T) {
 	t.Parallel()
-	f := func(name string, end func(t *testing.T, h *flbhost.Host), lost bool) {
+	f := func(name, core string, end func(t *testing.T, h *flbhost.Host), lost bool) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
 			o := w.options(service("") + w.stanza("alias one; db "+filepath.Join(t.TempDir(), "state.db")))
+			o.Core = core
 			h := flbhost.Run(t, o)
 			want := w.add(30)
 			once(t, h, "one", want)
@@ -44,7 +46,7 @@ func TestWhatWasLostWithTheRingComesAgain(t *testing.T) {
 			again.MustStop(t, limit)
 		})
 	}
-	f("stopped while paused by back-pressure", func(t *testing.T, h *flbhost.Host) {
+	paused := func(t *testing.T, h *flbhost.Host) {
 		if err := h.Pause("one"); err != nil {
 			t.Fatal(err)
 		}
@@ -52,8 +54,10 @@ func TestWhatWasLostWithTheRingComesAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 		h.MustStop(t, limit)
-	}, true)
-	f("killed", func(t *testing.T, h *flbhost.Host) {
+	}
+	f("stopped while paused by back-pressure", "5.1.1", paused, true)
+	f("stopped so by an old core", "3.2.10", paused, true)
+	f("killed", "5.1.1", func(t *testing.T, h *flbhost.Host) {
 		if err := h.Kill(); err != nil {
 			t.Fatal(err)
 		}
@@ -71,6 +75,28 @@ func TestACleanRestartRepeatsNothing(t *testing.T) {
 	again := flbhost.Run(t, o)
 	once(t, again, "", later)
 	again.MustStop(t, limit)
+}
+
+// Cores up to 4.0.8 pause an input again and again while an output is still busy at exit.
+func TestACleanStopWithABusyOutputRepeatsNothing(t *testing.T) {
+	t.Parallel()
+	for _, core := range []string{"2.2.0", "3.2.10", "4.0.8", "4.0.14", "5.1.1"} {
+		for _, grace := range []int{2, 3, 4} {
+			t.Run(fmt.Sprintf("%s, %d ticks", core, grace), func(t *testing.T) {
+				t.Parallel()
+				w := newWorld(t)
+				o := w.options(service("") + w.stanza("db "+filepath.Join(t.TempDir(), "state.db")))
+				o.Core, o.OutputRate, o.Grace = core, 1, grace
+				h := flbhost.Run(t, o)
+				once(t, h, "", w.add(50))
+				h.MustStop(t, limit)
+				later := w.add(20)
+				again := flbhost.Run(t, o)
+				once(t, again, "", later)
+				again.MustStop(t, limit)
+			})
+		}
+	}
 }
 
 func TestTwoStanzasBehindASlowOutput(t *testing.T) {

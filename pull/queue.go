@@ -219,8 +219,8 @@ func (q *queue) takeDone() []handedBatch {
 }
 
 // backPressured tells, at exit, whether the core had paused the instance before, by back-pressure or a rate limit: on its way out an instance
-// that ran gets exactly two pauses, one that is paused none more, or two more (flb_input_pause in 5.1.1). With `threaded off` every
-// instance of the thread sees the pauses of all, two each. Cores without pauses give none.
+// that ran gets two pauses, one that is paused none more, or two more (flb_input_pause in 5.1.1); what old cores give beyond that the plugin
+// keeps to itself. With `threaded off` every instance of the thread sees the pauses of all, two each. Cores without pauses give none.
 func (q *queue) backPressured() bool {
 	q.lock.Lock()
 	defer q.lock.Unlock()
