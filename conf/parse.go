@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -170,6 +171,7 @@ const (
 	maxSecret = 1024
 	maxList   = 4096
 	maxPath   = 4095
+	maxName   = 255 // of a file in its directory
 	maxURL    = 2048
 )
 
@@ -193,6 +195,12 @@ func parseSecret(text string) (Secret, error) {
 		return "", errEdgeSpace
 	}
 	return Secret(text), printable(text, maxSecret)
+}
+
+// PathShown tells whether messages may show what stands under a key for the file of a credential. It may be the credential itself, pasted:
+// only an absolute path is none for certain, if no name in it is longer than a filesystem's can be.
+func PathShown(text string) bool {
+	return strings.HasPrefix(text, "/") && !slices.ContainsFunc(strings.Split(text, "/"), func(name string) bool { return len(name) > maxName })
 }
 
 // parsePath takes the path of a file. Only what can be seen from the text is refused.
