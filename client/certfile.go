@@ -27,16 +27,16 @@ type certificate struct {
 	key  *rsa.PrivateKey
 }
 
-// readCertificate reads a PEM or PKCS#12 file. Its errors name the file and show
+// readCertificate reads a PEM or PKCS#12 file. Its errors show
 // nothing of what stands there.
 func readCertificate(path, password string) (*certificate, error) {
-	text, err := readFile(path, maxCertFile)
+	text, err := readFile(path, path, maxCertFile)
 	if err != nil {
 		return nil, err
 	}
 	c, err := parseCertificate(text, password)
 	if err != nil {
-		return nil, fmt.Errorf("%s %w", path, err)
+		return nil, fmt.Errorf("%s %w", fileName(path), err)
 	}
 	return c, nil
 }

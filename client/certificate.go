@@ -54,7 +54,7 @@ func (g *certified) source(w *tokenWire, again bool) (oauth2.TokenSource, error)
 	const key, mend = "client_certificate_file", "make a new certificate, upload it to the application in Entra ID, and put it with its key into the file"
 	cert, err := readCertificate(g.file, g.password.Reveal())
 	if err != nil {
-		return nil, credentialError(key, err, "put the certificate and its key into it, readable for Fluent Bit")
+		return nil, credentialError(key, g.file, err, "put the certificate and its key into it, readable for Fluent Bit")
 	}
 	g.c.mask.hide(g.password.Reveal())
 	g.c.count(func(n *counters) { n.certificate = cert.leaf.NotAfter })
@@ -62,9 +62,9 @@ func (g *certified) source(w *tokenWire, again bool) (oauth2.TokenSource, error)
 	// A wrong local clock must not condemn a good certificate: the service will say.
 	switch {
 	case sure && now.After(cert.leaf.NotAfter):
-		return nil, credentialError(key, fmt.Errorf("%s: the certificate ended at %s", g.file, day(cert.leaf.NotAfter)), mend)
+		return nil, credentialError(key, g.file, fmt.Errorf("%s: the certificate ended at %s", fileName(g.file), day(cert.leaf.NotAfter)), mend)
 	case sure && now.Before(cert.leaf.NotBefore):
-		return nil, credentialError(key, fmt.Errorf("%s: the certificate is not valid before %s", g.file, day(cert.leaf.NotBefore)), mend)
+		return nil, credentialError(key, g.file, fmt.Errorf("%s: the certificate is not valid before %s", fileName(g.file), day(cert.leaf.NotBefore)), mend)
 	}
 	g.warn(cert, now)
 	this := attempt{cert.digest(), time.Now(), time.Until(now)}
@@ -74,7 +74,7 @@ func (g *certified) source(w *tokenWire, again bool) (oauth2.TokenSource, error)
 	g.tried = this
 	assertion, err := cert.assertion(g.request.ClientID, g.request.TokenURL, now)
 	if err != nil {
-		return nil, credentialError(key, fmt.Errorf("%s: the key does not sign", g.file), mend)
+		return nil, credentialError(key, g.file, fmt.Errorf("%s: the key does not sign", fileName(g.file)), mend)
 	}
 	g.c.mask.hide(assertion)
 	src := g.request.with(w, "client_assertion_type", assertionType, "client_assertion", assertion)

@@ -22,13 +22,8 @@ func authorizationCode(c *Client, cfg *conf.Config) (g grant, release func(), er
 		request.Scopes = append(request.Scopes, offlineAccess)
 	}
 	s, err := openSession(cfg.RefreshTokenFile, cfg.ClientID)
-	switch {
-	case errors.Is(err, ErrLoginInUse):
-		return nil, nil, fmt.Errorf("refresh_token_file: %w, and only one may renew a login: stop that one, or log in to another file with `defenderctl login`", err)
-	case errors.Is(err, os.ErrNotExist), errors.Is(err, os.ErrPermission):
-		return nil, nil, fmt.Errorf("refresh_token_file: %w: its directory must exist and be writable for Fluent Bit, because Entra ID gives a new token at each use", err)
-	case err != nil:
-		return nil, nil, fmt.Errorf("refresh_token_file: %w", err)
+	if err != nil {
+		return nil, nil, cannotOpen(cfg.RefreshTokenFile, err)
 	}
 	var had string // the token that this client got last; it asks again because that one is of no more use
 	return func(w *tokenWire, again bool) (oauth2.TokenSource, error) {
@@ -44,4 +39,19 @@ func authorizationCode(c *Client, cfg *conf.Config) (g grant, release func(), er
 			return tok, nil
 		}), nil
 	}, s.leave, nil
+}
+
+// cannotOpen says what to do about a login whose file, configured as path, cannot be taken.
+func cannotOpen(path string, err error) error {
+	remedy := ""
+	switch {
+	case errors.Is(err, ErrLoginInUse):
+		return fmt.Errorf("refresh_token_file: %w, and only one may renew a login: stop that one, or log in to another file with `defenderctl login`", err)
+	case errors.Is(err, os.ErrNotExist), errors.Is(err, os.ErrPermission):
+		remedy = ": its directory must exist and be writable for Fluent Bit, because Entra ID gives a new token at each use"
+	}
+	if !conf.PathShown(path) {
+		remedy += ": " + takesPath
+	}
+	return fmt.Errorf("refresh_token_file: %w%s", err, remedy)
 }

@@ -362,7 +362,7 @@ func TestTheFileIsFreeWhenTheLastClientCloses(t *testing.T) {
 	one, two := w.client(), w.client()
 	w.good(one, "a token")
 	free := func() bool {
-		f, err := lockFile(w.cfg.RefreshTokenFile + lockSuffix)
+		f, err := (refreshFile{path: w.cfg.RefreshTokenFile}).takeLock()
 		if err == nil {
 			f.Close()
 		}
@@ -389,7 +389,7 @@ func TestClosingDuringAStoreKeepsTheLock(t *testing.T) {
 		s.file.step = func(done string) error {
 			if done == "created" {
 				c.Close()
-				if _, err := lockFile(w.cfg.RefreshTokenFile + lockSuffix); !errors.Is(err, ErrLoginInUse) {
+				if _, err := (refreshFile{path: w.cfg.RefreshTokenFile}).takeLock(); !errors.Is(err, ErrLoginInUse) {
 					t.Errorf("unlocked under a store: %v", err)
 				}
 			}

@@ -2,12 +2,13 @@ package client
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
+
+	"fluent-bit-defender/conf"
 )
 
 const (
@@ -18,27 +19,36 @@ const (
 // refreshFile is a file with one refresh token, replaced whole: whoever reads it, and whenever
 // the machine stops, finds the old token or the new one.
 type refreshFile struct {
-	path string
-	step func(done string) error // tests fail or end the process here; nil otherwise
+	path  string
+	given string                  // the path as configured
+	step  func(done string) error // tests fail or end the process here; nil otherwise
 }
 
 // newRefreshFile follows links, so that the file itself is replaced and not a link to it.
 func newRefreshFile(path string) (refreshFile, error) {
 	whole, err := filepath.Abs(path)
 	if err != nil {
-		return refreshFile{}, err
+		return refreshFile{}, fileError(path, err)
 	}
 	if real, err := filepath.EvalSymlinks(whole); err == nil {
-		return refreshFile{path: real}, nil
+		return refreshFile{path: real, given: path}, nil
 	}
 	dir, err := filepath.EvalSymlinks(filepath.Dir(whole))
 	if err != nil {
-		return refreshFile{}, err
+		return refreshFile{}, fileError(path, err)
 	}
-	return refreshFile{path: filepath.Join(dir, filepath.Base(whole))}, nil
+	return refreshFile{path: filepath.Join(dir, filepath.Base(whole)), given: path}, nil
 }
 
-func (f refreshFile) read() (string, error) { return readSecret(f.path) }
+// name is what errors call the file.
+func (f refreshFile) name() string {
+	if conf.PathShown(f.given) {
+		return f.path
+	}
+	return fileName(f.given)
+}
+
+func (f refreshFile) read() (string, error) { return readSecretOf(f.path, f.given) }
 
 // open tells whether others than the owner may read the file.
 func (f refreshFile) open() bool {
@@ -48,7 +58,14 @@ func (f refreshFile) open() bool {
 
 // write replaces the token: a new file beside the old one, on disk, then in its place, then the
 // directory on disk. After an error the old token stands, or, from the last step, the new one.
-func (f refreshFile) write(token string) (err error) {
+func (f refreshFile) write(token string) error {
+	if err := f.replace(token); err != nil {
+		return fileError(f.given, err)
+	}
+	return nil
+}
+
+func (f refreshFile) replace(token string) (err error) {
 	if strings.TrimSpace(token) == "" || len(token) > maxSecretFile-1 || strings.ContainsAny(token, "\r\n\x00") {
 		return errors.New("what was given is no refresh token")
 	}
@@ -136,7 +153,7 @@ func syncDir(path string) error {
 	}
 	defer d.Close()
 	if err := d.Sync(); err != nil && !errors.Is(err, syscall.EINVAL) && !errors.Is(err, syscall.ENOTSUP) {
-		return fmt.Errorf("directory %s: %w", path, err)
+		return err // it names the directory
 	}
 	return nil
 }

@@ -31,7 +31,7 @@ func clientSecret(c *Client, cfg *conf.Config) (grant, error) {
 		if cfg.ClientSecretFile != "" {
 			var err error
 			if secret, err = readSecret(cfg.ClientSecretFile); err != nil {
-				return nil, credentialError("client_secret_file", err, "put the client secret's value into it, readable for Fluent Bit")
+				return nil, credentialError("client_secret_file", cfg.ClientSecretFile, err, "put the client secret's value into it, readable for Fluent Bit")
 			}
 		}
 		if again && secret == tried {
@@ -43,47 +43,79 @@ func clientSecret(c *Client, cfg *conf.Config) (grant, error) {
 	}, nil
 }
 
-// credentialError is the error of a credential's file that cannot be used. err must
+// credentialError is the error of a credential's file that cannot be used; path is as configured. err must
 // show nothing of what stands there.
-func credentialError(key string, err error, remedy string) *Error {
+func credentialError(key, path string, err error, remedy string) *Error {
+	if !conf.PathShown(path) {
+		remedy = takesPath + "; " + remedy
+	}
 	return &Error{Kind: KindToken, op: grants.name, what: key + ": " + err.Error(), remedy: remedy, err: err}
 }
 
+// takesPath is the remedy where a path is not shown: it may be the credential itself.
+const takesPath = "the key takes the path of a file, best an absolute one (only such are shown)"
+
+// fileName is what errors call the file of a credential.
+func fileName(path string) string {
+	if conf.PathShown(path) {
+		return path
+	}
+	return "the file named there (not shown)"
+}
+
+// fileError is the error of an operation on the file of a credential, whose own text names the file or others made of its name.
+func fileError(path string, err error) error {
+	if conf.PathShown(path) {
+		return err
+	}
+	if e := (*os.PathError)(nil); errors.As(err, &e) {
+		err = e.Err
+	}
+	if e := (*os.LinkError)(nil); errors.As(err, &e) {
+		err = e.Err
+	}
+	return fmt.Errorf("%s: %w", fileName(path), err)
+}
+
 // readSecret reads the one line of a file. Its errors never show what stands there.
-func readSecret(path string) (string, error) {
-	text, err := readFile(path, maxSecretFile)
+func readSecret(path string) (string, error) { return readSecretOf(path, path) }
+
+// readSecretOf reads the file at path, which is configured as given.
+func readSecretOf(path, given string) (string, error) {
+	text, err := readFile(path, given, maxSecretFile)
 	if err != nil {
 		return "", err
 	}
+	name := fileName(given)
 	text = bytes.TrimRight(text, "\r\n")
 	switch {
 	case len(text) == 0:
-		return "", errors.New(path + " is empty")
+		return "", errors.New(name + " is empty")
 	case bytes.ContainsAny(text, "\r\n\x00"):
-		return "", errors.New(path + " holds more than one line")
+		return "", errors.New(name + " holds more than one line")
 	}
 	return string(text), nil
 }
 
-// readFile reads a regular file of at most max bytes.
-func readFile(path string, max int) ([]byte, error) {
+// readFile reads a regular file of at most max bytes, which is configured as given.
+func readFile(path, given string, max int) ([]byte, error) {
 	// Without O_NONBLOCK a named pipe would hold the engine for ever.
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
-		return nil, err
+		return nil, fileError(given, err)
 	}
 	defer f.Close()
 	if info, err := f.Stat(); err != nil {
-		return nil, err
+		return nil, fileError(given, err)
 	} else if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is no regular file", path)
+		return nil, fmt.Errorf("%s is no regular file", fileName(given))
 	}
 	text, err := io.ReadAll(io.LimitReader(f, int64(max)+1))
 	if err != nil {
-		return nil, err
+		return nil, fileError(given, err)
 	}
 	if len(text) > max {
-		return nil, fmt.Errorf("%s is larger than %d KiB", path, max>>10)
+		return nil, fmt.Errorf("%s is larger than %d KiB", fileName(given), max>>10)
 	}
 	return text, nil
 }

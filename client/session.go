@@ -77,12 +77,12 @@ func trySession(file refreshFile, client string) (*session, error) {
 	defer sessions.mu.Unlock()
 	if s := sessions.open[file.path]; s != nil {
 		if s.client != client {
-			return nil, fmt.Errorf("%s: another stanza uses it with another client_id; a login is for one application: give each its own file", file.path)
+			return nil, fmt.Errorf("%s: another stanza uses it with another client_id; a login is for one application: give each its own file", file.name())
 		}
 		s.users++
 		return s, nil
 	}
-	lock, err := lockFile(file.path + lockSuffix)
+	lock, err := file.takeLock()
 	if err != nil {
 		return nil, err
 	}
@@ -92,23 +92,24 @@ func trySession(file refreshFile, client string) (*session, error) {
 	return s, nil
 }
 
-// lockFile takes a lock that ends with the process, and leaves its id for who is refused.
-func lockFile(path string) (*os.File, error) {
+// takeLock takes a lock that ends with the process, and leaves its id for who is refused.
+func (file refreshFile) takeLock() (*os.File, error) {
+	path := file.path + lockSuffix
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_NONBLOCK, 0o600)
 	if err != nil {
-		return nil, err
+		return nil, fileError(file.given, err)
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		defer f.Close()
 		if !errors.Is(err, syscall.EWOULDBLOCK) {
-			return nil, fmt.Errorf("lock %s: %w", path, err)
+			return nil, fileError(file.given, &os.PathError{Op: "lock", Path: path, Err: err})
 		}
 		holder := ""
 		text, _ := io.ReadAll(io.LimitReader(f, 20))
 		if pid, err := strconv.Atoi(strings.TrimSpace(string(text))); err == nil {
 			holder = fmt.Sprintf(" (%d)", pid)
 		}
-		return nil, fmt.Errorf("%s %w%s", strings.TrimSuffix(path, lockSuffix), ErrLoginInUse, holder)
+		return nil, fmt.Errorf("%s %w%s", file.name(), ErrLoginInUse, holder)
 	}
 	if err := f.Truncate(0); err == nil {
 		_, _ = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0) // only a hint
@@ -205,9 +206,9 @@ func (s *session) read(w *tokenWire) (string, error) {
 	token, err := s.file.read()
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return "", credentialError("refresh_token_file", err, "nobody has logged in yet: run `defenderctl login`, as the user that Fluent Bit runs as")
+		return "", credentialError("refresh_token_file", s.file.given, err, "nobody has logged in yet: run `defenderctl login`, as the user that Fluent Bit runs as")
 	case err != nil:
-		return "", credentialError("refresh_token_file", err, "make it readable for Fluent Bit, or log in again with `defenderctl login`, as the user that Fluent Bit runs as")
+		return "", credentialError("refresh_token_file", s.file.given, err, "make it readable for Fluent Bit, or log in again with `defenderctl login`, as the user that Fluent Bit runs as")
 	}
 	if !s.told && s.file.open() {
 		s.told = true
@@ -224,7 +225,7 @@ func (s *session) store(w *tokenWire) error {
 	w.c.mask.hide(s.unsaved)
 	if now, err := s.file.read(); err != nil || now == s.replaced || now == s.unsaved {
 		if err := s.file.write(s.unsaved); err != nil {
-			return credentialError("refresh_token_file", fmt.Errorf("cannot store the new refresh token: %w", err),
+			return credentialError("refresh_token_file", s.file.given, fmt.Errorf("cannot store the new refresh token: %w", err),
 				"make room and the file's directory writable for Fluent Bit; the access token is not used before")
 		}
 	}

@@ -18,7 +18,7 @@ func workloadIdentity(c *Client, cfg *conf.Config) (grant, error) {
 	return func(w *tokenWire, again bool) (oauth2.TokenSource, error) {
 		assertion, err := readSecret(cfg.FederatedTokenFile)
 		if err != nil {
-			return nil, credentialError("federated_token_file", err,
+			return nil, credentialError("federated_token_file", cfg.FederatedTokenFile, err,
 				"look at the pod's projected service account token, and at the webhook that sets AZURE_FEDERATED_TOKEN_FILE")
 		}
 		if again && assertion == tried {

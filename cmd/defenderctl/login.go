@@ -69,6 +69,9 @@ func (a *app) login(ctx context.Context, o loginOptions) error {
 		return fmt.Errorf("stanza %s has auth %s: only authorization_code has a login", s.name, cfg.Auth)
 	}
 	if dir := filepath.Dir(cfg.RefreshTokenFile); unix.Access(dir, unix.W_OK|unix.X_OK) != nil {
+		if !conf.PathShown(cfg.RefreshTokenFile) { // it may be a token
+			return errors.New("refresh_token_file: the directory of the file named there (not shown) is not there, or not writable for this user; the key takes the path of a file")
+		}
 		return fmt.Errorf("refresh_token_file: its directory %s is not there, or not writable for this user", dir)
 	}
 	listeners, err := loopback(o.port)

@@ -92,7 +92,7 @@ func TestCheckNamesTheRemedy(t *testing.T) {
 		}
 	}
 	check("AADSTS7000215: the client secret is wrong", "wrong.conf")
-	check("client_secret_file: open nowhere: no such file or directory", "nofile.conf")
+	check("client_secret_file: the file named there (not shown): no such file or directory", "nofile.conf")
 	check("ca_file: open nowhere.pem", "noca.conf")
 	check("there is no directory nowhere here", "nodir.conf")
 	check("check resource", "resource.conf")
