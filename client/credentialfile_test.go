@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"fluent-bit-defender/conf"
@@ -96,5 +97,15 @@ func TestALoginThatCannotBeStoredDoesNotShowARelativePath(t *testing.T) {
 	if _, err := file.takeLock(); err == nil ||
 		!strings.HasPrefix(err.Error(), "the file named there (not shown) is in use by another process (") {
 		t.Errorf("%v", err)
+	}
+}
+
+// A login on a filesystem that is read-only says the same as one in a directory that is not writable.
+func TestALoginOnAReadOnlyFilesystem(t *testing.T) {
+	err := cannotOpen("/run/secrets/refresh", &os.PathError{Op: "open", Path: "/run/secrets/refresh.lock", Err: syscall.EROFS})
+	want := "refresh_token_file: open /run/secrets/refresh.lock: read-only file system: " +
+		"its directory must exist and be writable for Fluent Bit, because Entra ID gives a new token at each use"
+	if err.Error() != want {
+		t.Errorf("\n got %s\nwant %s", err, want)
 	}
 }

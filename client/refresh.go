@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"syscall"
 
 	"golang.org/x/oauth2"
 
@@ -47,7 +48,7 @@ func cannotOpen(path string, err error) error {
 	switch {
 	case errors.Is(err, ErrLoginInUse):
 		return fmt.Errorf("refresh_token_file: %w, and only one may renew a login: stop that one, or log in to another file with `defenderctl login`", err)
-	case errors.Is(err, os.ErrNotExist), errors.Is(err, os.ErrPermission):
+	case errors.Is(err, os.ErrNotExist), errors.Is(err, os.ErrPermission), errors.Is(err, syscall.EROFS):
 		remedy = ": its directory must exist and be writable for Fluent Bit, because Entra ID gives a new token at each use"
 	}
 	if !conf.PathShown(path) {
