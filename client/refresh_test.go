@@ -454,7 +454,7 @@ func TestRefreshFilesThatCannotBeUsed(t *testing.T) {
 	if err := WriteRefreshToken(w.cfg.RefreshTokenFile, "x"); err == nil || !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("written into no directory: %v", err)
 	}
-	for _, token := range []conf.Secret{"", " ", "a\nb", "a\x00b", conf.Secret(strings.Repeat("a", maxSecretFile))} {
+	for _, token := range []conf.Secret{"", " ", "a\nb", "a\x00b", "a ", "\ufeffa", conf.Secret(strings.Repeat("a", maxSecretFile))} {
 		if err := WriteRefreshToken(path, token); err == nil || strings.Contains(err.Error(), token.Reveal()) && token != "" && token != " " {
 			t.Errorf("%q: %v", token.Reveal(), err)
 		}

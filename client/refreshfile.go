@@ -4,7 +4,6 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"time"
 
@@ -66,7 +65,7 @@ func (f refreshFile) write(token string) error {
 }
 
 func (f refreshFile) replace(token string) (err error) {
-	if strings.TrimSpace(token) == "" || len(token) > maxSecretFile-1 || strings.ContainsAny(token, "\r\n\x00") {
+	if len(token) > maxSecretFile-1 || unusableText(token) != "" { // it could not be read
 		return errors.New("what was given is no refresh token")
 	}
 	if err := f.done("begun"); err != nil {

@@ -1,12 +1,14 @@
 package client
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"syscall"
+	"unicode"
+	"unicode/utf8"
 
 	"golang.org/x/oauth2"
 
@@ -86,15 +88,30 @@ func readSecretOf(path, given string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	name := fileName(given)
-	text = bytes.TrimRight(text, "\r\n")
-	switch {
-	case len(text) == 0:
-		return "", errors.New(name + " is empty")
-	case bytes.ContainsAny(text, "\r\n\x00"):
-		return "", errors.New(name + " holds more than one line")
+	// Some editors begin a file with a mark of its encoding.
+	secret := strings.TrimRight(strings.TrimPrefix(string(text), "\ufeff"), "\r\n")
+	if fault := unusableText(secret); fault != "" {
+		return "", errors.New(fileName(given) + " " + fault)
 	}
-	return string(text), nil
+	return secret, nil
+}
+
+// unusableText says what keeps text from being a secret, "" when nothing does, and goes on after the file's name. The service would call
+// such a secret a wrong one.
+func unusableText(text string) string {
+	switch {
+	case !utf8.ValidString(text) || strings.Contains(text, "\x00"):
+		return "is not in UTF-8 (PowerShell's > writes UTF-16): save it as UTF-8"
+	case strings.TrimSpace(text) == "":
+		return "is empty"
+	case strings.ContainsAny(text, "\r\n"):
+		return "holds more than one line"
+	case text != strings.TrimSpace(text):
+		return "holds white space at an end: take it away, it is no part of a credential"
+	case strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }):
+		return "holds control or invisible characters: put the credential into it anew, as plain text"
+	}
+	return ""
 }
 
 // readFile reads a regular file of at most max bytes, which is configured as given.
