@@ -65,6 +65,7 @@ type tokens struct {
 	c     *Client
 	grant grant
 	busy  chan struct{} // one slot: who renews
+	told  bool          // under busy: that the last renewal failed
 
 	mu   sync.Mutex
 	held *token
@@ -76,7 +77,7 @@ func newTokens(c *Client, g grant) *tokens {
 
 // get returns a token that has not ended, from the service when the held one is
 // about to end or was dropped. While a renewal fails, the held one serves on to its
-// end. Errors are as of Client.Fetch.
+// end, and the service is asked no sooner than it allows. Errors are as of Client.Fetch.
 func (t *tokens) get(ctx context.Context) (*token, error) {
 	select {
 	case t.busy <- struct{}{}:
@@ -93,14 +94,23 @@ func (t *tokens) get(ctx context.Context) (*token, error) {
 	spare := held != nil && time.Now().Before(held.expires)
 	fresh, err := t.request(ctx, spare)
 	if err != nil {
-		if !spare || !time.Now().Before(held.expires) || ctx.Err() != nil {
+		if !spare || !time.Now().Before(held.expires) || ctx.Err() != nil || errors.Is(err, ErrClosed) {
 			return nil, err
 		}
-		fresh = &token{value: held.value, renew: time.Now().Add(renewPause), expires: held.expires}
+		pause := renewPause
+		if e := (*Error)(nil); errors.As(err, &e) {
+			pause = max(pause, e.RetryAfter)
+		}
+		fresh = &token{value: held.value, renew: time.Now().Add(pause), expires: held.expires}
 		if fresh.renew.After(fresh.expires) {
 			fresh.renew = fresh.expires
 		}
+		// Now there is time to mend what is wrong.
+		if !t.told {
+			t.c.log.Warn(fmt.Sprintf("cannot renew the token: %v; the present one serves for another %s, and no alert waits", err, time.Until(held.expires).Round(time.Second)))
+		}
 	}
+	t.told = err != nil
 	t.mu.Lock()
 	t.held = fresh
 	t.mu.Unlock()
