@@ -410,3 +410,19 @@ func TestARenewalThatFailsIsToldOnceAndKeepsTheWaitAskedFor(t *testing.T) {
 		want(8, 2)
 	})
 }
+
+// The page of a proxy may have hundreds of kilobytes, and the mask's work grows with them.
+func TestOnlyTheBeginningOfAForeignAnswerIsLookedAt(t *testing.T) {
+	f := func(body, want string) {
+		t.Helper()
+		c := connect(t, settings(), &service{token: always(403, body)})
+		_, err := fetch(c, Query{})
+		if e := failure(t, err); e.said != want {
+			t.Errorf("says %q, want %q", e.said, want)
+		}
+	}
+	f(strings.Repeat(" ", 4<<10-6)+"denied by the gateway", "denied")
+	f(strings.Repeat(" ", 250<<10)+"denied", "")
+	f(strings.Repeat(" ", 4<<10-20)+theSecret, "[masked]")
+	f("<p>denied</p>"+strings.Repeat(" ", 250<<10), "<p>denied</p>")
+}

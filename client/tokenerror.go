@@ -82,7 +82,7 @@ func (c *Client) tokenError(to target, resp *http.Response, body []byte) *Error 
 		invalidClient: r.Error == "invalid_client"}
 
 	if r.Error == "" && code == 0 && status >= 300 {
-		e = c.statusError(to, resp, c.mask.text(string(body), 200))
+		e = c.statusError(to, resp, c.mask.text(beginning(string(body)), 200))
 		switch e.Kind {
 		case KindThrottled, KindService:
 			e.Kind = KindTokenTransient
@@ -183,11 +183,13 @@ func credentialIn(auth string) string {
 	return "client_secret or client_secret_file"
 }
 
+// beginning is as much of a text as is looked at: the mask's work grows with it.
+func beginning(text string) string { return text[:min(len(text), 4<<10)] }
+
 // told quotes the service: the first sentence of its description, and what its
 // support asks for.
 func (r *refusal) told(m *mask) string {
-	// The first sentence is wanted; the mask's work grows with the text.
-	said := codePrefix.ReplaceAllString(m.text(r.Description[:min(len(r.Description), 4<<10)], 2000), "")
+	said := codePrefix.ReplaceAllString(m.text(beginning(r.Description), 2000), "") // the first sentence is wanted
 	if first := sentence.FindStringSubmatch(said); first != nil {
 		said = first[1]
 	}
