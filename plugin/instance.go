@@ -11,6 +11,7 @@ import (
 
 	"fluent-bit-defender/plugin/flb"
 	"fluent-bit-defender/pull"
+	"fluent-bit-defender/state"
 )
 
 const (
@@ -34,7 +35,8 @@ type instance struct {
 	lines  *flb.Log
 	log    *slog.Logger
 	engine engine
-	meter  *meter // nil: the core has no metrics
+	meter  *meter    // nil: the core has no metrics
+	state  state.Key // of what the engine has open
 
 	// The core asks a paused instance for data all the same when another one's collector was stopped in its place.
 	pauses      int // since the last resume
@@ -139,7 +141,7 @@ func (in *instance) close() {
 			in.meter.set(in.engine)
 		}
 	case <-late.C:
-		instances.leave(gone)
+		instances.leave(gone, in.state)
 		err = fmt.Errorf("not finished within %s", leaveWithin)
 	}
 	if err != nil {

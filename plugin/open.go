@@ -14,8 +14,12 @@ import (
 	"fluent-bit-defender/state"
 )
 
-// startWithin is how long Init waits for an engine that outlived its Exit: as long as for a locked state file.
-const startWithin = 5 * time.Second
+// startWithin is how long after its Exit Init waits for an engine that outlived it. Its last commit waits for a disk, which may well be slow for
+// seconds, and a stanza that is refused at a reload ends Fluent Bit. Nothing else of Fluent Bit runs meanwhile; it sets no limit to an Init.
+const startWithin = 30 * time.Second
+
+// errHeld: an engine that outlived its Exit has the state of the stanza.
+var errHeld = errors.New("what ran before the reload holds the state")
 
 // open makes an instance of the stanza that Init is called for and starts it. False: it was told why, and nothing is left.
 func open(plugin unsafe.Pointer) bool {
@@ -28,17 +32,14 @@ func open(plugin unsafe.Pointer) bool {
 		core.Log().Close()
 		return false
 	}
-	if !instances.await(startWithin) {
-		log.Warn(fmt.Sprintf("what ran before the reload has not ended within %s; starting all the same, so some alerts may come twice; if it repeats, report it with a log at debug", startWithin))
-	}
-	e, err := build(func(key string) string { return flb.Property(plugin, key) }, log)
+	e, key, err := build(func(key string) string { return flb.Property(plugin, key) }, log)
 	if err != nil {
 		report(log, err)
 		core.Log().Close()
 		return false
 	}
 	m := newMeter(core, log, time.Now(), e.Stats())
-	instances.add(&instance{lines: core.Log(), log: log, engine: e, meter: m, old: old}, core.Thread(), token)
+	instances.add(&instance{lines: core.Log(), log: log, engine: e, meter: m, state: key, old: old}, core.Thread(), token)
 	e.Start()
 	core.Log().Flush()
 	return true
@@ -46,6 +47,11 @@ func open(plugin unsafe.Pointer) bool {
 
 // report prints an error of build, each fault of the stanza on a line of its own.
 func report(log *slog.Logger, err error) {
+	if errors.Is(err, errHeld) {
+		log.Error(fmt.Sprintf("what ran before the reload has not ended within %s and still holds the state of this stanza: a disk or network share hangs; "+
+			"look at those of db and of the credential's file, and start Fluent Bit again", startWithin))
+		return
+	}
 	var faults conf.Faults
 	if !errors.As(err, &faults) {
 		log.Error(err.Error())
@@ -56,16 +62,29 @@ func report(log *slog.Logger, err error) {
 	}
 }
 
-// build makes the engine of a stanza. On an error nothing is left open.
-func build(get func(key string) string, log *slog.Logger) (*pull.Engine, error) {
+// build makes the engine of a stanza, whose state has the key. On an error nothing is left open.
+func build(get func(key string) string, log *slog.Logger) (*pull.Engine, state.Key, error) {
 	cfg, err := conf.Load(get)
 	if err != nil {
-		return nil, err
+		return nil, state.Key{}, err
 	}
+	key := state.Key{API: cfg.API, Place: cfg.Place(), Tenant: cfg.TenantID, Filters: cfg.Filters()}
+	e, err := buildFor(cfg, key, log)
+	return e, key, err
+}
+
+func buildFor(cfg *conf.Config, key state.Key, log *slog.Logger) (*pull.Engine, error) {
 	for _, w := range cfg.Warnings() {
 		log.Warn(w)
 	}
-	store, err := openState(cfg, log)
+	if !instances.await(startWithin) {
+		if instances.left(key) {
+			return nil, errHeld
+		}
+		log.Warn(fmt.Sprintf("a stanza that ran before the reload has not ended within %s: a disk or network share hangs; "+
+			"look at those of its db and its credential's file; this stanza has another state, and starts", startWithin))
+	}
+	store, err := openState(cfg, key, log)
 	if err != nil {
 		return nil, err
 	}
@@ -91,8 +110,7 @@ func build(get func(key string) string, log *slog.Logger) (*pull.Engine, error) 
 	return e, nil
 }
 
-func openState(cfg *conf.Config, log *slog.Logger) (state.Store, error) {
-	key := state.Key{API: cfg.API, Place: cfg.Place(), Tenant: cfg.TenantID, Filters: cfg.Filters()}
+func openState(cfg *conf.Config, key state.Key, log *slog.Logger) (state.Store, error) {
 	if cfg.DB == "" {
 		return state.OpenMemory(key)
 	}

@@ -4,6 +4,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"fluent-bit-defender/state"
 )
 
 // table finds the instance that a call is about: by the token of the context slot on cores from 4.1 on, else by the OS
@@ -14,8 +16,8 @@ type table struct {
 	tokens map[uintptr]*instance
 	// threads keeps the instances of a thread in the order of their Inits.
 	threads map[int][]*instance
-	pauses  map[int]int       // by thread: pauses not yet resumed, at most as many as it has instances
-	leaving []<-chan struct{} // closed when an engine that outlived its Exit has stopped
+	pauses  map[int]int // by thread: pauses not yet resumed, at most as many as it has instances
+	leaving []leaver
 }
 
 var instances = newTable()
@@ -101,31 +103,52 @@ func (t *table) resumed(thread int) bool {
 	return t.pauses[thread] == 0
 }
 
-// leave notes an engine that outlived its Exit: it still holds its state.
-func (t *table) leave(gone <-chan struct{}) {
+// leave notes an engine that outlived its Exit: it still holds its state. gone is closed when it has stopped.
+func (t *table) leave(gone <-chan struct{}, key state.Key) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.leaving = append(t.leaving, gone)
+	t.leaving = append(t.leaving, leaver{gone, key, time.Now()})
 }
 
 // await waits until all that outlived their Exit have stopped, for a hot reload may begin the same stanza anew. False: some
-// have not within limit.
+// have not within limit after it, however many Inits wait.
 func (t *table) await(limit time.Duration) bool {
 	t.mu.Lock()
-	leaving := t.leaving
-	t.leaving = nil
+	leaving := slices.Clone(t.leaving)
 	t.mu.Unlock()
-	late := time.NewTimer(limit)
-	defer late.Stop()
-	for i, gone := range leaving {
+	for _, l := range leaving {
+		late := time.NewTimer(limit - time.Since(l.since))
 		select {
-		case <-gone:
+		case <-l.gone:
 		case <-late.C:
-			t.mu.Lock()
-			t.leaving = append(t.leaving, leaving[i:]...)
-			t.mu.Unlock()
-			return false
 		}
+		late.Stop()
 	}
-	return true
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.leaving = slices.DeleteFunc(t.leaving, leaver.stopped)
+	return len(t.leaving) == 0
+}
+
+// left tells whether an engine that outlived its Exit has this state.
+func (t *table) left(key state.Key) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.ContainsFunc(t.leaving, func(l leaver) bool { return l.key == key && !l.stopped() })
+}
+
+// leaver is an engine that outlived its Exit.
+type leaver struct {
+	gone  <-chan struct{}
+	key   state.Key
+	since time.Time
+}
+
+func (l leaver) stopped() bool {
+	select {
+	case <-l.gone:
+		return true
+	default:
+		return false
+	}
 }
