@@ -1,10 +1,8 @@
 package client
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -304,110 +302,6 @@ func TestInvalidClientReadsTheFileAtOnce(t *testing.T) {
 		if e := failure(t, err); e.Kind != KindToken || e.Code != 7000222 || len(s.forms) != 1 {
 			t.Fatalf("%v after %d token requests, want one", e, len(s.forms))
 		}
-	})
-}
-
-func TestReadSecret(t *testing.T) {
-	dir := t.TempDir()
-	f := func(name, content, want, fault string) {
-		t.Helper()
-		path := filepath.Join(dir, name)
-		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		got, err := readSecret(path)
-		switch {
-		case fault == "" && (err != nil || got != want):
-			t.Errorf("%s: got %q, %v", name, got, err)
-		case fault != "" && (err == nil || err.Error() != path+fault):
-			t.Errorf("%s: got %v, want %s", name, err, path+fault)
-		}
-	}
-	f("plain", "s3cret", "s3cret", "")
-	f("newline", "s3cret\n", "s3cret", "")
-	f("crlf", "s3cret\r\n", "s3cret", "")
-	f("marked", "\ufeffs3cret\r\n", "s3cret", "")
-	f("beyond ASCII", "gehé1m", "gehé1m", "")
-	f("largest", strings.Repeat("a", maxSecretFile), strings.Repeat("a", maxSecretFile), "")
-	f("empty", "", "", " is empty")
-	f("newlines", "\n\n", "", " is empty")
-	f("lines", "one\ntwo\n", "", " holds more than one line")
-	f("a mark alone", "\ufeff\n", "", " is empty")
-	f("blank", " \t\n", "", " is empty")
-	const (
-		utf8  = " is not in UTF-8 (PowerShell's > writes UTF-16): save it as UTF-8"
-		ends  = " holds white space at an end: take it away, it is no part of a credential"
-		plain = " holds control or invisible characters: put the credential into it anew, as plain text"
-	)
-	f("UTF-16", "\xff\xfes\x003\x00c\x00\r\x00\n\x00", "", utf8)
-	f("UTF-16, big end first", "\xfe\xff\x00s\x003\x00c", "", utf8)
-	f("UTF-16 without a mark", "s\x003\x00c\x00\n\x00", "", utf8)
-	f("nul", "one\x00", "", utf8)
-	f("Latin-1", "geh\xe91m", "", utf8)
-	f("space at its end", "s3cret \n", "", ends)
-	f("tab at its end", "s3cret\t", "", ends)
-	f("space at its beginning", " s3cret\n", "", ends)
-	f("no-break space", "s3cret\u00a0\n", "", ends)
-	f("escape", "s3\x1bcret\n", "", plain)
-	f("zero width", "s3\u200bcret\n", "", plain)
-	f("a second mark", "\ufeff\ufeffs3cret\n", "", plain)
-	f("large", strings.Repeat("a", maxSecretFile+1), "", " is larger than 16 KiB")
-	if _, err := readSecret(dir); err == nil || err.Error() != dir+" is no regular file" {
-		t.Errorf("directory: %v", err)
-	}
-}
-
-// While a token serves, a renewal that fails is told once, and asked again when the service allows it.
-func TestARenewalThatFailsIsToldOnceAndKeepsTheWaitAskedFor(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := &service{}
-		var log bytes.Buffer
-		c := connect(t, settings(), s, WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
-		poll := func(n int) {
-			t.Helper()
-			for range n {
-				if _, err := fetch(c, Query{}); err != nil {
-					t.Fatal(err)
-				}
-				time.Sleep(time.Second)
-			}
-		}
-		want := func(requests, lines int) {
-			t.Helper()
-			if tokens, _ := s.counts(); tokens != requests {
-				t.Errorf("%d token requests, want %d", tokens, requests)
-			}
-			if n := strings.Count(log.String(), "level=WARN"); n != lines {
-				t.Errorf("%d warnings, want %d: %s", n, lines, log.String())
-			}
-		}
-		poll(1)
-		time.Sleep(55 * time.Minute) // five minutes are left
-		s.token = always(500, "")
-		poll(61)
-		want(4, 1) // every 30 s
-		line := "cannot renew the token: token request: error in the service (500); if it lasts, look at the service's health" +
-			"; the present one serves for another 4m58s, and no alert waits"
-		if !strings.Contains(log.String(), line) {
-			t.Errorf("not %s: %s", line, log.String())
-		}
-		s.token = always(429, `{"error":"temporarily_unavailable"}`, "Retry-After: 120")
-		poll(130)
-		want(5, 1)
-		s.token = nil
-		poll(30)
-		want(6, 1)
-
-		time.Sleep(55 * time.Minute)
-		s.token = always(429, `{"error":"temporarily_unavailable"}`, "Retry-After: 3600")
-		poll(200)
-		want(7, 2)
-		time.Sleep(5 * time.Minute) // it has ended: no wait is longer than it lives
-		_, err := fetch(c, Query{})
-		if e := failure(t, err); e.Kind != KindTokenTransient || e.RetryAfter != time.Hour {
-			t.Errorf("%v", err)
-		}
-		want(8, 2)
 	})
 }
 
