@@ -158,7 +158,7 @@ func TestGraphRequest(t *testing.T) {
 		t.Errorf("body %s, %v; partial %q", text, err, a.Partial)
 	}
 	want := map[string]string{
-		"Authorization": "Bearer " + theToken + "1", "Accept": "application/json", "Accept-Encoding": "gzip",
+		"Authorization": "Bearer " + theToken + "1", "Accept": "application/json", "Accept-Encoding": "gzip", "Cache-Control": "no-cache",
 		"User-Agent": "fluent-bit-defender/dev", "Prefer": "include-unknown-enum-members",
 	}
 	for name, value := range want {
