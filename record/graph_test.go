@@ -221,6 +221,9 @@ func TestIdentityOfGraph(t *testing.T) {
 	f("another update", first, a, updated, true)
 	f("another alert", first, a, other, false)
 	f("an update at a time that no UTF-8 tells", first, a, strings.Replace(a, graphTime.Format("2006-01-02T"), "\xff", 1), true)
+	f("an update at a time that is no text", first, a, strings.Replace(a, `"lastUpdateDateTime":`, `"lastUpdateDateTime":[],"x":`, 1), true)
+	f("updates at times that are no text", all, strings.Replace(a, `"lastUpdateDateTime":`, `"lastUpdateDateTime":[1],"x":`, 1),
+		strings.Replace(a, `"lastUpdateDateTime":`, `"lastUpdateDateTime":[2],"x":`, 1), false)
 	f("no id, another text", first, nameless(a), nameless(updated), false)
 	f("the id's own repair", first, strings.Replace(a, `"id":"a"`, "\"id\":\"\xff\"", 1), strings.Replace(a, `"id":"a"`, "\"id\":\"\xfe\"", 1), false)
 

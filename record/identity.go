@@ -41,7 +41,7 @@ func (t *transcoder) roleOf(name []byte) (r role) {
 type span struct {
 	from, to int
 	inSrc    bool
-	repaired bool
+	vague    bool // another value has the same text: it was repaired, or is an object or array
 }
 
 // found is what was picked up of a row's identity and time. Absent, null, objects and arrays are all empty.
@@ -55,8 +55,10 @@ func (t *transcoder) keep(r role, i, end, o, oEnd int) {
 	var sp span
 	switch t.src[i] {
 	case '"':
-		sp = span{from: strText(t.out, o), to: oEnd, repaired: t.repaired}
-	case '{', '[', 'n':
+		sp = span{from: strText(t.out, o), to: oEnd, vague: t.repaired}
+	case '{', '[':
+		sp.vague = true
+	case 'n':
 	default:
 		sp = span{from: i, to: end, inSrc: true}
 	}
@@ -84,8 +86,8 @@ func (t *transcoder) text(sp span) []byte {
 	return t.out[sp.from:sp.to]
 }
 
-// identity returns a row's ID: by its own fields, or by the whole row if it has none of them, or if one had to be repaired (two
-// alerts may look the same after that).
+// identity returns a row's ID: by its own fields, or by the whole row if it has none of them, or if one had to be repaired or is an object
+// or array (two alerts may look the same then).
 func (t *transcoder) identity(row []byte) ID {
 	f := &t.found
 	for _, id := range f.ids[:len(t.opt.Schema.ID)] {
@@ -93,7 +95,7 @@ func (t *transcoder) identity(row []byte) ID {
 			continue
 		}
 		first := t.opt.Schema.FirstOnly
-		if id.repaired || f.part.repaired || f.updated.repaired && !first {
+		if id.vague || f.part.vague || f.updated.vague && !first {
 			break
 		}
 		// 0xff stands in no valid text, so that no two identities make the same bytes

@@ -340,6 +340,7 @@ func TestIdentity(t *testing.T) {
 		"FullId counts first": `"FullId":"f","AlertId":"other","AlertPart":0,"LastProcessedTimeUtc":"2024-01-01T00:00:00Z"`,
 		"escapes":             `"Full\u0049d":"\u0066","AlertPart":0,"LastProcessedTimeUtc":"2024-01-01T00:00:00\u005a"`,
 		"the last duplicate":  `"FullId":"x",` + base,
+		"an object before it": `"AlertPart":{"n":1},` + base,
 		"white space":         "\n" + strings.ReplaceAll(base, ",", " ,\t"),
 	}
 	for name, fields := range same {
@@ -361,6 +362,12 @@ func TestIdentity(t *testing.T) {
 		"no id, another row":     `"Severity":"Low"`,
 		"repaired":               "\"FullId\":\"f\xff\",\"AlertId\":\"a\"",
 		"repaired to the same":   "\"FullId\":\"f\xfe\",\"AlertId\":\"a\"",
+		"part is an object":      `"FullId":"f","AlertPart":{"n":1},"LastProcessedTimeUtc":"2024-01-01T00:00:00Z"`,
+		"part, another object":   `"FullId":"f","AlertPart":{"n":2},"LastProcessedTimeUtc":"2024-01-01T00:00:00Z"`,
+		"part is an array":       `"FullId":"f","AlertPart":[],"LastProcessedTimeUtc":"2024-01-01T00:00:00Z"`,
+		"update is an array":     `"FullId":"f","AlertPart":0,"LastProcessedTimeUtc":["2024-01-01T00:00:00Z"]`,
+		"update, another array":  `"FullId":"f","AlertPart":0,"LastProcessedTimeUtc":["2024-01-01T00:00:01Z"]`,
+		"no update":              `"FullId":"f","AlertPart":0`,
 		"nested keys mean none":  `"o":{"FullId":"f"}`,
 		"nested keys mean none.": `"o":{"FullId":"g"}`,
 	} {
