@@ -241,3 +241,24 @@ func TestLateDecision(t *testing.T) {
 		t.Errorf("an alert: %d rows, %d raw, %v", rows, len(raw), err)
 	}
 }
+
+// A row with very many keys leaves no large table behind, whether it became a record or not.
+func TestATableOfManyKeysGoesWithItsRow(t *testing.T) {
+	var all strings.Builder
+	all.WriteString(`{"a":0,"a":0`)
+	for i := range 2 * keptTable {
+		fmt.Fprintf(&all, `,"%d":0`, i)
+	}
+	keys := all.String()
+	for name, row := range map[string]string{"a record": keys + "}", "too deep": keys + `,"d":` + strings.Repeat("[", 30) + strings.Repeat("]", 30) + "}"} {
+		r := NewReader(siemOptions())
+		r.Reset(strings.NewReader("["+row+","+alertB+"]"), clock)
+		_, got, err := r.Next(nil)
+		if err != nil || got.Raw != (name == "too deep") || len(r.t.table.slots) > keptTable {
+			t.Errorf("%s: %+v, %v, %d slots", name, got, err, len(r.t.table.slots))
+		}
+		if dst, row, err := r.Next(nil); err != nil || row.Raw || len(dst) == 0 {
+			t.Errorf("the row behind %s: %+v, %v", name, row, err)
+		}
+	}
+}

@@ -30,12 +30,17 @@ const (
 
 // reset forgets all keys.
 func (k *keyTable) reset() {
-	if len(k.slots) > keptTable {
-		k.slots = nil
-	} else if k.used > 0 {
+	if k.giveBack(); k.used > 0 {
 		clear(k.slots)
 	}
 	k.used = 0
+}
+
+// giveBack gives up a table that is too large to be kept behind its row.
+func (k *keyTable) giveBack() {
+	if len(k.slots) > keptTable {
+		k.slots, k.used = nil, 0
+	}
 }
 
 func hashKey(object uint32, key []byte) uint32 {

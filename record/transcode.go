@@ -65,6 +65,7 @@ func (t *transcoder) row(dst, src []byte, i int, now func() time.Time) (_ []byte
 	}
 	endBlocks()
 	if end < 0 {
+		t.table.giveBack()
 		if t.deep {
 			return t.out[:base], row, tooDeep
 		}
@@ -81,8 +82,11 @@ func (t *transcoder) row(dst, src []byte, i int, now func() time.Time) (_ []byte
 		sec, nsec = inRange(now())
 	}
 	head := base + headSize
-	if t.dirty { // only now, for what was found stands in out
-		o, count = t.compact(head+mapHead, o, 1)
+	if t.careful {
+		if t.dirty { // only now, for what was found stands in out
+			o, count = t.compact(head+mapHead, o, 1)
+		}
+		t.table.giveBack()
 	}
 	if len(t.eventKey) > 0 {
 		t.room(o + len(t.eventKey))
