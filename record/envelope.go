@@ -49,21 +49,20 @@ func (r *Reader) decide(dst []byte) ([]byte, Row, bool) {
 	for k := 0; ; {
 		n, event := r.scan.feed(r.w.unread()[k:])
 		k += n
-		switch event {
-		case scanKey:
+		switch {
+		case k > r.t.opt.MaxAlert:
+			return r.largeRow(dst, k, event)
+		case event == scanKey:
 			if r.kind(k) != isOpen {
 				return dst, Row{}, false
 			}
 			continue
-		case scanEnd:
+		case event == scanEnd:
 			r.notAlerts("an object without alert fields", r.w.unread())
 			return dst, Row{}, false
-		case scanBad:
+		case event == scanBad:
 			r.notAlerts("an object without alert fields that is no JSON", r.w.unread())
 			return dst, Row{}, false
-		}
-		if k > r.t.opt.MaxAlert {
-			return r.largeRow(dst, k)
 		}
 		if !r.more() {
 			return dst, Row{}, false

@@ -24,15 +24,14 @@ func (r *Reader) row(dst []byte) ([]byte, Row, bool) {
 	for k := 0; ; {
 		n, event := r.scan.feed(r.w.unread()[k:])
 		k += n
-		switch event {
-		case scanEnd:
-			return r.wholeRow(dst, k)
-		case scanBad:
+		switch {
+		case event == scanBad:
 			r.broke(k, r.scan.msg)
 			return dst, Row{}, false
-		}
-		if k > r.t.opt.MaxAlert {
-			return r.largeRow(dst, k)
+		case k > r.t.opt.MaxAlert: // whole or not, for the reads' sizes must make no difference
+			return r.largeRow(dst, k, event)
+		case event == scanEnd:
+			return r.wholeRow(dst, k)
 		}
 		if !r.more() {
 			return dst, Row{}, false
@@ -40,14 +39,11 @@ func (r *Reader) row(dst []byte) ([]byte, Row, bool) {
 	}
 }
 
-// wholeRow reads a row of n bytes that is well-formed JSON and stands in the window.
+// wholeRow reads a row of n bytes that is well-formed JSON, no larger than MaxAlert, and stands in the window.
 func (r *Reader) wholeRow(dst []byte, n int) ([]byte, Row, bool) {
 	text := r.w.unread()[:n]
 	reason := reasonNoObject
-	switch {
-	case n > r.t.opt.MaxAlert:
-		reason = r.reasonLarge
-	case text[0] == '{':
+	if text[0] == '{' {
 		base := len(dst)
 		var row Row
 		var out outcome
@@ -67,23 +63,27 @@ func (r *Reader) wholeRow(dst []byte, n int) ([]byte, Row, bool) {
 	r.t.beginHash()
 	r.t.hash.Write(text)
 	row := Row{ID: r.t.endHash(), Raw: true, Reason: reason, Size: n}
-	dst, row.Repaired = r.t.raw(dst, cutText(text, r.t.opt.MaxAlert), reason, r.now())
+	dst, row.Repaired = r.t.raw(dst, text, reason, r.now())
 	return r.t.endRaw(dst, row.ID), row, r.took(n)
 }
 
-// largeRow reads a row that is larger than MaxAlert and of which n bytes stand in the window. Its beginning is handed over raw, its rest is
-// checked and dropped. As long as scan.keys is set it may also be the object around a list: see decide.
-func (r *Reader) largeRow(dst []byte, n int) ([]byte, Row, bool) {
+// largeRow reads a row that is larger than MaxAlert and of which n bytes stand in the window; event is what scan found behind them. Its
+// beginning is handed over raw, its rest is checked and dropped. As long as scan.keys is set it may also be the object around a list: see
+// decide.
+func (r *Reader) largeRow(dst []byte, n int, event scanEvent) ([]byte, Row, bool) {
 	base := len(dst)
 	text := r.w.unread()[:n]
 	signature := r.signature(text)
-	if !r.scan.keys && r.passLarge(signature) {
+	single := r.single
+	r.single = single || r.scan.keys // only an alert is ever known as broken
+	if r.passLarge(signature) {
 		return dst, Row{}, false
 	}
+	r.single = single
 	row := Row{Raw: true, Reason: r.reasonLarge}
 	dst, row.Repaired = r.t.raw(dst, cutText(text, r.t.opt.MaxAlert), row.Reason, r.now())
 	r.t.beginHash()
-	for event := scanMore; ; {
+	for {
 		r.t.hash.Write(text)
 		row.Size += n
 		r.w.pos += n

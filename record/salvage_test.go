@@ -269,3 +269,40 @@ func TestALinkBehindLongBadText(t *testing.T) {
 		}
 	}
 }
+
+// A row larger than MaxAlert that begins like one that was broken is bad text however it comes in, and each try asks once.
+func TestALargeRowThatBeginsLikeABrokenOne(t *testing.T) {
+	opt := siemOptions()
+	opt.MaxAlert = 64
+	long := strings.Repeat("x", 200)
+	for name, bodies := range map[string][]string{
+		"in a list":                     {`[{"AlertId":"` + long + `" 2},` + alertA + "]", `[{"AlertId":"` + long + `"},` + alertA + "]"},
+		"a single alert":                {`{"AlertId":"` + long + `" 2}`, `{"AlertId":"` + long + `"}`},
+		"a marker beyond MaxAlert":      {`{"x":"` + long + `","AlertId":"1","y":"` + long + `" 2}`, `{"x":"` + long + `","AlertId":"1"}`},
+		"a list that begins like it":    {`{"x":"` + long + `","AlertId":"1","y":"` + long + `" 2}`, `{"x":"` + long + `","value":[` + alertA + "]}"},
+		"no alert, but begins like one": {`{"x":"` + long + `","AlertId":"1","y":"` + long + `" 2}`, `{"x":"` + long + `"}`},
+	} {
+		for _, from := range []int{1, 2, 3} { // the ask at which text is passed over
+			var asked [2][]ID
+			var readers [2]*Reader
+			for k := range readers {
+				readers[k] = NewReader(opt)
+				readers[k].Salvage(func(sig ID) bool {
+					asked[k] = append(asked[k], sig)
+					return len(asked[k]) >= from
+				})
+			}
+			for try, body := range append([]string{bodies[0], bodies[0], bodies[0]}, bodies...) {
+				want, err := outcomeOf(readers[0], strings.NewReader(body))
+				rows, errPieces := outcomeOf(readers[1], iotest.OneByteReader(strings.NewReader(body)))
+				if !reflect.DeepEqual(rows, want) || errPieces != err || !reflect.DeepEqual(asked[0], asked[1]) {
+					t.Errorf("%s, passed over from ask %d, try %d: whole %s, %q, %d asks; byte by byte %s, %q, %d asks",
+						name, from, try, ids(want), err, len(asked[0]), ids(rows), errPieces, len(asked[1]))
+				}
+				if try == 3 && (err != "" || !want[0].Raw || !strings.HasPrefix(want[0].Reason, "no valid JSON")) {
+					t.Errorf("%s, passed over from ask %d: %s, %q", name, from, ids(want), err)
+				}
+			}
+		}
+	}
+}
