@@ -140,6 +140,10 @@ func (r *Reader) tail() {
 			r.state = atEnd
 			return
 		case scanBad:
+			broken := r.link && r.scan.keep
+			if r.takeLink(); broken && r.next == "" { // its first byte is the bad one
+				r.next = string(r.w.unread()[:1])
+			}
 			r.broke(0, r.scan.msg)
 			return
 		}

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -229,6 +230,9 @@ func FuzzReader(f *testing.F) {
 			if !reflect.DeepEqual(rows, want) || errPieces != err && !strings.Contains(err, "no list of alerts") {
 				t.Fatalf("reads make a difference: %s, %q\n%s, %q\n%q", ids(want), err, ids(rows), errPieces, body)
 			}
+			if whole.NextLink() != pieces.NextLink() {
+				t.Fatalf("reads make a difference: links %q and %q", whole.NextLink(), pieces.NextLink())
+			}
 			if err == "" && pieces.Offset() != whole.Offset() {
 				t.Fatalf("%d bytes taken of pieces, %d of the whole", pieces.Offset(), whole.Offset())
 			}
@@ -257,41 +261,96 @@ func FuzzReader(f *testing.F) {
 
 var errReset = errors.New("connection reset")
 
-// checkNothingLost walks over an array: each row stands where the Reader says, and between the rows are only separators.
+// checkNothingLost walks over a list: each row stands where the Reader says, and between the rows are only separators and other fields of the
+// object around it.
 func checkNothingLost(t *testing.T, body []byte, rows []got, atEnd bool) {
 	t.Helper()
-	if !bytes.HasPrefix(bytes.TrimLeft(bytes.TrimPrefix(body, byteOrderMark), " \t\r\n"), []byte("[")) {
+	start := len(body) - len(bytes.TrimLeft(bytes.TrimPrefix(body, byteOrderMark), " \t\r\n"))
+	at, object := start+1, bytes.HasPrefix(body[start:], []byte{'{'})
+	if object {
+		var s scanner
+		s.reset(scanDepth)
+		k, event := toList(&s, body[start:], SIEM.Markers)
+		if event != scanKey {
+			return
+		}
+		at = start + k
+	} else if !bytes.HasPrefix(body[start:], []byte{'['}) {
 		return
 	}
-	separators := func(text []byte) bool { return len(bytes.Trim(text, " \t\r\n,[]")) == 0 }
-	at := 0
+	nothing := func(text []byte) bool { return noRows(text, object) }
+	separators := " \t\r\n,]"
+	if object {
+		separators += "}"
+	}
 	for _, row := range rows {
+		if row.End < int64(at+row.Size) {
+			t.Fatalf("a row of %d bytes in %q", row.Size, body[at:max(at, int(row.End))])
+		}
 		region := body[at:row.End]
-		if at == 0 {
-			region = bytes.TrimPrefix(region, byteOrderMark)
-		}
 		at = int(row.End)
-		if row.Size > len(region) {
-			t.Fatalf("a row of %d bytes in %q", row.Size, region)
-		}
 		if !strings.HasPrefix(row.Reason, "no valid JSON") {
 			before, text := region[:len(region)-row.Size], region[len(region)-row.Size:]
-			if !separators(before) || len(text) < 9000 && !json.Valid(text) {
+			if !nothing(before) || len(text) < 9000 && !json.Valid(text) {
 				t.Fatalf("row %q behind %q", text, before)
 			}
 			continue
 		}
 		raw, _ := row.raw(t)
 		found := false
-		for k := 0; k+row.Size <= len(region) && separators(region[:k]) && !found; k++ {
-			found = separators(region[k+row.Size:]) && repair(region[k:k+row.Size]) == raw
+		for k := 0; k+row.Size <= len(region) && !found; k++ {
+			behind := region[k+row.Size:]
+			found = repair(region[k:k+row.Size]) == raw && nothing(region[:k]) &&
+				(len(bytes.Trim(behind, separators)) == 0 || object && at == len(body) && onlyALink.Match(behind))
 		}
 		if !found {
 			t.Fatalf("%q became %q", region, raw)
 		}
 	}
-	if atEnd && !separators(bytes.TrimPrefix(body[at:], byteOrderMark)) {
+	if atEnd && !nothing(body[at:]) {
 		t.Fatalf("%q is lost", body[at:])
+	}
+}
+
+// onlyALink matches what is left out behind bad text: the list's end, annotations, a link and the object's end.
+var onlyALink = regexp.MustCompile(`(?s)^\s*(\]\s*)?,?\s*("@([^"\\]|\\.)*"\s*:\s*("([^"\\]|\\.)*"|[-+.\w]+)\s*,\s*)*"@odata\.nextLink"\s*:\s*"([^"\\]|\\.)*"\s*}\s*$`)
+
+// noRows tells whether text, from within a list on, holds no rows but only separators and, behind the list's end, fields of the object.
+func noRows(text []byte, object bool) bool {
+	if !object {
+		return len(bytes.Trim(text, " \t\r\n,]")) == 0
+	}
+	fields := bytes.TrimLeft(text, " \t\r\n,]}")
+	if len(fields) == 0 {
+		return true
+	}
+	var s scanner
+	s.resumeObject()
+	s.state = wantKey
+	k, event := toList(&s, fields, nil)
+	switch event {
+	case scanKey:
+		return noRows(fields[k:], true)
+	case scanEnd:
+		return len(bytes.Trim(fields[k:], " \t\r\n,]}")) == 0
+	}
+	return event == scanMore
+}
+
+// toList reads the text of an object up to behind the '[' of its list, and then returns scanKey; or to a marker, where it returns scanBad.
+func toList(s *scanner, text []byte, markers []string) (k int, event scanEvent) {
+	s.keys = true
+	for {
+		n, event := s.feed(text[k:])
+		k += n
+		switch key := unquote(s.key); {
+		case event != scanKey:
+			return k, event
+		case slices.Contains(markers, key):
+			return k, scanBad
+		case key == listKey && text[k] == '[':
+			return k + 1, event
+		}
 	}
 }
 

@@ -3,7 +3,6 @@ package record
 import (
 	"bytes"
 	"crypto/sha256"
-	"encoding/json"
 	"io"
 	"slices"
 )
@@ -17,6 +16,7 @@ type badText struct {
 	reason string
 	id     ID   // of the piece before: each piece's ID depends on all before, so that equal pieces of one text stay apart
 	list   bool // it began among the rows of a list
+	tail   bool // it began behind the list, in the rest of its object
 	search int  // where to look for the next row
 	last   byte // the last byte taken that is no white space; at first a comma where a row may begin
 }
@@ -24,13 +24,13 @@ type badText struct {
 const (
 	maxPiece  = windowSize // of bad text in one raw row
 	maxBroken = 1000
-	linkRoom  = 64 // for the list's end, the key of a link and white space between them
+	endRoom   = 2 * maxKeptText // for what may stand behind bad text: separators, or the list's end, annotations and a link
 )
 
 // Salvage sets the function that is asked at a syntax error with its Signature. On true the bad text is handed over as one row
 // or more of Row.Raw and reading goes on at the next object that is whole, is followed by a comma or the list's end, has one of
-// Schema.Markers and stands behind a comma, or at the body's end. A body that ends before its list does is a TruncatedError all the same:
-// its last bad text is not handed over, for more may belong to it. On false, or with no
+// Schema.Markers and stands behind a comma, or at the body's end. A body that ends before its list does, or the object around it, is a
+// TruncatedError all the same: its last bad text is not handed over, for more may belong to it. On false, or with no
 // function, Next returns the SyntaxError. The function stays for all later answers.
 //
 // An error in a row beyond its first MaxAlert bytes, when those are no longer at hand, can be passed over only from its second time
@@ -84,7 +84,7 @@ func (r *Reader) passLarge(signature ID) bool {
 
 // startSalvage begins with bad text at the first untaken byte. comma: a row may begin there.
 func (r *Reader) startSalvage(msg string, comma bool) {
-	r.bad = badText{reason: "no valid JSON: " + msg, list: r.state < atTail && !r.single}
+	r.bad = badText{reason: "no valid JSON: " + msg, list: r.state < atTail && !r.single, tail: r.state == atTail}
 	if comma {
 		r.bad.last = ','
 	}
@@ -102,40 +102,54 @@ func (r *Reader) salvage(dst []byte) ([]byte, Row, bool) {
 		} else {
 			b.search = len(text)
 		}
+		// What fits into one raw row becomes one, whatever separators stand behind it: so much is read that they show themselves as such.
+		brace := b.search < min(len(text), most+endRoom)
 		switch {
-		case b.search >= most:
-			n := r.pieceEnd(text[:most])
-			return r.badPiece(dst, n, n)
-		case b.search < len(text):
+		case brace && (b.search <= most || len(trimComma(text[:b.search])) <= most):
 			at := b.search
 			b.search++
 			if b.behindComma(text[:at]) && r.rowAt(at) {
 				r.state = atRow
 				return r.badPiece(dst, len(trimComma(r.w.unread()[:at])), at)
 			}
-		case r.w.more(): // text is no longer what is unread
-		case r.w.err == io.EOF && r.unclosed(r.w.unread()):
-			r.err = r.w.cut()
-		case r.w.err == io.EOF:
-			r.state = atEnd
-			return r.badPiece(dst, len(r.badEnd(r.w.unread())), len(r.w.unread()))
+		case brace || len(text) >= most+endRoom:
+			n := r.pieceEnd(text[:most])
+			return r.badPiece(dst, n, n)
+		case r.w.more():
 		default:
-			r.err = r.w.cut()
+			return r.lastPieces(dst, most)
 		}
 	}
 	return dst, Row{}, false
 }
 
-// pieceEnd tells where to end a piece of bad text, of which text is the most that fits: the list's end and a link behind it stay together,
-// for badEnd.
+// lastPieces hands over bad text of which no more comes.
+func (r *Reader) lastPieces(dst []byte, most int) ([]byte, Row, bool) {
+	text := r.w.unread()
+	if r.w.err != io.EOF || r.unclosed(text) {
+		r.err = r.w.cut()
+		return dst, Row{}, false
+	}
+	n := len(r.badEnd(text))
+	if n > most {
+		n = r.pieceEnd(text[:most])
+		return r.badPiece(dst, n, n)
+	}
+	r.state = atEnd
+	return r.badPiece(dst, n, len(text))
+}
+
+// pieceEnd tells where to end a piece of bad text, of which text is the most that fits: before a link, so that findLink finds it.
 func (r *Reader) pieceEnd(text []byte) int {
-	if r.object && r.bad.list {
-		if list, _, found := cutLink(text); found && len(list) > 0 {
-			return len(list)
-		}
-		near := max(len(text)-linkRoom, 1)
-		if i := bytes.IndexByte(text[min(near, len(text)):], ']'); i >= 0 {
-			return near + i
+	if !r.object {
+		return wholeRunes(text)
+	}
+	if i := bytes.LastIndex(text[1:], quotedLinkKey); i >= 0 {
+		return 1 + i
+	}
+	for k := len(quotedLinkKey) - 1; k > 0; k-- {
+		if bytes.HasSuffix(text[1:], quotedLinkKey[:k]) {
+			return len(text) - k
 		}
 	}
 	return wholeRunes(text)
@@ -145,8 +159,9 @@ func (r *Reader) pieceEnd(text []byte) int {
 func (r *Reader) badPiece(dst []byte, n, take int) ([]byte, Row, bool) {
 	b := &r.bad
 	text := r.w.unread()[:n]
-	if rest := trimSpace(r.w.unread()[:take]); len(rest) > 0 {
-		b.last = rest[len(rest)-1]
+	b.last = b.end(r.w.unread()[:take])
+	if link, ok := findLink(r.w.unread()[:take]); ok && r.object {
+		r.next = link.to
 	}
 	b.search = max(b.search-take, 0)
 	r.w.pos += take
@@ -175,13 +190,14 @@ func (b *badText) end(text []byte) byte {
 	return b.last
 }
 
-// unclosed tells whether the body ends with text before its list does: rows behind the bad text may be missing.
+// unclosed tells whether the body ends with text before its list does, or the object around it: rows behind the bad text, or a next link,
+// may be missing.
 func (r *Reader) unclosed(text []byte) bool {
 	end := byte(']')
 	if r.object {
 		end = '}'
 	}
-	return r.bad.list && r.bad.end(text) != end
+	return (r.bad.list || r.bad.tail) && r.bad.end(text) != end
 }
 
 // rowAt tells whether a row begins at the '{' that stands there in the window: an object with one of Schema.Markers, no larger or
@@ -221,51 +237,4 @@ func (r *Reader) rowAt(at int) bool {
 			return false
 		}
 	}
-}
-
-func trimSpace(text []byte) []byte { return bytes.TrimRight(text, " \t\r\n") }
-
-// trimComma takes away the comma that stands between bad text and the next row.
-func trimComma(text []byte) []byte { return trimSpace(bytes.TrimSuffix(trimSpace(text), []byte{','})) }
-
-// badEnd takes away what stands behind the list, as trimEnd does, and a next link there too: without it the pages that follow would be
-// missed, and with it in the raw row that row would be another one each time.
-func (r *Reader) badEnd(text []byte) []byte {
-	list, behind, found := cutLink(text)
-	if !found || !r.object || !r.bad.list {
-		return r.trimEnd(text)
-	}
-	value, found := bytes.CutPrefix(bytes.TrimLeft(behind, " \t\r\n"), []byte{':'})
-	var link string
-	if !found || json.NewDecoder(bytes.NewReader(value)).Decode(&link) != nil {
-		return r.trimEnd(text)
-	}
-	r.next = link
-	return trimSpace(list)
-}
-
-// cutLink finds the last key of a link that stands behind a list's end: list is what stands before that end, behind what follows the key.
-func cutLink(text []byte) (list, behind []byte, found bool) {
-	key := []byte(`"` + linkKey + `"`)
-	i := bytes.LastIndex(text, key)
-	if i < 0 {
-		return nil, nil, false
-	}
-	list, found = bytes.CutSuffix(trimComma(text[:i]), []byte{']'})
-	return list, text[i+len(key):], found
-}
-
-// trimEnd takes away the list's end, and that of the object around it, so that a bad row has the same ID as the last of a list.
-func (r *Reader) trimEnd(text []byte) []byte {
-	rest := trimSpace(text)
-	if !r.bad.list {
-		return rest
-	}
-	if r.object {
-		rest = trimSpace(bytes.TrimSuffix(rest, []byte{'}'}))
-	}
-	if list := bytes.TrimSuffix(rest, []byte{']'}); len(list) < len(rest) {
-		return trimSpace(list)
-	}
-	return trimSpace(text)
 }

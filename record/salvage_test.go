@@ -234,42 +234,6 @@ func TestLargeGoodRowsAreNotAskedFor(t *testing.T) {
 	}
 }
 
-// A link behind bad text that takes several raw rows is found wherever it stands, and is no part of them: it is another one each time.
-func TestALinkBehindLongBadText(t *testing.T) {
-	opt := graphOptions()
-	opt.MaxAlert = 1000
-	read := func(size int, link string) (*Reader, []got) {
-		bad := `{"id":"b","x":"` + strings.Repeat("y", size) + "\x01\"}"
-		body := graphPageOf("", ` ,  "@odata.nextLink":"`+link+`"`, graphAlertOf("a", graphTime, 0), bad)
-		r := NewReader(opt)
-		r.Salvage(always)
-		rows, err := readAll(r, strings.NewReader(body))
-		if err != nil { // an error beyond MaxAlert bytes of a row is passed over from the second time on
-			rows, err = readAll(r, strings.NewReader(body))
-		}
-		if err != nil {
-			t.Fatal(size, err)
-		}
-		return r, rows
-	}
-	for size := 1; size < 2200; size++ {
-		one, other := strings.Repeat("1", 100), strings.Repeat("2", 100)
-		r, rows := read(size, one)
-		if r.NextLink() != one {
-			t.Fatalf("%d bytes: the link is %q", size, r.NextLink())
-		}
-		_, again := read(size, other)
-		if len(again) != len(rows) {
-			t.Fatalf("%d bytes: %d rows, with another link %d", size, len(rows), len(again))
-		}
-		for i := range rows {
-			if rows[i].ID != again[i].ID {
-				t.Fatalf("%d bytes: raw row %d is another with another link", size, i)
-			}
-		}
-	}
-}
-
 // A row larger than MaxAlert that begins like one that was broken is bad text however it comes in, and each try asks once.
 func TestALargeRowThatBeginsLikeABrokenOne(t *testing.T) {
 	opt := siemOptions()
