@@ -1,6 +1,9 @@
 package record
 
 import (
+	"bytes"
+	"regexp"
+	"strings"
 	"testing"
 	"time"
 )
@@ -51,4 +54,64 @@ func TestEveryDay(t *testing.T) {
 			t.Fatalf("%v: %d, %t", day, sec, ok)
 		}
 	}
+}
+
+// readTime reads a time by the standard library where that reads it, and else by parseTime, which FuzzTime compares with it.
+func readTime(s string, unreadable time.Time) time.Time {
+	sec, nsec, ok := parseTime([]byte(s))
+	if at, ok := standardTime(s); ok {
+		if inside := at.Unix() >= 0 && at.Unix() <= maxSeconds; inside {
+			return at
+		}
+		return unreadable
+	}
+	if !ok {
+		return unreadable
+	}
+	return time.Unix(sec, int64(nsec))
+}
+
+var rfc3339 = regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d([.,]\d+)?(Z|[+-]([01]\d|2[0-3]):[0-5]\d)$`)
+
+// standardTime is time.Parse without what that lets pass beyond RFC 3339, such as an hour of one digit.
+func standardTime(text string) (at time.Time, ok bool) {
+	at, err := time.Parse(time.RFC3339Nano, text)
+	return at, err == nil && rfc3339.MatchString(text)
+}
+
+func FuzzTime(f *testing.F) {
+	f.Fuzz(func(t *testing.T, text string) {
+		sec, nsec, ok := parseTime([]byte(text))
+		if ok && (sec < 0 || sec > maxSeconds || nsec > 999_999_999) {
+			t.Fatalf("%q is out of range: %d, %d", text, sec, nsec)
+		}
+		if at, readable := standardTime(text); readable {
+
+			inside := at.Unix() >= 0 && at.Unix() <= maxSeconds
+			if ok != inside || ok && !time.Unix(sec, int64(nsec)).Equal(at) {
+				t.Fatalf("%q: %d.%09d, %t; the standard library reads %v", text, sec, nsec, ok, at)
+			}
+			return
+		}
+		if !ok {
+			return
+		}
+		// what we read beyond RFC 3339 must be RFC 3339 once it is written its way
+		strict := []byte(strings.ToUpper(strings.Replace(text, ",", ".", 1)))
+		strict[10] = 'T'
+		if string(strict[17:19]) == "60" {
+			copy(strict[17:], "59")
+			sec--
+		}
+		zone := strict[19:]
+		if i := bytes.IndexAny(zone, "+-"); i >= 0 {
+			zone = append(bytes.Clone(zone[:i+3]), append([]byte(":"), append(bytes.Trim(zone[i+3:], ":"), "00"...)[:2]...)...)
+		} else if !bytes.HasSuffix(zone, []byte("Z")) {
+			zone = append(bytes.Clone(zone), 'Z')
+		}
+		at, err := time.Parse(time.RFC3339Nano, string(strict[:19])+string(zone))
+		if err != nil || !time.Unix(sec, int64(nsec)).Equal(at) {
+			t.Fatalf("%q: %d.%09d; written as %s%s: %v, %v", text, sec, nsec, strict[:19], zone, at, err)
+		}
+	})
 }
