@@ -26,9 +26,11 @@ type probe struct {
 // full returns the pieces that must be asked because more rows than came may hide behind got, nil if there are
 // none: by the limit asked for, by a cap known, or to find out about one.
 func (e *Engine) full(pc *piece, got answer) []*piece {
+	// Rows that come in every answer bring halving to no end.
+	alien := e.pageSize == 0 && got.rows > 0 && 2*got.alien >= got.rows && !got.salvaged
+	divisible := pc.span() > floor && !alien
 	if e.limited(pc, got) {
-		alien := e.pageSize == 0 && 2*got.alien >= got.rows // they come in every answer: halving brings no end
-		if pc.span() > floor && !alien {
+		if divisible {
 			return pc.halves()
 		}
 		return []*piece{{since: pc.since, until: pc.until, unlimited: true, gap: pc.gap}}
@@ -44,7 +46,7 @@ func (e *Engine) full(pc *piece, got answer) []*piece {
 		e.log.Info(fmt.Sprintf("an answer held %d rows: the service does not cap answers at %d; nothing to do", got.rows, size))
 		e.hidden.size, pc.probe = 0, nil // but it may at so many as came now
 	case size > 0 && (got.rows == size || got.salvaged):
-		if pc.span() > floor {
+		if divisible {
 			return pc.halves()
 		}
 		if got.rows == size && e.pageSize == 0 && time.Since(e.hidden.told) > 10*time.Minute {
@@ -52,7 +54,7 @@ func (e *Engine) full(pc *piece, got answer) []*piece {
 			e.log.Error(fmt.Sprintf("the service answers with %d rows at most, and %s alone has that many: alerts may be hidden; divide them among stanzas by filters (machine_groups)", size, pc))
 		}
 	}
-	if suspicious && pc.probe == nil && pc.span() > floor { // also below a cap that is known: it may have been lowered
+	if suspicious && pc.probe == nil && divisible { // also below a cap that is known: it may have been lowered
 		pr := &probe{count: got.rows, left: 2}
 		if e.hidden.count == got.rows {
 			pr.prev = e.hidden.last
