@@ -21,21 +21,21 @@ import (
 func testStarved(t *testing.T, poll, bad time.Duration, later *defendersim.Fault) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		h := sceneAt(spread(24*60, 0, 24*time.Hour), func(p *plan) { p.cfg.PollInterval = poll }, nil)
+		h := sceneAt(spread(10*60, 0, 10*time.Hour), func(p *plan) { p.cfg.PollInterval = poll }, nil)
 		half := h.began.Add(30 * time.Minute)
-		h.svc.FailSpan(half, half.Add(bad), h.began.Add(3*time.Hour), defendersim.Status(500))
+		h.svc.FailSpan(half, half.Add(bad), h.began.Add(2*time.Hour), defendersim.Status(500))
 		h.svc.FailSpan(half, half.Add(bad), h.began.Add(1000*time.Hour), later)
-		from := h.began.Add(12 * time.Hour)
-		h.svc.FailSpan(from, from.Add(30*time.Second), h.began.Add(16*time.Hour), defendersim.Status(500))
-		h.liveFor(14 * time.Hour)
+		from := h.began.Add(3 * time.Hour)
+		h.svc.FailSpan(from, from.Add(30*time.Second), h.began.Add(5*time.Hour), defendersim.Status(500))
+		h.liveFor(4 * time.Hour)
 		if h.core.engine.Stats().Gaps < 2 {
 			t.Fatal("no gaps")
 		}
-		h.liveFor(16 * time.Hour)
+		h.liveFor(7 * time.Hour)
 		h.stop(false)
 		for _, r := range h.svc.Ledger() {
 			at := r.LastProcessed.Sub(h.began)
-			if at > time.Hour && at < 23*time.Hour && len(h.core.arrived[r.ID]) != 1 {
+			if at > time.Hour && at < 9*time.Hour && len(h.core.arrived[r.ID]) != 1 {
 				t.Errorf("processed %s came %d times", at, len(h.core.arrived[r.ID]))
 			}
 		}
@@ -56,12 +56,12 @@ func TestALongBadSpanDoesNotHoldWhatIsNewer(t *testing.T) {
 	} {
 		t.Run(c.bad.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				h := sceneAt(spread(24*60, 0, 24*time.Hour), nil, nil)
+				h := sceneAt(spread(7*60, 0, 7*time.Hour), nil, nil)
 				from, to := h.began.Add(time.Hour), h.began.Add(time.Hour+c.bad)
-				h.svc.FailSpan(from, to, h.began.Add(20*time.Hour), defendersim.Status(500))
-				h.liveFor(19 * time.Hour)
+				h.svc.FailSpan(from, to, h.began.Add(6*time.Hour), defendersim.Status(500))
+				h.liveFor(5 * time.Hour)
 				for _, r := range h.svc.Ledger() {
-					if r.LastProcessed.After(from.Add(-2*time.Minute)) && r.LastProcessed.Before(to.Add(2*time.Minute)) || r.LastProcessed.After(h.began.Add(18*time.Hour)) {
+					if r.LastProcessed.After(from.Add(-2*time.Minute)) && r.LastProcessed.Before(to.Add(2*time.Minute)) || r.LastProcessed.After(h.began.Add(4*time.Hour)) {
 						continue
 					}
 					came := h.core.arrived[r.ID]
@@ -72,7 +72,7 @@ func TestALongBadSpanDoesNotHoldWhatIsNewer(t *testing.T) {
 						t.Fatalf("processed %s came %s late", r.LastProcessed.Sub(h.began), late)
 					}
 				}
-				h.liveFor(8 * time.Hour)
+				h.liveFor(3 * time.Hour)
 				h.stop(false)
 				if len(h.disk.gaps) > 0 {
 					t.Errorf("%d gaps hours after all could be read", len(h.disk.gaps))
@@ -86,7 +86,7 @@ func TestALongBadSpanDoesNotHoldWhatIsNewer(t *testing.T) {
 // A service that refuses what is older than a day costs that, not what is newer.
 func TestARetentionLimitHoldsNothingThatIsNewer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := sceneAt(spread(3*24*6, -26*time.Hour, 46*time.Hour), func(p *plan) { p.cfg.InitialLookback = 26 * time.Hour }, func(h *history) {
+		h := sceneAt(spread(36*6, -26*time.Hour, 10*time.Hour), func(p *plan) { p.cfg.InitialLookback = 26 * time.Hour }, func(h *history) {
 			h.svc.OnRequest(func(r defendersim.Request) *defendersim.Fault {
 				if r.Kind == defendersim.KindAlerts && r.Query.Since.Before(r.At.Add(-24*time.Hour)) {
 					return defendersim.Status(400)
@@ -94,7 +94,7 @@ func TestARetentionLimitHoldsNothingThatIsNewer(t *testing.T) {
 				return nil
 			})
 		})
-		h.liveFor(48 * time.Hour)
+		h.liveFor(12 * time.Hour)
 		h.stop(false)
 		for _, r := range h.svc.Ledger() {
 			if at := r.LastProcessed.Sub(h.began); at > -23*time.Hour && len(h.core.arrived[r.ID]) != 1 {
