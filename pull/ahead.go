@@ -51,26 +51,34 @@ func (e *Engine) skipped() []span {
 	return all
 }
 
-// leap remembers the leaps of the service's clock of a day: one that is taken back, because it was wrong, must not have spans asked for that lie
-// before all that was settled by then.
+// leap remembers the leaps of the service's clock of a day. When they are taken back, because it was wrong, all since then is asked again, but nothing
+// that was settled before. What was handed over since then stays known as long.
 type leap struct {
 	by      time.Duration
 	settled time.Time // before the first of them
 	at      time.Time // local
 }
 
+// fresh tells whether there is one.
+func (l *leap) fresh() bool { return !l.at.IsZero() && time.Since(l.at) < 24*time.Hour }
+
 // note adds a leap ahead.
 func (l *leap) note(by time.Duration, settled time.Time) {
-	if l.at.IsZero() || time.Since(l.at) > 24*time.Hour {
+	if !l.fresh() {
 		*l = leap{settled: settled, at: time.Now()}
 	}
 	l.by += by
 }
 
-// bound is the time before which nothing needs to be asked again when the clock goes back by so much; zero: nothing is known.
-func (l *leap) bound(back time.Duration) time.Time {
-	if l.at.IsZero() || back > l.by+5*edge {
-		return time.Time{}
+// back is what settled becomes when the clock goes back by so much.
+func (l *leap) back(by time.Duration, settled time.Time) time.Time {
+	to := settled.Add(-by)
+	if !l.fresh() || by > l.by+5*edge {
+		return to
 	}
-	return l.settled
+	if by >= l.by-5*edge { // all of it
+		l.by = 0
+		return l.settled
+	}
+	return later(to, l.settled)
 }

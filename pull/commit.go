@@ -136,6 +136,9 @@ func (e *Engine) pruneBefore() time.Time {
 	if h := e.hidden.from; !h.IsZero() && h.Before(before) {
 		before = h // that span may be asked again
 	}
+	if e.leap.fresh() {
+		before = earlier(before, e.leap.settled)
+	}
 	return before.Add(-seenMargin)
 }
 

@@ -13,7 +13,7 @@ import (
 
 const (
 	mostOpinions = 50   // requests that are made for their Date alone: a service that sends none leaves no doubt
-	mostSteps    = 1000 // of a cycle: a Date that is years ahead must not take the memory of as many steps
+	mostSteps    = 1000 // planned at once: a Date that is years ahead must not take the memory of as many steps
 )
 
 // piece is a span of service time that is asked for in one request: a step, or what became of one by halving.
@@ -146,7 +146,7 @@ func (e *Engine) begin(now time.Time) {
 	case first && e.settled.After(now):
 		back = e.settled.Sub(newest)
 	case first && e.snap.Found && e.settled.After(newest): // overlap is longer now
-		e.settled = later(newest, e.reach)
+		e.settled = later(newest, e.reach.Add(2*edge)) // a request begins an edge earlier
 	case !first:
 		back = e.latest.Add(time.Since(e.latestAt)).Sub(now)
 		if back < -edge {
@@ -154,7 +154,7 @@ func (e *Engine) begin(now time.Time) {
 		}
 	}
 	if back > edge {
-		to := earlier(newest, later(e.settled.Add(-back), e.leap.bound(back)))
+		to := earlier(newest, e.leap.back(back, e.settled))
 		if back > 5*edge {
 			e.log.Warn(fmt.Sprintf("the service's clock went back by %s: asking again from %s, and repeats are dropped; if it comes again, look for a proxy with a cache", back.Round(time.Second), to.Format(time.RFC3339)))
 		}
@@ -165,11 +165,14 @@ func (e *Engine) begin(now time.Time) {
 	e.setMark()
 }
 
-// plan lists the steps of [settled, now] without the gaps and what was read already, most of them at most, the newest first: it is a stack.
-func (e *Engine) plan(now time.Time, most int) (work []*piece) {
+// plan lists the steps of [from, now] without the gaps and what was read already, most of them at most, the newest first: it is a stack. A zero
+// from is settled.
+func (e *Engine) plan(from, now time.Time, most int) (work []*piece) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	from := e.settled
+	if from.IsZero() {
+		from = e.settled
+	}
 	add := func(until time.Time) {
 		for from.Before(until) && len(work) < most {
 			to := from.Add(e.cfg.MaxWindow)
@@ -199,8 +202,21 @@ func (e *Engine) plan(now time.Time, most int) (work []*piece) {
 
 // steps reads all that plan lists, oldest first. It tells whether it came to the end.
 func (e *Engine) steps(ctx context.Context, now time.Time) bool {
-	work := e.plan(now, mostSteps)
-	whole := len(work) < mostSteps // else the rest comes with the next cycle
+	var from time.Time
+	for {
+		work := e.plan(from, now, mostSteps)
+		if len(work) == 0 {
+			return true
+		}
+		from = work[0].until // not settled, which may stand still
+		if !e.work(ctx, work, now) {
+			return false
+		}
+	}
+}
+
+// work reads what is planned. It tells whether it came to the end.
+func (e *Engine) work(ctx context.Context, work []*piece, now time.Time) bool {
 	for len(work) > 0 {
 		pc := work[len(work)-1]
 		work = work[:len(work)-1]
@@ -217,7 +233,7 @@ func (e *Engine) steps(ctx context.Context, now time.Time) bool {
 			return false // the service's clock went back: what was planned lies in its future
 		}
 	}
-	return whole
+	return true
 }
 
 // next decides what follows an answer: the pieces to ask (a stack) and how long to wait before.
@@ -272,6 +288,9 @@ func (e *Engine) next(pc *piece, got answer, now time.Time) (more []*piece, wait
 		e.log.Debug(fmt.Sprintf("%s failed %d times; asking for its halves", pc, pc.fails))
 		return pc.halves(), wait
 	case !e.makeGap(pc, got.err, now):
+		if !sleep(e.ctx, wait) {
+			return nil, 0
+		}
 		e.retryGaps(e.ctx) // one that can be read again makes room
 		return []*piece{pc}, wait
 	}

@@ -15,6 +15,7 @@ import (
 type retry struct {
 	fails  int
 	stuck  int       // failures in a row that are not its own
+	whole  bool      // ask without limit
 	due    time.Time // local, monotonic
 	syntax map[record.ID]int
 }
@@ -45,7 +46,9 @@ func (e *Engine) adopt(gaps []state.Gap) {
 	for _, g := range gaps { // sorted, but those of two stanzas may overlap
 		if n := len(e.gaps); n > 0 && g.Since.Before(e.gaps[n-1].Until) {
 			e.gaps[n-1].Until = later(e.gaps[n-1].Until, g.Until)
-		} else if g.Since.Before(e.settled) && n < maxGaps {
+		} else if n == maxGaps {
+			e.gaps[n-1].Until = later(e.gaps[n-1].Until, earlier(g.Until, e.settled)) // one that is too long loses nothing
+		} else if g.Since.Before(e.settled) {
 			e.gaps = append(e.gaps, g)
 		}
 	}
@@ -84,7 +87,8 @@ func (e *Engine) retryGaps(ctx context.Context) {
 			return
 		}
 		r.due = time.Now() // behind the others, whatever becomes of it
-		pc := &piece{since: g.Since, until: g.Until, syntax: r.syntax, gap: true, unlimited: g.Until.Sub(g.Since) <= floor}
+		pc := &piece{since: g.Since, until: g.Until, syntax: r.syntax, gap: true, unlimited: r.whole || g.Until.Sub(g.Since) <= floor}
+		room := len(gaps) < maxGaps/2 // the other half is for new ones
 		got := e.ask(ctx, pc, now)
 		if ctx.Err() != nil {
 			return
@@ -96,17 +100,21 @@ func (e *Engine) retryGaps(ctx context.Context) {
 			continue
 		case got.err == nil:
 			e.succeeded()
+			if room && pc.span() > floor && e.limited(pc, got) {
+				e.divide(g, pc.halves())
+				continue
+			}
 		case got.cut && pc.span() > floor:
 			e.readGap(g, pc, got, now)
 			continue
 		case !sleep(ctx, e.failed(pc, got.err)):
 			return
 		case pc.fails == 0: // not its own
-			if r.stuck++; r.stuck >= ownFailures && pc.span() > gapFloor && len(gaps) < maxGaps { // it may be too much to be answered in time
+			if r.stuck++; r.stuck >= ownFailures && pc.span() > gapFloor && room { // it may be too much to be answered in time
 				e.divide(g, pc.halves())
 			}
 			return
-		case pc.span() > gapFloor && len(gaps) < maxGaps:
+		case pc.span() > gapFloor && room:
 			e.divide(g, pc.halves()) // a part of it may be readable
 			e.log.Debug(fmt.Sprintf("the gap from %s cannot be read; its halves are asked for next", pc))
 		}
@@ -136,7 +144,12 @@ func (e *Engine) readGap(g state.Gap, pc *piece, got answer, now time.Time) {
 	} else {
 		parts = e.full(pc, got)
 	}
-	last := !g.Until.After(now.Add(-e.cfg.Overlap)) && !e.client.Doubtful() // else late rows may still come to it: it is asked again
+	if len(parts) == 1 { // the same without limit
+		e.retryOf(g).whole = true
+		return
+	}
+	// Else late rows may still come to it, or came since a cache kept the answer: it is asked again.
+	last := !g.Until.After(now.Add(-e.cfg.Overlap)) && !e.client.Doubtful() && !got.cached
 	if parts == nil && !last {
 		return
 	}

@@ -74,7 +74,7 @@ func (h *history) graphKey(fields map[string]any) string {
 // that nothing disturbed.
 func (h *history) checkGraph(from time.Time) {
 	stay := time.Duration(-1)
-	if h.faultShare == 0 && h.failSpan == 0 && h.poison == 0 && !h.skews && h.shift == 0 && len(h.events) == 0 && !h.modes.Graph.LastLink && h.modes.Graph.LinkLife == 0 {
+	if h.faultShare == 0 && h.failSpan == 0 && h.slowOver == 0 && h.poison == 0 && !h.skews && h.shift == 0 && len(h.events) == 0 && !h.modes.Graph.LastLink && h.modes.Graph.LinkLife == 0 {
 		stay = 2*h.cfg.PollInterval + 2*time.Minute // one poll may wait for the pace of requests
 	}
 	began := h.since

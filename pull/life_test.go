@@ -161,6 +161,20 @@ func TestALongerOverlapReachesBack(t *testing.T) {
 	})
 }
 
+// Further back than what is remembered it reaches not.
+func TestAMuchLongerOverlapRepeatsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := sceneAt(spread(2*3600, time.Hour, 2*time.Hour), nil, nil)
+		h.liveFor(3 * time.Hour)
+		h.stop(false)
+		h.cfg.Overlap = 2 * time.Hour
+		h.start()
+		h.liveFor(time.Hour)
+		h.stop(false)
+		h.lostAndTwice(t)
+	})
+}
+
 // A cap that is lowered is found like one that is new.
 func TestACapThatIsLoweredIsFound(t *testing.T) {
 	for _, lower := range []int{30, 23} {
@@ -241,6 +255,34 @@ func TestALeapOfTheClockThatIsTakenBack(t *testing.T) {
 				if requests := h.svc.Stats().Alerts - before; requests > 30 {
 					t.Errorf("%d requests in 15 minutes", requests)
 				}
+			})
+		})
+	}
+}
+
+// A leap that was believed for some answers: what came meanwhile is neither lost nor repeated.
+func TestALeapOfSomeAnswersLosesAndRepeatsNothing(t *testing.T) {
+	for _, wrong := range []int{2, 3, 6, 10} {
+		t.Run(fmt.Sprint(wrong), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := sceneAt(spread(600, -2*time.Hour, 3*time.Hour), func(p *plan) { p.cfg.InitialLookback, p.cfg.Overlap = 2*time.Hour, 15*time.Minute }, nil)
+				h.liveFor(30 * time.Minute)
+				n := 0
+				h.svc.OnRequest(func(defendersim.Request) *defendersim.Fault {
+					n++
+					off := time.Duration(0)
+					if n <= wrong {
+						off = 30 * 24 * time.Hour
+					}
+					h.svc.SetModes(func(m *defendersim.Modes) { m.DateOffset = off })
+					return nil
+				})
+				h.liveFor(3 * time.Hour)
+				h.stop(false)
+				if !strings.Contains(h.log.String(), "clock went back") {
+					t.Error("the wrong Dates were not believed: nothing is tested")
+				}
+				h.lostAndTwice(t)
 			})
 		})
 	}

@@ -105,7 +105,7 @@ func (e *Engine) window(ctx context.Context, since, until time.Time) error {
 	e.setMark()
 	e.mu.Unlock()
 	e.once = true
-	work := e.plan(earlier(until.Add(edge), now), math.MaxInt) // a bound that the service truncates hides nothing
+	work := e.plan(time.Time{}, earlier(until.Add(edge), now), math.MaxInt) // a bound that the service truncates hides nothing
 	some, failures := false, 0
 	for len(work) > 0 {
 		pc := work[len(work)-1]

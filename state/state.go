@@ -79,7 +79,7 @@ type Snapshot struct {
 	Seen      []Entry   // ascending by Age, then by Hash
 	Gaps      []Gap
 	Neighbour time.Time // the latest settled time of another Key with the same API and Tenant; zero: none
-	// NeighbourGaps are the gaps of that Key, of each if several were settled so late.
+	// NeighbourGaps are the gaps of all such Keys, by their Since: whose filters became this Key's nobody knows.
 	NeighbourGaps []Gap
 }
 
@@ -106,17 +106,13 @@ type Store interface {
 	Close() error
 }
 
-// meet takes another Key of the same API and Tenant for the neighbour, if it was settled later than the one before, or beside it.
+// meet adds another Key of the same API and Tenant to what is known of the neighbours.
 func (s *Snapshot) meet(settled time.Time, gaps []Gap) {
-	switch settled.Compare(s.Neighbour) {
-	case 1:
-		s.Neighbour, s.NeighbourGaps = settled, append([]Gap(nil), gaps...)
-	case 0:
-		s.NeighbourGaps = append(s.NeighbourGaps, gaps...)
-		slices.SortFunc(s.NeighbourGaps, func(a, b Gap) int {
-			return cmp.Or(a.Since.Compare(b.Since), a.Until.Compare(b.Until), cmp.Compare(a.Reason, b.Reason))
-		})
-	}
+	s.Neighbour = latest(s.Neighbour, settled)
+	s.NeighbourGaps = append(s.NeighbourGaps, gaps...)
+	slices.SortFunc(s.NeighbourGaps, func(a, b Gap) int {
+		return cmp.Or(a.Since.Compare(b.Since), a.Until.Compare(b.Until), cmp.Compare(a.Reason, b.Reason))
+	})
 }
 
 const (

@@ -151,10 +151,11 @@ func TestNeighbourIsTheLatestOtherKeyOfTheTenant(t *testing.T) {
 			return k
 		}
 		early, late := with(func(k *Key) { k.Filters = "" }), with(func(k *Key) { k.Place = "gcc" })
-		mustCommit(t, open(early), Change{Settled: at(1)})
+		older := Gap{Since: at(-9), Until: at(-8), Reason: "of one that is behind"}
+		mustCommit(t, open(early), Change{Settled: at(1), Gaps: []Gap{older}})
 		s := open(late)
-		gaps := []Gap{{Since: at(0), Until: at(1), Reason: "as before"}}
-		mustCommit(t, s, Change{Settled: at(2), Gaps: gaps})
+		gaps := []Gap{older, {Since: at(0), Until: at(1), Reason: "as before"}}
+		mustCommit(t, s, Change{Settled: at(2), Gaps: gaps[1:]})
 		mustClose(t, s) // open or not does not matter
 		mustCommit(t, open(with(func(k *Key) { k.API = "graph" })), Change{Settled: at(3)})
 		mustCommit(t, open(with(func(k *Key) { k.Tenant += "'s other" })), Change{Settled: at(4)})
