@@ -51,12 +51,15 @@ func (e *Engine) skipped() []span {
 	return all
 }
 
-// leap remembers the leaps of the service's clock of a day. When they are taken back, because it was wrong, all since then is asked again, but nothing
-// that was settled before. What was handed over since then stays known as long.
+// farLeap is the least leap that is remembered: one that is shorter may be taken back within what is known of each row anyway.
+const farLeap = 10 * time.Minute
+
+// leap remembers the far leaps of the service's clock of a day. When they are taken back, because it was wrong, all since then is asked again, but
+// nothing that was settled before. What was handed over since then stays known as long.
 type leap struct {
-	by      time.Duration
-	settled time.Time // before the first of them
-	at      time.Time // local
+	by      time.Duration // 0: they were taken back
+	settled time.Time     // before the first of them
+	at      time.Time     // local
 }
 
 // fresh tells whether there is one.
@@ -73,10 +76,10 @@ func (l *leap) note(by time.Duration, settled time.Time) {
 // back is what settled becomes when the clock goes back by so much.
 func (l *leap) back(by time.Duration, settled time.Time) time.Time {
 	to := settled.Add(-by)
-	if !l.fresh() || by > l.by+5*edge {
+	if !l.fresh() || l.by == 0 || by > l.by+5*edge {
 		return to
 	}
-	if by >= l.by-5*edge { // all of it
+	if by >= l.by-5*edge { // all of them
 		l.by = 0
 		return l.settled
 	}
