@@ -28,6 +28,9 @@ func TestGraphGivesEachUpdateOnce(t *testing.T) {
 	f := newFluentBit(t, "    storage.path "+t.TempDir(),
 		graphStanza(all.srv, all.ca, "all", common...)+graphStanza(first.srv, first.ca, "first", append(common, "updates first")...))
 	f.start()
+	f.await(60*time.Second, "the first alerts", func() bool { return len(f.lines("all")) > 100 && len(f.lines("first")) > 100 })
+	all.update()
+	first.update()
 	f.await(150*time.Second, "every alert", func() bool {
 		return all.svc.Now().After(all.end) && first.svc.Now().After(first.end) && len(f.lines("first")) >= len(first.ids) && all.unseen(f.arrived("all")) == 0
 	})
@@ -88,32 +91,29 @@ type graphWorld struct {
 	ca  string
 	ids []string
 	end time.Time // of the last update
+
+	rnd  *rand.Rand
+	gen  *defendersim.GraphGenerator
+	last map[string]defendersim.GraphAlert // by id
 }
 
 func newGraphWorld(t *testing.T) *graphWorld {
-	w := &graphWorld{}
+	w := &graphWorld{
+		rnd: rand.New(rand.NewPCG(11, 12)), gen: defendersim.NewGraphGenerator(rand.New(rand.NewPCG(13, 14)), defendersim.GraphMix{}),
+		last: map[string]defendersim.GraphAlert{},
+	}
 	w.svc, w.srv, w.ca = service(t, defendersim.Config{})
 	begin := w.svc.Now()
-	w.end = begin.Add(17 * time.Second)
-	rnd := rand.New(rand.NewPCG(11, 12))
-	backlog := defendersim.GenerateGraph(rnd, graphAlerts-graphTies, graphUpdates-graphLive, begin.Add(-36*time.Minute), begin.Add(-time.Minute), defendersim.GraphMix{TieShare: 0.1})
-	gen := defendersim.NewGraphGenerator(rand.New(rand.NewPCG(13, 14)), defendersim.GraphMix{})
+	backlog := defendersim.GenerateGraph(w.rnd, graphAlerts-graphTies, graphUpdates-graphLive, begin.Add(-36*time.Minute), begin.Add(-time.Minute), defendersim.GraphMix{TieShare: 0.1})
 	for range graphTies {
-		backlog = append(backlog, gen.Alert(begin.Add(-20*time.Minute)))
+		backlog = append(backlog, w.gen.Alert(begin.Add(-20*time.Minute)))
 	}
 	w.svc.AddGraph(backlog...)
-	last := map[string]defendersim.GraphAlert{}
 	for _, a := range backlog {
-		if _, known := last[a.ID]; !known {
+		if _, known := w.last[a.ID]; !known {
 			w.ids = append(w.ids, a.ID)
 		}
-		last[a.ID] = a
-	}
-	for i := range graphLive {
-		id := w.ids[rnd.IntN(len(w.ids))]
-		a := gen.Update(last[id], begin.Add(5*time.Second+12*time.Second*time.Duration(i)/graphLive))
-		last[id] = a
-		w.svc.AddGraph(a)
+		w.last[a.ID] = a
 	}
 	faults, err := defendersim.RandomFaults(15, 0.08, "500", "429", "reset", "cut", "partial", "401", "html")
 	if err != nil {
@@ -121,6 +121,18 @@ func newGraphWorld(t *testing.T) *graphWorld {
 	}
 	w.svc.OnRequest(faults)
 	return w
+}
+
+// update adds the updates of the next seconds.
+func (w *graphWorld) update() {
+	begin := w.svc.Now()
+	w.end = begin.Add(14 * time.Second)
+	for i := range graphLive {
+		id := w.ids[w.rnd.IntN(len(w.ids))]
+		a := w.gen.Update(w.last[id], begin.Add(2*time.Second+12*time.Second*time.Duration(i)/graphLive))
+		w.last[id] = a
+		w.svc.AddGraph(a)
+	}
 }
 
 // unseen counts the alerts whose last version has not come.
