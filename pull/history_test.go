@@ -392,7 +392,11 @@ func (h *history) run() {
 	events := h.events
 	due := func(e event) bool { return time.Since(h.began) >= e.at }
 	// After the span: the longest waits of the engine, then gaps, then what becomes visible late.
-	rest := h.cfg.Overlap + 3*h.cfg.PollInterval + 6*h.cfg.RetryMax + 4*time.Minute + max(h.shift, 0)
+	poll := 3 * h.cfg.PollInterval
+	if h.next != nil {
+		poll = 8 * max(h.cfg.PollInterval, h.next.PollInterval) // a gap behind a limit is halved once in a poll
+	}
+	rest := h.cfg.Overlap + poll + 6*h.cfg.RetryMax + 4*time.Minute + max(h.shift, 0)
 	for time.Since(h.began) < h.span+rest+max(-h.shift, 0) {
 		if !h.healed.Load() && time.Since(h.began) >= h.span {
 			h.healed.Store(true)
@@ -453,8 +457,12 @@ func (h *history) check() {
 		}
 	}
 	from = from.Add(edge)
-	if h.shift == 0 {
-		from = h.since.Add(-h.cfg.InitialLookback + time.Second)
+	due := h.since.Add(-h.cfg.InitialLookback + time.Second)
+	if h.since.After(h.began.Add(h.span / 2)) {
+		due = due.Add(h.shift)
+	}
+	if h.shift == 0 || from.Before(due) { // what is older may come, by an overlap that is longer than the lookback
+		from = due
 	}
 	if h.graph {
 		h.checkGraph(from)

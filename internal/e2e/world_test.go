@@ -131,6 +131,16 @@ func (w *world) says(h *flbhost.Host, limit time.Duration, level, text string) {
 // awaitAll waits until every alert that is due has come.
 func (w *world) awaitAll(limit time.Duration, due []defendersim.Row) {
 	w.Helper()
+	defer func() {
+		if w.Failed() {
+			arrived := w.arrived()
+			for _, row := range due {
+				if arrived[row.ID] == 0 {
+					w.Logf("missing: %s of %s, visible at %s", row.ID, row.MachineGroup, row.VisibleAt.Format(time.StampMilli))
+				}
+			}
+		}
+	}()
 	await(w.T, limit, fmt.Sprintf("all %d alerts", len(due)), func() bool {
 		return w.count() >= len(due) && missing(due, w.arrived()) == 0
 	})
