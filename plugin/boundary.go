@@ -47,7 +47,15 @@ func resume() {
 	}
 }
 
+// leave tells every engine that the core empties no ring any more: the first instance exits, and the others wait for that.
+func leave() {
+	for _, in := range instances.all() {
+		in.engine.Leave()
+	}
+}
+
 func exit() {
+	leave()
 	if in := instances.remove(flb.ThreadID()); in != nil {
 		guard("exit", in, 0, func() int {
 			in.close()

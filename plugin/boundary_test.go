@@ -47,6 +47,7 @@ func (f *fake) Take() *pull.Batch {
 func (f *fake) Done(*pull.Batch) { f.call("done") }
 func (f *fake) Pause()           { f.call("pause") }
 func (f *fake) Resume()          { f.call("resume") }
+func (f *fake) Leave()           {}
 func (f *fake) Stats() pull.Stats {
 	f.call("stats")
 	return pull.Stats{}
@@ -373,6 +374,7 @@ func (h hanging) Take() *pull.Batch { return nil }
 func (h hanging) Done(*pull.Batch)  {}
 func (h hanging) Pause()            {}
 func (h hanging) Resume()           {}
+func (h hanging) Leave()            {}
 func (h hanging) Stats() pull.Stats { return pull.Stats{} }
 func (h hanging) Stop(context.Context) error {
 	<-h.unblock

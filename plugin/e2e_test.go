@@ -109,7 +109,7 @@ func service(lines string) string { return "[SERVICE]\n  hot_reload on\n  " + li
 func (w *world) options(config string) flbhost.Options {
 	return flbhost.Options{
 		Plugin: sharedObject(w.T), Config: config, Trace: true, Slow: time.Second, // the machine may be busy
-		Interval: 20 * time.Millisecond, Drain: 50 * time.Millisecond, Tick: 200 * time.Millisecond,
+		Interval: 20 * time.Millisecond, Drain: 50 * time.Millisecond, Tick: 700 * time.Millisecond,
 	}
 }
 

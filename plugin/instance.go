@@ -25,6 +25,7 @@ type engine interface {
 	Done(*pull.Batch)
 	Pause()
 	Resume()
+	Leave()
 	Stats() pull.Stats
 	Stop(context.Context) error
 }

@@ -92,7 +92,10 @@ func defenderPause() { pause() }
 func FLBPluginInputResume() { resume() }
 
 //export defenderPreExit
-func defenderPreExit(byHotReload C.int) { each("pre-exit", (*instance).flush) }
+func defenderPreExit(byHotReload C.int) {
+	leave()
+	each("pre-exit", (*instance).flush)
+}
 
 // defenderExit ends one instance of this thread, the last initialised first. With `threaded off` the core calls it even for
 // a stanza that was never initialised: then there may be none left.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -78,6 +79,13 @@ func (t *table) remove(thread int) *instance {
 		t.pauses[thread] = min(t.pauses[thread], len(all)-1)
 	}
 	return in
+}
+
+// all returns every instance.
+func (t *table) all() []*instance {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.Collect(maps.Values(t.tokens))
 }
 
 // count is the number of instances that live.

@@ -331,3 +331,29 @@ func TestWithinGaps(t *testing.T) {
 		t.Error("no gap holds anything")
 	}
 }
+
+// A core that stops empties no ring any more: what it was given just before comes again, what it was given earlier does not.
+func TestWhatALeavingCoreWasGivenLastComesAgain(t *testing.T) {
+	for _, before := range []time.Duration{0, 400 * time.Millisecond, 600 * time.Millisecond} {
+		synctest.Test(t, func(t *testing.T) {
+			h := sceneAt(spread(10, -5*time.Minute, -time.Minute), nil, nil)
+			h.core.live(900 * time.Millisecond)
+			h.core.live(900 * time.Millisecond)
+			h.core.take()
+			if len(h.core.ring) == 0 {
+				t.Fatal("nothing was handed over")
+			}
+			h.core.pause()
+			h.core.engine.Pause()
+			time.Sleep(before)
+			h.core.engine.Leave()
+			time.Sleep(time.Second) // another instance exits first
+			if err := h.core.engine.Stop(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if committed := len(h.disk.seen) == 10; committed != (before > ringTime) {
+				t.Errorf("%d rows were committed, handed over %s before", len(h.disk.seen), before)
+			}
+		})
+	}
+}

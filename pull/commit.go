@@ -21,6 +21,8 @@ type handedBatch struct {
 	seq uint64
 	at  time.Duration // active time of the hand-over
 
+	given time.Time // local, of the same
+
 	raw, repaired int // of its rows
 	size          int // bytes
 }
@@ -58,14 +60,14 @@ func (e *Engine) collect() {
 	}
 }
 
-// change adds to pending what may become durable now: all that was handed over, with onlySafe what was handed over five
+// change adds to pending what may become durable now: all that was handed over but what inRing names, with onlySafe what was handed over five
 // active seconds ago, and no further batch once pending has most hashes to add. dirty tells whether there is anything to commit. The caller holds mu.
 func (e *Engine) change(onlySafe bool, most int) (c state.Change, dirty bool) {
 	e.collect()
 	now := e.activeTime()
 	n := 0
 	for _, h := range e.handed {
-		if onlySafe && now-h.at < safeAfter || len(e.pending.Add) >= most {
+		if onlySafe && now-h.at < safeAfter || !onlySafe && e.inRing(h.given) || len(e.pending.Add) >= most {
 			break
 		}
 		for _, id := range h.ids {

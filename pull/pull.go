@@ -23,16 +23,17 @@ import (
 )
 
 const (
-	edge        = 2 * time.Second // shared by neighbouring steps, so that bounds may be inclusive, exclusive or truncated
-	graphPage   = 1000            // rows of a page of Microsoft Graph, where no limit is set
-	floor       = 2 * time.Second // a piece of this span is not halved for its row count any more
-	gapFloor    = time.Minute     // a piece of at most this span that keeps failing becomes a gap
-	ownFailures = 5               // failures of its own after which a piece is halved or becomes a gap
-	sameSyntax  = 3               // times the same syntax error comes before the bad text is handed over raw
-	maxGaps     = 1000            // beyond it a failing piece holds the watermark instead
-	capFloor    = 1000            // fewest rows of an answer that can be suspected of a hidden cap
-	seenMargin  = time.Hour       // how much older than settled a hash is kept
-	safeAfter   = 5 * time.Second // time after which the core has surely moved a batch out of its ring
+	edge        = 2 * time.Second        // shared by neighbouring steps, so that bounds may be inclusive, exclusive or truncated
+	graphPage   = 1000                   // rows of a page of Microsoft Graph, where no limit is set
+	floor       = 2 * time.Second        // a piece of this span is not halved for its row count any more
+	gapFloor    = time.Minute            // a piece of at most this span that keeps failing becomes a gap
+	ownFailures = 5                      // failures of its own after which a piece is halved or becomes a gap
+	sameSyntax  = 3                      // times the same syntax error comes before the bad text is handed over raw
+	maxGaps     = 1000                   // beyond it a failing piece holds the watermark instead
+	capFloor    = 1000                   // fewest rows of an answer that can be suspected of a hidden cap
+	seenMargin  = time.Hour              // how much older than settled a hash is kept
+	safeAfter   = 5 * time.Second        // time after which the core has surely moved a batch out of its ring
+	ringTime    = 500 * time.Millisecond // twice the time in which the core empties its ring
 	commitEvery = time.Second
 	keepFirst   = 181 * 24 * time.Hour // how long an alert that does not come any more is remembered when its updates are dropped
 	crashPause  = time.Minute          // rest after an internal error

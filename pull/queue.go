@@ -37,6 +37,7 @@ type queue struct {
 	pauses  int // since the last Resume
 	active  time.Duration
 	resumed time.Time // when the time that is not in active yet began
+	left    time.Time // when the core began to end; zero: it has not
 
 	hungry  atomic.Bool   // Fluent Bit found nothing to take
 	drained chan struct{} // a batch was taken
@@ -159,7 +160,7 @@ func (e *Engine) Done(b *Batch) {
 	q.lock.Lock()
 	defer q.lock.Unlock()
 	// Not under mu: that may be held for as long as it takes to look through all that is remembered.
-	q.done = append(q.done, handedBatch{ids: b.ids, seq: b.seq, at: q.activeNow(), raw: b.raw, repaired: b.repaired, size: len(b.Data)})
+	q.done = append(q.done, handedBatch{ids: b.ids, seq: b.seq, at: q.activeNow(), given: time.Now(), raw: b.raw, repaired: b.repaired, size: len(b.Data)})
 	*b = Batch{Data: b.Data[:0]}
 	if len(q.spare) <= q.limit/q.size {
 		q.spare = append(q.spare, b)
@@ -186,6 +187,24 @@ func (e *Engine) Resume() {
 		q.resumed = time.Now()
 	}
 	q.pauses = 0
+}
+
+// Leave says that the core is about to end: what it was given in the half second before may lie in its ring, which nobody empties any more. Stop
+// leaves that uncommitted. Where Leave is not called, Stop takes all for handed over.
+func (e *Engine) Leave() {
+	q := &e.queue
+	q.lock.Lock()
+	defer q.lock.Unlock()
+	if q.left.IsZero() {
+		q.left = time.Now()
+	}
+}
+
+// inRing tells whether what was given at that time may never have left the core's ring.
+func (q *queue) inRing(given time.Time) bool {
+	q.lock.Lock()
+	defer q.lock.Unlock()
+	return !q.left.IsZero() && q.left.Sub(given) < ringTime
 }
 
 func (q *queue) isPaused() bool {

@@ -17,7 +17,7 @@ func TestStoppedUnderLoad(t *testing.T) {
 	everywhere(t, func(w *world) {
 		history(w.svc, 800, 10*time.Minute)
 		common := []string{"db " + filepath.Join(w.TempDir(), "defender.db"), "initial_lookback 15m", "overlap 10s",
-			"batch_size 64k", "max_alert_size 64k", "queue_limit 128k"}
+			"batch_size 128k", "max_alert_size 64k", "queue_limit 256k"} // twice what the load brings in a second
 		service := "    storage.path " + w.TempDir()
 		inputs := w.stanza(append(common, "machine_groups UKMachines, FranceMachines", "storage.type filesystem")...) +
 			w.stanza(append(common, "machine_groups Rest & more")...)
