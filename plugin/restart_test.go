@@ -64,10 +64,9 @@ func TestWhatWasLostWithTheRingComesAgain(t *testing.T) {
 	}, false)
 }
 
-func TestACleanRestartRepeatsNothing(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
-	o := w.options(service("") + w.stanza("db "+filepath.Join(t.TempDir(), "state.db")))
+// restart runs the host twice: each must get what is new to it, once.
+func restart(t *testing.T, w *world, o flbhost.Options) {
+	t.Helper()
 	h := flbhost.Run(t, o)
 	once(t, h, "", w.add(50))
 	h.MustStop(t, limit)
@@ -75,6 +74,13 @@ func TestACleanRestartRepeatsNothing(t *testing.T) {
 	again := flbhost.Run(t, o)
 	once(t, again, "", later)
 	again.MustStop(t, limit)
+}
+
+func TestACleanRestartRepeatsNothing(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	o := w.options(service("") + w.stanza("db "+filepath.Join(t.TempDir(), "state.db")))
+	restart(t, w, o)
 }
 
 // Cores up to 4.0.8 pause an input again and again while an output is still busy at exit.
@@ -87,13 +93,7 @@ func TestACleanStopWithABusyOutputRepeatsNothing(t *testing.T) {
 				w := newWorld(t)
 				o := w.options(service("") + w.stanza("db "+filepath.Join(t.TempDir(), "state.db")))
 				o.Core, o.OutputRate, o.Grace = core, 1, grace
-				h := flbhost.Run(t, o)
-				once(t, h, "", w.add(50))
-				h.MustStop(t, limit)
-				later := w.add(20)
-				again := flbhost.Run(t, o)
-				once(t, again, "", later)
-				again.MustStop(t, limit)
+				restart(t, w, o)
 			})
 		}
 	}
