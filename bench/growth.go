@@ -67,7 +67,7 @@ func growth(most int) error {
 		runtime.GC()
 		var mem runtime.MemStats
 		runtime.ReadMemStats(&mem)
-		fmt.Printf("| %d | %.2f | %d | %.0f |\n", stats.Rows, float64(took.Microseconds())/float64(stats.Rows), stats.Seen, float64(mem.HeapAlloc)/1e6)
+		fmt.Printf("| %d | %.2f | %d | %.0f |\n", stats.Rows, float64(took.Microseconds())/float64(stats.Rows), stats.IDs, float64(mem.HeapAlloc)/1e6)
 		if err := e.Stop(context.Background()); err != nil {
 			return err
 		}

@@ -110,7 +110,7 @@ var metrics = []metric{
 			"share the limit; a longer `poll_interval` helps both.",
 	},
 	{
-		theme: themeTime, read: one(func(r *reading) float64 { return unix(r.Settled) }),
+		theme: themeTime, read: one(func(r *reading) float64 { return unix(r.Watermark) }),
 		Metric: flb.Metric{Kind: flb.Gauge, Name: "settled_timestamp_seconds",
 			Help: "Unix time before which every alert was fetched, by the service's clock. NaN: not known yet."},
 		wrong: "It stands still: no request succeeds, or a span is asked again and again; the log says why.",
@@ -134,7 +134,7 @@ var metrics = []metric{
 		wrong:  "It changes without a restart or a reload of yours: something restarts Fluent Bit.",
 	},
 	{
-		theme: themeTime, read: one(func(r *reading) float64 { return float64(r.Gaps) }),
+		theme: themeTime, read: one(func(r *reading) float64 { return float64(r.Unread) }),
 		Metric: flb.Metric{Kind: flb.Gauge, Name: "gaps_open", Help: "Spans that keep failing and are asked again, in halves down to a minute, while newer alerts go on."},
 		wrong:  "Above 0: the alerts of that span are not there yet. The log names the span and the failure at error level; it is asked again with a growing pause until it can be read.",
 	},
@@ -167,7 +167,7 @@ var metrics = []metric{
 		wrong:  "It rises: the file of `db` cannot be written (disk full, read-only, permissions); the log has the error.",
 	},
 	{
-		theme: themeState, read: one(func(r *reading) float64 { return float64(r.Seen) }),
+		theme: themeState, read: one(func(r *reading) float64 { return float64(r.IDs) }),
 		Metric: flb.Metric{Kind: flb.Gauge, Name: "seen_rows", Help: "Rows remembered, so that none is handed over twice. About 30 bytes of memory each."},
 		wrong:  "Near 5 million: `overlap` or `ago` spans too many alerts; see `seen_forgotten_total`.",
 	},
@@ -203,10 +203,10 @@ func durations(r *reading, v []float64) {
 func throttled(r *reading, v []float64) { v[0], v[1] = r.Throttled.Seconds(), r.Client.Held.Seconds() }
 
 func behind(r *reading) float64 {
-	if r.Now.IsZero() || r.Settled.IsZero() {
+	if r.Now.IsZero() || r.Watermark.IsZero() {
 		return math.NaN()
 	}
-	return r.Now.Sub(r.Settled).Seconds()
+	return r.Now.Sub(r.Watermark).Seconds()
 }
 
 // unix is a time in seconds. A time that is not known is NaN, not 0: no rule about its age fires, and no chart shows 1970. The series cannot

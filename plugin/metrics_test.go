@@ -47,8 +47,8 @@ func TestEachMetricIsReadFromItsOwnNumber(t *testing.T) {
 	at := time.Date(2026, 7, 1, 0, 0, 0, 250e6, time.UTC)
 	s := pull.Stats{
 		Retries: 1, Throttled: 2500 * time.Millisecond, BytesRead: 3, Rows: 4, Duplicates: 5, HandedOver: 6, Raw: 7, Repaired: 8, HandedOverSize: 9,
-		Forgotten: 10, Commits: 11, CommitFailures: 12, Gaps: 13, Seen: 14, Queued: 15, Paused: true,
-		Settled: at, Now: at.Add(90 * time.Second), LastSuccess: at.Add(time.Second),
+		Forgotten: 10, Commits: 11, CommitFailures: 12, Unread: 13, IDs: 14, Queued: 15, Paused: true,
+		Watermark: at, Now: at.Add(90 * time.Second), LastSuccess: at.Add(time.Second),
 		Client: client.Stats{Tokens: 16, TokenEnds: at.Add(2 * time.Second), CertificateEnds: at.Add(3 * time.Second), Held: 4 * time.Second},
 	}
 	want := map[string]float64{}
@@ -118,8 +118,8 @@ func TestNothingTheEngineCountsIsLeftOut(t *testing.T) {
 	var s pull.Stats
 	set(reflect.ValueOf(&s).Elem(), "Stats", func(path string) {
 		if path == "Stats.Now" {
-			s.Settled = known.Interface().(time.Time).Add(-time.Minute) // it is told as how far settled is behind it
-			defer func() { s.Settled = time.Time{} }()
+			s.Watermark = known.Interface().(time.Time).Add(-time.Minute) // it is told as how far settled is behind it
+			defer func() { s.Watermark = time.Time{} }()
 			if got := numbers(testMeter(), s)["behind_seconds"]; got != 60 {
 				t.Errorf("a minute behind is %v", got)
 			}

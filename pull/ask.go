@@ -171,8 +171,8 @@ func (e *Engine) remembered(pc *piece, row record.Row, now time.Time) (fresh, as
 	e.stats.Rows++
 	fresh, moved := e.seen.add(row.ID, t)
 	if moved != nil {
-		e.pending.Drop = append(e.pending.Drop, state.Entry{Hash: state.Hash(moved.id), Age: moved.old})
-		e.pending.Add = append(e.pending.Add, state.Entry{Hash: state.Hash(moved.id), Age: moved.new})
+		e.pending.Drop = append(e.pending.Drop, state.Entry{ID: state.ID(moved.id), Age: moved.old})
+		e.pending.Add = append(e.pending.Add, state.Entry{ID: state.ID(moved.id), Age: moved.new})
 		e.dirty = true
 	}
 	if !fresh {

@@ -68,7 +68,7 @@ func TestAgoPrunesAfterABacklog(t *testing.T) {
 			times := append(spread(first, -9*time.Minute, -time.Minute), spread(24*60, 0, 24*time.Hour)...)
 			h := sceneAt(times, func(p *plan) { p.cfg.Ago, p.cfg.AgoText = 10*time.Minute, "PT10M" }, nil)
 			h.liveFor(24 * time.Hour)
-			if n := h.core.engine.Stats().Seen; n > 200 {
+			if n := h.core.engine.Stats().IDs; n > 200 {
 				t.Errorf("%d hashes held, one row a minute", n)
 			}
 			h.stop(false)
@@ -87,7 +87,7 @@ func TestAKnownCapDoesNotStopThePruning(t *testing.T) {
 			p.cfg.MaxWindow = 10 * time.Minute
 		}, nil)
 		h.liveFor(24 * time.Hour)
-		if n := h.core.engine.Stats().Seen; n > 200 {
+		if n := h.core.engine.Stats().IDs; n > 200 {
 			t.Errorf("%d hashes held, one row a minute", n)
 		}
 		h.stop(false)
@@ -159,7 +159,7 @@ func TestAFilledGapDoesNotComeAgain(t *testing.T) {
 		}, nil)
 		h.svc.FailSpan(h.began.Add(time.Hour+5*time.Second), h.began.Add(time.Hour+6*time.Second), h.began.Add(4*time.Hour), defendersim.Status(500))
 		h.liveFor(4 * time.Hour)
-		if h.core.engine.Stats().Gaps == 0 {
+		if h.core.engine.Stats().Unread == 0 {
 			t.Fatal("no gap")
 		}
 		for h.core.engine.Stats().Queued < 100_000 {
@@ -197,7 +197,7 @@ func TestARawRowOfAGapComesOnce(t *testing.T) {
 			h.svc.Poison(rows[bad].ID, time.Time{}, "")
 		})
 		h.liveFor(3 * time.Hour)
-		if h.core.engine.Stats().Gaps == 0 {
+		if h.core.engine.Stats().Unread == 0 {
 			t.Fatal("no gap")
 		}
 		h.liveFor(4 * time.Hour)
@@ -310,9 +310,9 @@ func TestAFullDiskDoesNotFillMemory(t *testing.T) {
 
 func TestWithinGaps(t *testing.T) {
 	at := func(s int) time.Time { return time.Unix(1_700_000_000+int64(s), 0) }
-	var gaps []state.Gap
+	var gaps []state.UnreadRange
 	for i := range 1000 { // of 2 s each, in pairs that touch
-		gaps = append(gaps, state.Gap{Since: at(100*i + 2*(i%2)), Until: at(100*i + 2*(i%2) + 2)})
+		gaps = append(gaps, state.UnreadRange{Since: at(100*i + 2*(i%2)), Until: at(100*i + 2*(i%2) + 2)})
 	}
 	slow := func(s int) bool {
 		for _, g := range gaps {

@@ -31,7 +31,7 @@ type handedBatch struct {
 type mark struct {
 	seq     uint64
 	settled time.Time
-	gaps    []state.Gap
+	gaps    []state.UnreadRange
 }
 
 // setMark notes the present settled time and gaps behind the rows fetched so far. A piece that may turn out to have been capped by the next
@@ -72,7 +72,7 @@ func (e *Engine) change(onlySafe bool, most int) (c state.Change, dirty bool) {
 		}
 		for _, id := range h.ids {
 			if t, ok := e.seen.store(id); ok {
-				e.pending.Add = append(e.pending.Add, state.Entry{Hash: state.Hash(id), Age: t})
+				e.pending.Add = append(e.pending.Add, state.Entry{ID: state.ID(id), Age: t})
 				e.dirty = true
 			}
 		}
@@ -82,7 +82,7 @@ func (e *Engine) change(onlySafe bool, most int) (c state.Change, dirty bool) {
 	e.handed = slices.Delete(e.handed, 0, n)
 	e.passMarks()
 	drop := func(id record.ID, t int64) {
-		e.pending.Drop = append(e.pending.Drop, state.Entry{Hash: state.Hash(id), Age: t})
+		e.pending.Drop = append(e.pending.Drop, state.Entry{ID: state.ID(id), Age: t})
 		e.dirty = true
 	}
 	e.seen.prune(e.pruneBefore().UnixNano(), e.inGap, drop)
@@ -97,7 +97,7 @@ func (e *Engine) change(onlySafe bool, most int) (c state.Change, dirty bool) {
 		e.pending.Add, e.pending.Drop = nil, nil
 	}
 	// A change drops before it adds, so what was dropped since a failed commit must not be added any more.
-	e.pending.Add = slices.DeleteFunc(e.pending.Add, func(en state.Entry) bool { return !e.seen.holds(record.ID(en.Hash), en.Age) })
+	e.pending.Add = slices.DeleteFunc(e.pending.Add, func(en state.Entry) bool { return !e.seen.holds(record.ID(en.ID), en.Age) })
 	if n := len(e.pending.Drop) - e.seen.max; n > 0 { // commits fail for long: a hash that stays in the file is dropped in the next life
 		e.pending.Drop = slices.Delete(e.pending.Drop, 0, n)
 	}
@@ -111,8 +111,8 @@ func (e *Engine) passMarks() {
 		if m.seq > e.safeSeq {
 			break
 		}
-		if !m.settled.Equal(e.pending.Settled) || !slices.Equal(m.gaps, e.pending.Gaps) {
-			e.pending.Settled, e.pending.Gaps = m.settled, m.gaps
+		if !m.settled.Equal(e.pending.Watermark) || !slices.Equal(m.gaps, e.pending.Unread) {
+			e.pending.Watermark, e.pending.Unread = m.settled, m.gaps
 			e.dirty = true
 		}
 		e.stored = m.settled
@@ -148,7 +148,7 @@ func (e *Engine) pruneBefore() time.Time {
 // that was there by then. The caller holds mu.
 func (e *Engine) inGap(t int64) bool {
 	// Also of one that is filled, but still stored as open.
-	for _, gaps := range [][]state.Gap{e.gaps, e.pending.Gaps} {
+	for _, gaps := range [][]state.UnreadRange{e.gaps, e.pending.Unread} {
 		if within(gaps, t) || t&ofComing != 0 && len(gaps) > 0 && gaps[0].Since.UnixNano() <= t {
 			return true
 		}
@@ -157,7 +157,7 @@ func (e *Engine) inGap(t int64) bool {
 }
 
 // within tells whether t lies in one of the gaps, or close to it. They are sorted and do not overlap, so only the last that begins before t can hold it.
-func within(gaps []state.Gap, t int64) bool {
+func within(gaps []state.UnreadRange, t int64) bool {
 	n := sort.Search(len(gaps), func(i int) bool { return gaps[i].Since.Add(-2*edge).UnixNano() > t })
 	for _, g := range gaps[max(0, n-3):n] { // neighbours share their edges
 		if t <= g.Until.Add(edge).UnixNano() {

@@ -130,13 +130,13 @@ type crashStore struct {
 	found   bool
 	settled time.Time
 	seen    map[state.Entry]bool
-	gaps    []state.Gap
+	gaps    []state.UnreadRange
 	faulty  func() error // asked before a commit
 	dead    atomic.Bool  // the process is gone: nothing is stored any more
 	disk    *crashStore  // where commits go
 
 	neighbour     time.Time // of the disk: settled time of the tenant with other filters
-	neighbourGaps []state.Gap
+	neighbourGaps []state.UnreadRange
 }
 
 func newDisk() *crashStore { return &crashStore{seen: map[state.Entry]bool{}} }
@@ -145,9 +145,9 @@ func newDisk() *crashStore { return &crashStore{seen: map[state.Entry]bool{}} }
 func (s *crashStore) open() *crashStore { return &crashStore{disk: s, faulty: s.faulty} }
 
 func (s *crashStore) Load() (state.Snapshot, error) {
-	snap := state.Snapshot{Found: s.disk.found, Settled: s.disk.settled, Gaps: s.disk.gaps, Neighbour: s.disk.neighbour, NeighbourGaps: s.disk.neighbourGaps}
+	snap := state.Snapshot{Found: s.disk.found, Watermark: s.disk.settled, Unread: s.disk.gaps, Neighbour: s.disk.neighbour, NeighbourUnread: s.disk.neighbourGaps}
 	for e := range s.disk.seen {
-		snap.Seen = append(snap.Seen, e)
+		snap.IDs = append(snap.IDs, e)
 	}
 	return snap, nil
 }
@@ -162,7 +162,7 @@ func (s *crashStore) Commit(c state.Change) error {
 		}
 	}
 	d := s.disk
-	d.found, d.settled, d.gaps = true, c.Settled, c.Gaps
+	d.found, d.settled, d.gaps = true, c.Watermark, c.Unread
 	for _, e := range c.Drop {
 		delete(d.seen, e)
 	}

@@ -134,7 +134,7 @@ func (e *Engine) begin(now time.Time) {
 				if n.Before(e.settled) {
 					e.settled = n
 				}
-				e.adopt(e.snap.NeighbourGaps)
+				e.adopt(e.snap.NeighbourUnread)
 			}
 		}
 	}
@@ -277,4 +277,4 @@ func (e *Engine) query(pc *piece) client.Query {
 // gapKey identifies a gap in the memory of its retries.
 type gapKey struct{ since, until int64 }
 
-func keyOf(g state.Gap) gapKey { return gapKey{g.Since.UnixNano(), g.Until.UnixNano()} }
+func keyOf(g state.UnreadRange) gapKey { return gapKey{g.Since.UnixNano(), g.Until.UnixNano()} }

@@ -51,7 +51,7 @@ func TestAStuckSpanDoesNotHoldWhatIsNewer(t *testing.T) {
 		from, to := h.began.Add(time.Hour), h.began.Add(time.Hour+20*time.Second)
 		h.svc.FailSpan(from, to, h.began.Add(span), defendersim.Status(500))
 		h.liveFor(3 * time.Hour)
-		gaps := h.core.engine.Stats().Gaps
+		gaps := h.core.engine.Stats().Unread
 		if gaps < 1 || gaps > 4 {
 			t.Errorf("%d gaps are open", gaps)
 		}

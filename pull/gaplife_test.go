@@ -102,7 +102,7 @@ func TestGapsForEverLeaveRoomForNewOnes(t *testing.T) {
 		from := h.began.Add(6 * time.Hour)
 		h.svc.FailSpan(from, from.Add(20*time.Second), h.began.Add(100*time.Hour), defendersim.Status(500))
 		h.liveFor(8 * time.Hour)
-		open := h.core.engine.Stats().Gaps
+		open := h.core.engine.Stats().Unread
 		h.stop(false)
 		if open < maxGaps/2 || open > maxGaps/2+20 {
 			t.Errorf("%d gaps are open", open)

@@ -28,9 +28,9 @@ func (e *Engine) makeGap(pc *piece, reason error, now time.Time) bool {
 		e.crowded.failed(e.log, slog.LevelError, "full", fmt.Sprintf("%d gaps are open already, the most that are kept: nothing newer than %s is pulled until one can be read; look at the reasons (defenderctl state) and open a case with Microsoft", maxGaps, pc))
 		return false
 	}
-	g := state.Gap{Since: pc.since, Until: pc.until, Reason: e.said(reason)}
+	g := state.UnreadRange{Since: pc.since, Until: pc.until, Reason: e.said(reason)}
 	e.gaps = append(slices.Clone(e.gaps), g)
-	slices.SortFunc(e.gaps, func(a, b state.Gap) int { return a.Since.Compare(b.Since) })
+	slices.SortFunc(e.gaps, func(a, b state.UnreadRange) int { return a.Since.Compare(b.Since) })
 	open := len(e.gaps)
 	e.mu.Unlock()
 	e.crowded.over()
@@ -42,7 +42,7 @@ func (e *Engine) makeGap(pc *piece, reason error, now time.Time) bool {
 }
 
 // adopt takes over the gaps of other filters that nobody else will ask for. The caller holds mu, and there are no gaps yet.
-func (e *Engine) adopt(gaps []state.Gap) {
+func (e *Engine) adopt(gaps []state.UnreadRange) {
 	for _, g := range gaps { // sorted, but those of two stanzas may overlap
 		if n := len(e.gaps); n > 0 && g.Since.Before(e.gaps[n-1].Until) {
 			e.gaps[n-1].Until = later(e.gaps[n-1].Until, g.Until)
@@ -61,11 +61,11 @@ func (e *Engine) retryGaps(ctx context.Context) {
 	e.mu.Lock()
 	gaps := slices.Clone(e.gaps)
 	e.mu.Unlock()
-	long := func(g state.Gap) bool {
+	long := func(g state.UnreadRange) bool {
 		r := e.retryOf(g)
 		return g.Until.Sub(g.Since) > gapFloor && r.fails == 0 && r.stuck == 0
 	}
-	slices.SortFunc(gaps, func(a, b state.Gap) int {
+	slices.SortFunc(gaps, func(a, b state.UnreadRange) int {
 		switch la, lb := long(a), long(b); {
 		case la && lb:
 			return b.Since.Compare(a.Since)
@@ -127,7 +127,7 @@ func (e *Engine) retryGaps(ctx context.Context) {
 }
 
 // retryOf is what is remembered of g's retries.
-func (e *Engine) retryOf(g state.Gap) *retry {
+func (e *Engine) retryOf(g state.UnreadRange) *retry {
 	r := e.retries[keyOf(g)]
 	if r == nil {
 		r = &retry{syntax: map[record.ID]int{}}
@@ -137,7 +137,7 @@ func (e *Engine) retryOf(g state.Gap) *retry {
 }
 
 // readGap deals with a gap's answer: it is closed, or halved because not all of it came.
-func (e *Engine) readGap(g state.Gap, pc *piece, got answer, now time.Time) {
+func (e *Engine) readGap(g state.UnreadRange, pc *piece, got answer, now time.Time) {
 	var parts []*piece
 	if got.cut {
 		parts = pc.halves()
@@ -160,15 +160,15 @@ func (e *Engine) readGap(g state.Gap, pc *piece, got answer, now time.Time) {
 }
 
 // divide puts parts in the place of g; none: it is filled.
-func (e *Engine) divide(g state.Gap, parts []*piece) {
+func (e *Engine) divide(g state.UnreadRange, parts []*piece) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	delete(e.retries, keyOf(g))
-	e.gaps = slices.DeleteFunc(slices.Clone(e.gaps), func(o state.Gap) bool { return keyOf(o) == keyOf(g) })
+	e.gaps = slices.DeleteFunc(slices.Clone(e.gaps), func(o state.UnreadRange) bool { return keyOf(o) == keyOf(g) })
 	for _, p := range parts {
-		e.gaps = append(e.gaps, state.Gap{Since: p.since, Until: p.until, Reason: g.Reason})
+		e.gaps = append(e.gaps, state.UnreadRange{Since: p.since, Until: p.until, Reason: g.Reason})
 	}
-	slices.SortFunc(e.gaps, func(a, b state.Gap) int { return a.Since.Compare(b.Since) })
+	slices.SortFunc(e.gaps, func(a, b state.UnreadRange) int { return a.Since.Compare(b.Since) })
 	e.setMark()
 }
 

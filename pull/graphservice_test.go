@@ -79,7 +79,7 @@ func (h *history) within(t *testing.T, limit time.Duration, alerts []defendersim
 		}
 	}
 	if wrong > 0 {
-		t.Errorf("%d of %d; %d gaps, settled %s behind; said:\n%.3000s", wrong, len(alerts), h.core.engine.Stats().Gaps, time.Since(h.core.engine.Stats().Settled), h.log.String())
+		t.Errorf("%d of %d; %d gaps, settled %s behind; said:\n%.3000s", wrong, len(alerts), h.core.engine.Stats().Unread, time.Since(h.core.engine.Stats().Watermark), h.log.String())
 	}
 }
 
@@ -218,13 +218,13 @@ func TestIncompleteForDays(t *testing.T) {
 		if n := h.svc.Stats().Graph - before; n > 6_000 {
 			t.Errorf("%d requests in a day", n)
 		}
-		if n := h.core.engine.Stats().Gaps; n < 24 || n > 100 {
+		if n := h.core.engine.Stats().Unread; n < 24 || n > 100 {
 			t.Errorf("%d gaps", n)
 		}
 		h.svc.SetModes(func(m *defendersim.Modes) { m.Graph.Partial = 0 })
 		h.liveFor(13 * time.Hour)
-		if s := h.core.engine.Stats(); s.Gaps != 0 || time.Since(s.Settled) > time.Hour {
-			t.Errorf("%d gaps are open, settled is %s behind", s.Gaps, time.Since(s.Settled))
+		if s := h.core.engine.Stats(); s.Unread != 0 || time.Since(s.Watermark) > time.Hour {
+			t.Errorf("%d gaps are open, settled is %s behind", s.Unread, time.Since(s.Watermark))
 		}
 		h.stop(false)
 		h.within(t, 20*time.Minute, all)
@@ -239,7 +239,7 @@ func TestIncompleteAnswersDoNotHoldAGap(t *testing.T) {
 		h.svc.FailSpan(from, from.Add(20*time.Second), h.began.Add(2*time.Hour), defendersim.Status(500))
 		h.start()
 		h.liveFor(90 * time.Minute)
-		if n := h.core.engine.Stats().Gaps; n == 0 {
+		if n := h.core.engine.Stats().Unread; n == 0 {
 			t.Fatal("no gap")
 		}
 		h.svc.OnRequest(func(req defendersim.Request) *defendersim.Fault {
@@ -249,7 +249,7 @@ func TestIncompleteAnswersDoNotHoldAGap(t *testing.T) {
 			return nil
 		})
 		h.liveFor(2 * time.Hour)
-		if n := h.core.engine.Stats().Gaps; n != 0 {
+		if n := h.core.engine.Stats().Unread; n != 0 {
 			t.Errorf("%d gaps are open", n)
 		}
 		h.stop(false)
@@ -297,7 +297,7 @@ func TestAWrongDateMakesNothingForgotten(t *testing.T) {
 		})
 		h.start()
 		h.liveFor(10 * time.Minute)
-		if n := h.core.engine.Stats().Seen; n != len(all) {
+		if n := h.core.engine.Stats().IDs; n != len(all) {
 			t.Errorf("%d of %d are remembered", n, len(all))
 		}
 		down = false

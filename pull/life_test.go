@@ -28,7 +28,7 @@ func testStarved(t *testing.T, poll, bad time.Duration, later *defendersim.Fault
 		from := h.began.Add(3 * time.Hour)
 		h.svc.FailSpan(from, from.Add(30*time.Second), h.began.Add(5*time.Hour), defendersim.Status(500))
 		h.liveFor(4 * time.Hour)
-		if h.core.engine.Stats().Gaps < 2 {
+		if h.core.engine.Stats().Unread < 2 {
 			t.Fatal("no gaps")
 		}
 		h.liveFor(7 * time.Hour)
@@ -319,10 +319,10 @@ func TestOtherFiltersTakeOverTheGaps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := sceneAt(append(spread(90, -3*time.Hour, -90*time.Minute), spread(60, -20*time.Minute, 40*time.Minute)...), nil, func(h *history) {
 			h.disk.neighbour = h.began.Add(-20 * time.Minute)
-			gap := func(since, until time.Duration) state.Gap {
-				return state.Gap{Since: h.began.Add(since), Until: h.began.Add(until)}
+			gap := func(since, until time.Duration) state.UnreadRange {
+				return state.UnreadRange{Since: h.began.Add(since), Until: h.began.Add(until)}
 			}
-			h.disk.neighbourGaps = []state.Gap{gap(-3*time.Hour, -2*time.Hour), gap(-150*time.Minute, -90*time.Minute), gap(-15*time.Minute, -14*time.Minute)}
+			h.disk.neighbourGaps = []state.UnreadRange{gap(-3*time.Hour, -2*time.Hour), gap(-150*time.Minute, -90*time.Minute), gap(-15*time.Minute, -14*time.Minute)}
 		})
 		h.liveFor(time.Hour)
 		h.stop(false)

@@ -95,7 +95,7 @@ type Engine struct {
 	mu       sync.Mutex // guards what follows; never held over I/O
 	seen     *seen
 	settled  time.Time // in memory: everything before it was fetched
-	gaps     []state.Gap
+	gaps     []state.UnreadRange
 	ahead    []span
 	marks    []mark
 	handed   []handedBatch
@@ -133,16 +133,16 @@ func New(cfg *conf.Config, c *client.Client, st state.Store, log *slog.Logger) (
 	}
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	e.queue.init(cfg.QueueLimit, cfg.BatchSize)
-	for _, entry := range snap.Seen {
-		e.seen.load(record.ID(entry.Hash), entry.Age)
+	for _, entry := range snap.IDs {
+		e.seen.load(record.ID(entry.ID), entry.Age)
 	}
-	e.snap.Seen = nil
+	e.snap.IDs = nil
 	if m, ok := st.(interface{ Release() }); ok {
 		m.Release()
 		e.release = true
 	}
-	e.settled, e.stored, e.gaps = snap.Settled, snap.Settled, snap.Gaps
-	e.pending.Settled, e.pending.Gaps = snap.Settled, snap.Gaps
+	e.settled, e.stored, e.gaps = snap.Watermark, snap.Watermark, snap.Unread
+	e.pending.Watermark, e.pending.Unread = snap.Watermark, snap.Unread
 	schema := record.SIEM
 	if cfg.API == "graph" {
 		schema = record.Graph
@@ -185,10 +185,10 @@ func (e *Engine) finish() error {
 	e.client.Close()
 	e.mu.Lock()
 	change, dirty := e.change(e.backPressured(), math.MaxInt)
-	if e.release && change.Settled != (time.Time{}) {
+	if e.release && change.Watermark != (time.Time{}) {
 		change.Add, change.Drop, dirty = nil, nil, true
 		e.seen.each(func(id record.ID, t int64) {
-			change.Add = append(change.Add, state.Entry{Hash: state.Hash(id), Age: t})
+			change.Add = append(change.Add, state.Entry{ID: state.ID(id), Age: t})
 		})
 	}
 	e.mu.Unlock()

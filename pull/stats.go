@@ -59,11 +59,11 @@ type Stats struct {
 
 	Client client.Stats
 
-	Settled     time.Time // everything processed before it was fetched; zero: not known yet
+	Watermark   time.Time // everything processed before it was fetched; zero: not known yet
 	Now         time.Time // the service's; zero: not known yet
 	LastSuccess time.Time // service time at which the last cycle that read all began; zero: none yet
-	Gaps        int
-	Seen        int // hashes held
+	Unread      int
+	IDs         int // hashes held
 	Queued      int // bytes fetched and not yet taken
 	Paused      bool
 }
@@ -95,7 +95,7 @@ func (e *Engine) Stats() Stats {
 func (e *Engine) countedStats() Stats {
 	e.collect()
 	s := e.stats
-	s.Gaps, s.Seen, s.Settled = len(e.gaps), e.seen.len(), e.settled
+	s.Unread, s.IDs, s.Watermark = len(e.gaps), e.seen.len(), e.settled
 	if !e.latest.IsZero() {
 		s.Now = e.latest.Add(time.Since(e.latestAt))
 	}

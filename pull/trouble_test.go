@@ -180,7 +180,7 @@ func TestNamed(t *testing.T) {
 func TestTooManyGapsDoNotFlood(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out strings.Builder
-		e := &Engine{log: written(&out), gaps: make([]state.Gap, maxGaps)}
+		e := &Engine{log: written(&out), gaps: make([]state.UnreadRange, maxGaps)}
 		pc := &piece{since: time.Now(), until: time.Now().Add(time.Minute)}
 		for range 100 {
 			if e.makeGap(pc, errors.New("it broke"), time.Now()) {

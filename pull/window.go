@@ -19,12 +19,12 @@ const (
 )
 
 // GapsError says that Window read all but these spans, which failed again and again.
-type GapsError struct{ Gaps []state.Gap }
+type GapsError struct{ Unread []state.UnreadRange }
 
 func (e *GapsError) Error() string {
-	g := e.Gaps[0]
+	g := e.Unread[0]
 	text := fmt.Sprintf("the alerts processed from %s to %s could not be read: %s", g.Since.Format(time.RFC3339), g.Until.Format(time.RFC3339), g.Reason)
-	if n := len(e.Gaps) - 1; n > 0 {
+	if n := len(e.Unread) - 1; n > 0 {
 		text += fmt.Sprintf(" (and %d spans more)", n)
 	}
 	return text

@@ -13,8 +13,8 @@ import (
 func entryAt(i int) Entry {
 	e := Entry{Age: int64(i) * int64(time.Millisecond)}
 	x := uint64(i) * 0x9E3779B97F4A7C15
-	binary.BigEndian.PutUint64(e.Hash[:], x^x>>29)
-	binary.BigEndian.PutUint64(e.Hash[8:], uint64(i))
+	binary.BigEndian.PutUint64(e.ID[:], x^x>>29)
+	binary.BigEndian.PutUint64(e.ID[8:], uint64(i))
 	return e
 }
 
@@ -35,7 +35,7 @@ func filled(tb testing.TB, path string, key Key, n int) Store {
 	tb.Cleanup(func() { _ = s.Close() })
 	const step = 100_000
 	for from := 0; from < n; from += step {
-		if err := s.Commit(Change{Settled: time.Unix(1, 0), Add: entries(from, min(from+step, n))}); err != nil {
+		if err := s.Commit(Change{Watermark: time.Unix(1, 0), Add: entries(from, min(from+step, n))}); err != nil {
 			tb.Fatal(err)
 		}
 	}
@@ -50,7 +50,7 @@ func BenchmarkCommit(b *testing.B) {
 			s := filled(b, path, Key{API: "siem", Tenant: b.Name()}, held)
 			next := held
 			for b.Loop() {
-				c := Change{Settled: time.Unix(int64(next), 0), Add: entries(next, next+1000), Drop: entries(next-held, next-held+1000)}
+				c := Change{Watermark: time.Unix(int64(next), 0), Add: entries(next, next+1000), Drop: entries(next-held, next-held+1000)}
 				if err := s.Commit(c); err != nil {
 					b.Fatal(err)
 				}
@@ -74,7 +74,7 @@ func BenchmarkCommitAfterBacklog(b *testing.B) {
 	}
 	next := 1_000_000
 	for b.Loop() {
-		c := Change{Settled: time.Unix(int64(next), 0), Add: entries(next, next+1000), Drop: entries(next-held, next-held+1000)}
+		c := Change{Watermark: time.Unix(int64(next), 0), Add: entries(next, next+1000), Drop: entries(next-held, next-held+1000)}
 		if err := s.Commit(c); err != nil {
 			b.Fatal(err)
 		}
@@ -86,8 +86,8 @@ func BenchmarkLoad(b *testing.B) {
 	s := filled(b, filepath.Join(b.TempDir(), "state.db"), Key{API: "siem", Tenant: b.Name()}, 1_000_000)
 	for b.Loop() {
 		snap, err := s.Load()
-		if err != nil || len(snap.Seen) != 1_000_000 {
-			b.Fatal(len(snap.Seen), err)
+		if err != nil || len(snap.IDs) != 1_000_000 {
+			b.Fatal(len(snap.IDs), err)
 		}
 	}
 }
@@ -117,7 +117,7 @@ func BenchmarkMemoryCommit(b *testing.B) {
 				b.Fatal(err)
 			}
 			defer s.Close()
-			if err := s.Commit(Change{Settled: time.Unix(1, 0), Add: entries(0, held)}); err != nil {
+			if err := s.Commit(Change{Watermark: time.Unix(1, 0), Add: entries(0, held)}); err != nil {
 				b.Fatal(err)
 			}
 			next := held
@@ -143,10 +143,10 @@ func TestACommitCostsWhatItChanges(t *testing.T) {
 					t.Fatal(err)
 				}
 				defer s.Close()
-				mustCommit(t, s, Change{Settled: at(0), Add: entries(0, held)})
+				mustCommit(t, s, Change{Watermark: at(0), Add: entries(0, held)})
 				next := held
 				return testing.AllocsPerRun(20, func() {
-					mustCommit(t, s, Change{Settled: at(next), Add: entries(next, next+100), Drop: entries(next-held, next-held+100)})
+					mustCommit(t, s, Change{Watermark: at(next), Add: entries(next, next+100), Drop: entries(next-held, next-held+100)})
 					next += 100
 				})
 			}

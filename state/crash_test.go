@@ -110,7 +110,7 @@ var crashKey = Key{API: "siem", Tenant: "kill -9"}
 
 // crashStep is the n-th commit: 300 rows come, those of five commits before go, and the gaps change.
 func crashStep(n int) Change {
-	c := Change{Settled: at(n), Add: entries(n*300, n*300+300), Gaps: []Gap{{Since: at(n), Until: at(n + 1), Reason: strconv.Itoa(n)}}}
+	c := Change{Watermark: at(n), Add: entries(n*300, n*300+300), Unread: []UnreadRange{{Since: at(n), Until: at(n + 1), Reason: strconv.Itoa(n)}}}
 	if n >= 5 {
 		c.Drop = entries((n-5)*300, (n-4)*300)
 	}
@@ -122,7 +122,7 @@ func crashSteps(s Snapshot) int {
 	if !s.Found {
 		return 0
 	}
-	return int(s.Settled.Unix()-at(0).Unix()) + 1
+	return int(s.Watermark.Unix()-at(0).Unix()) + 1
 }
 
 func TestKill9LeavesAWholeCommit(t *testing.T) {
@@ -150,7 +150,7 @@ func TestKill9LeavesAWholeCommit(t *testing.T) {
 		if n < done || n > done+1 {
 			t.Fatalf("round %d: %d commits were acknowledged, %d are there", round, done, n)
 		}
-		want := Snapshot{Found: true, Settled: at(n - 1), Seen: entries(max(0, n-5)*300, n*300), Gaps: crashStep(n - 1).Gaps}
+		want := Snapshot{Found: true, Watermark: at(n - 1), IDs: entries(max(0, n-5)*300, n*300), Unread: crashStep(n - 1).Unread}
 		if diff := differ(want, snap); diff != "" {
 			t.Fatalf("round %d after %d commits (-want +got):\n%s", round, n, diff)
 		}
@@ -162,13 +162,13 @@ func fails(t *testing.T, path string, breakIt, mend func()) {
 	t.Helper()
 	key, other := newKey(t), newKey(t)
 	s, o := mustOpen(t, path, key), mustOpen(t, path, other)
-	mustCommit(t, s, Change{Settled: at(1), Add: entries(0, 100)})
-	mustCommit(t, o, Change{Settled: at(2), Add: entries(0, 10)})
-	before := Snapshot{Found: true, Settled: at(1), Seen: entries(0, 100)}
-	beside := Snapshot{Found: true, Settled: at(2), Seen: entries(0, 10)}
+	mustCommit(t, s, Change{Watermark: at(1), Add: entries(0, 100)})
+	mustCommit(t, o, Change{Watermark: at(2), Add: entries(0, 10)})
+	before := Snapshot{Found: true, Watermark: at(1), IDs: entries(0, 100)}
+	beside := Snapshot{Found: true, Watermark: at(2), IDs: entries(0, 10)}
 
 	breakIt()
-	big := Change{Settled: at(3), Add: entries(100, 20_000), Drop: entries(0, 50)}
+	big := Change{Watermark: at(3), Add: entries(100, 20_000), Drop: entries(0, 50)}
 	for range 3 {
 		err := s.Commit(big)
 		if err == nil {
@@ -185,12 +185,12 @@ func fails(t *testing.T, path string, breakIt, mend func()) {
 	mend()
 	big.Add = append(big.Add, entries(20_000, 20_500)...)
 	mustCommit(t, s, big)
-	wantLoad(t, s, Snapshot{Found: true, Settled: at(3), Seen: entries(50, 20_500)})
+	wantLoad(t, s, Snapshot{Found: true, Watermark: at(3), IDs: entries(50, 20_500)})
 	wantLoad(t, o, beside)
 	mustClose(t, s)
 	mustClose(t, o)
 	mustBeSound(t, path)
-	wantLoad(t, mustOpen(t, path, key), Snapshot{Found: true, Settled: at(3), Seen: entries(50, 20_500)})
+	wantLoad(t, mustOpen(t, path, key), Snapshot{Found: true, Watermark: at(3), IDs: entries(50, 20_500)})
 }
 
 // fileLimit sets how long a file of this process may grow. It is put back at the end of the test.
@@ -222,7 +222,7 @@ func TestAStartOnAFullDiskReadsWhatIsThere(t *testing.T) {
 	s := mustOpen(t, path, key).(*fileStore)
 	long := time.Now().Add(-2 * time.Hour) // so that the next open has something to write
 	err := s.file.do(func(db *bbolt.DB) error {
-		return db.Update(func(tx *bbolt.Tx) error { return apply(tx, key, Change{Settled: at(1), Add: entries(0, 9)}, long) })
+		return db.Update(func(tx *bbolt.Tx) error { return apply(tx, key, Change{Watermark: at(1), Add: entries(0, 9)}, long) })
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -240,25 +240,25 @@ func TestAStartOnAFullDiskReadsWhatIsThere(t *testing.T) {
 	if got := text.String(); !strings.Contains(got, "level=WARN") || !strings.Contains(got, "cannot be written now") || !strings.Contains(got, path) {
 		t.Errorf("the log says %q", got)
 	}
-	wantLoad(t, again, Snapshot{Found: true, Settled: at(1), Seen: entries(0, 9)})
+	wantLoad(t, again, Snapshot{Found: true, Watermark: at(1), IDs: entries(0, 9)})
 	if _, err := OpenFile(filepath.Join(filepath.Dir(path), "new"), newKey(t), nil); !errors.Is(err, ErrNoRoom) || !strings.Contains(err.Error(), "new") {
 		t.Errorf("a new file on a full disk: %v", err)
 	}
 	lift()
-	mustCommit(t, again, Change{Settled: at(2)})
-	wantLoad(t, again, Snapshot{Found: true, Settled: at(2), Seen: entries(0, 9)})
+	mustCommit(t, again, Change{Watermark: at(2)})
+	wantLoad(t, again, Snapshot{Found: true, Watermark: at(2), IDs: entries(0, 9)})
 }
 
 func TestTooManyGapsAreRefusedWhole(t *testing.T) {
 	s := mustOpen(t, filepath.Join(tempDir(t), "state.db"), newKey(t))
-	mustCommit(t, s, Change{Settled: at(1)})
-	gaps := slices.Repeat([]Gap{{Since: at(1), Until: at(2), Reason: strings.Repeat("x", maxReason)}}, maxMeta/maxReason)
-	if err := s.Commit(Change{Settled: at(2), Add: entries(0, 1), Gaps: gaps}); err == nil || !strings.Contains(err.Error(), "16384 gaps") {
+	mustCommit(t, s, Change{Watermark: at(1)})
+	gaps := slices.Repeat([]UnreadRange{{Since: at(1), Until: at(2), Reason: strings.Repeat("x", maxReason)}}, maxMeta/maxReason)
+	if err := s.Commit(Change{Watermark: at(2), Add: entries(0, 1), Unread: gaps}); err == nil || !strings.Contains(err.Error(), "16384 gaps") {
 		t.Errorf("got %v", err)
 	}
-	wantLoad(t, s, Snapshot{Found: true, Settled: at(1)})
-	mustCommit(t, s, Change{Settled: at(3), Gaps: gaps[:1000]})
-	wantLoad(t, s, Snapshot{Found: true, Settled: at(3), Gaps: gaps[:1000]})
+	wantLoad(t, s, Snapshot{Found: true, Watermark: at(1)})
+	mustCommit(t, s, Change{Watermark: at(3), Unread: gaps[:1000]})
+	wantLoad(t, s, Snapshot{Found: true, Watermark: at(3), Unread: gaps[:1000]})
 }
 
 // smallDisk is a directory on a disk of so many megabytes, which only this thread sees.
@@ -332,7 +332,7 @@ func TestAFirstStartOnAFullDisk(t *testing.T) {
 				t.Fatal(err)
 			}
 			s = mustOpen(t, path, key)
-			mustCommit(t, s, Change{Settled: at(1)})
+			mustCommit(t, s, Change{Watermark: at(1)})
 			if others, _ := filepath.Glob(path + ".*"); len(others) > 0 {
 				t.Errorf("left behind: %v", others)
 			}
@@ -359,9 +359,9 @@ func TestAMapThatCannotGrowIsMadeAnew(t *testing.T) {
 	}
 	key, other := newKey(t), newKey(t)
 	s, o := mustOpen(t, path, key), mustOpen(t, path, other)
-	mustCommit(t, s, Change{Settled: at(1), Add: entries(0, 100)})
+	mustCommit(t, s, Change{Watermark: at(1), Add: entries(0, 100)})
 	set(s.(*fileStore), unix.MAP_HUGETLB) // which no ordinary file can have
-	if err := s.Commit(Change{Settled: at(2), Add: entries(100, 20_000)}); err == nil || !strings.Contains(err.Error(), "mmap") {
+	if err := s.Commit(Change{Watermark: at(2), Add: entries(100, 20_000)}); err == nil || !strings.Contains(err.Error(), "mmap") {
 		t.Fatalf("the commit gave %v", err)
 	}
 	boltOptions.MmapFlags = unix.MAP_HUGETLB // nor is it mapped again
@@ -369,10 +369,10 @@ func TestAMapThatCannotGrowIsMadeAnew(t *testing.T) {
 		t.Fatal("the file was loaded without a map")
 	}
 	boltOptions.MmapFlags = flags
-	mustCommit(t, o, Change{Settled: at(3)})
-	wantLoad(t, s, Snapshot{Found: true, Settled: at(1), Seen: entries(0, 100)})
-	mustCommit(t, s, Change{Settled: at(4), Add: entries(100, 20_000)})
-	wantLoad(t, s, Snapshot{Found: true, Settled: at(4), Seen: entries(0, 20_000)})
+	mustCommit(t, o, Change{Watermark: at(3)})
+	wantLoad(t, s, Snapshot{Found: true, Watermark: at(1), IDs: entries(0, 100)})
+	mustCommit(t, s, Change{Watermark: at(4), Add: entries(100, 20_000)})
+	wantLoad(t, s, Snapshot{Found: true, Watermark: at(4), IDs: entries(0, 20_000)})
 	if _, err := openLocked(path, 0, 0); !errors.Is(err, ErrLocked) {
 		t.Errorf("the lock was lost: %v", err)
 	}
@@ -381,7 +381,7 @@ func TestAMapThatCannotGrowIsMadeAnew(t *testing.T) {
 func TestAPanicInATransactionIsAnError(t *testing.T) {
 	path := filepath.Join(tempDir(t), "state.db")
 	s := mustOpen(t, path, newKey(t)).(*fileStore)
-	mustCommit(t, s, Change{Settled: at(1), Add: entries(0, 100)})
+	mustCommit(t, s, Change{Watermark: at(1), Add: entries(0, 100)})
 	for name, transaction := range map[string]func(*bbolt.DB) error{
 		"with bbolt's write lock held": func(db *bbolt.DB) error { _, _ = db.Begin(true); panic("on purpose") },
 		"with bbolt's read lock held":  func(db *bbolt.DB) error { _, _ = db.Begin(false); panic("on purpose") },
@@ -398,7 +398,7 @@ func TestAPanicInATransactionIsAnError(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "panic") {
 			t.Errorf("%s: %v", name, err)
 		}
-		mustCommit(t, s, Change{Settled: at(2), Add: entries(0, 100)})
-		wantLoad(t, s, Snapshot{Found: true, Settled: at(2), Seen: entries(0, 100)})
+		mustCommit(t, s, Change{Watermark: at(2), Add: entries(0, 100)})
+		wantLoad(t, s, Snapshot{Found: true, Watermark: at(2), IDs: entries(0, 100)})
 	}
 }

@@ -23,11 +23,11 @@ var sampleKey, besideKey = Key{API: "siem", Tenant: "sample"}, Key{API: "siem", 
 // The sample's content after its last commit and after the one before, to which bbolt goes back when the last meta page
 // is lost.
 var sampleStates = []Snapshot{
-	{Found: true, Settled: at(9), Seen: entries(300, 900), Gaps: sampleGaps, Neighbour: at(1)},
-	{Found: true, Settled: at(8), Seen: entries(0, 900), Gaps: sampleGaps, Neighbour: at(1)},
+	{Found: true, Watermark: at(9), IDs: entries(300, 900), Unread: sampleGaps, Neighbour: at(1)},
+	{Found: true, Watermark: at(8), IDs: entries(0, 900), Unread: sampleGaps, Neighbour: at(1)},
 }
 
-var sampleGaps = slices.Repeat([]Gap{{Since: at(1), Until: at(2), Reason: strings.Repeat("long ", 200)}}, 6) // more than a page
+var sampleGaps = slices.Repeat([]UnreadRange{{Since: at(1), Until: at(2), Reason: strings.Repeat("long ", 200)}}, 6) // more than a page
 
 // sample is a state file with all that one can have: two stanzas, branch, leaf, overflow, inline and free pages.
 var sample = sync.OnceValue(func() []byte {
@@ -49,10 +49,10 @@ var sample = sync.OnceValue(func() []byte {
 			panic(err)
 		}
 	}
-	commit(besideKey, Change{Settled: at(1), Add: entries(0, 3)})
-	commit(sampleKey, Change{Settled: at(7), Add: entries(0, 800)})
-	commit(sampleKey, Change{Settled: at(8), Add: entries(800, 900), Gaps: sampleGaps})
-	commit(sampleKey, Change{Settled: at(9), Drop: entries(0, 300), Gaps: sampleGaps})
+	commit(besideKey, Change{Watermark: at(1), Add: entries(0, 3)})
+	commit(sampleKey, Change{Watermark: at(7), Add: entries(0, 800)})
+	commit(sampleKey, Change{Watermark: at(8), Add: entries(800, 900), Unread: sampleGaps})
+	commit(sampleKey, Change{Watermark: at(9), Drop: entries(0, 300), Unread: sampleGaps})
 	b, err := os.ReadFile(path)
 	if err != nil {
 		panic(err)
@@ -97,10 +97,10 @@ func openDamaged(t testing.TB, path string, data []byte) (moved bool) {
 		t.Fatalf("the log says %q", text)
 	}
 	// Write to all of it: a page that is damaged in a way that the check does not see would be met now.
-	c := Change{Settled: at(10), Add: entries(900, 1800), Drop: snap.Seen}
+	c := Change{Watermark: at(10), Add: entries(900, 1800), Drop: snap.IDs}
 	mustCommit(t, s, c)
 	after := mustLoad(t, s)
-	if diff := differ(Snapshot{Found: true, Settled: at(10), Seen: c.Add, Neighbour: snap.Neighbour}, after); diff != "" {
+	if diff := differ(Snapshot{Found: true, Watermark: at(10), IDs: c.Add, Neighbour: snap.Neighbour}, after); diff != "" {
 		t.Fatalf("after a commit (-want +got):\n%s", diff)
 	}
 	if moved {
@@ -289,14 +289,14 @@ func tolerate(t interface{ Fatalf(string, ...any) }, path string, data []byte) {
 	if err != nil {
 		t.Fatalf("load: %v", err)
 	}
-	for i, c := range []Change{{Add: entries(0, 1000), Drop: snap.Seen}, {Add: entries(1000, 2000), Gaps: sampleGaps}} {
-		c.Settled = at(10 + i)
+	for i, c := range []Change{{Add: entries(0, 1000), Drop: snap.IDs}, {Add: entries(1000, 2000), Unread: sampleGaps}} {
+		c.Watermark = at(10 + i)
 		if err := s.Commit(c); err != nil {
 			t.Fatalf("commit: %v", err)
 		}
 	}
-	if snap, err = s.Load(); err != nil || !snap.Settled.Equal(at(11)) || len(snap.Seen) != 2000 {
-		t.Fatalf("%d entries, settled %s, %v", len(snap.Seen), snap.Settled, err)
+	if snap, err = s.Load(); err != nil || !snap.Watermark.Equal(at(11)) || len(snap.IDs) != 2000 {
+		t.Fatalf("%d entries, settled %s, %v", len(snap.IDs), snap.Watermark, err)
 	}
 }
 

@@ -53,13 +53,13 @@ func TestOneFileByAnyName(t *testing.T) {
 	}
 	stores = append(stores, mustOpen(t, filepath.Join(dir, "hard"), d))
 	for i, s := range stores {
-		mustCommit(t, s, Change{Settled: at(i)})
+		mustCommit(t, s, Change{Watermark: at(i)})
 	}
 	for _, s := range stores {
 		mustClose(t, s)
 	}
 	for i, key := range []Key{a, b, c, d} {
-		wantLoad(t, mustOpen(t, path, key), Snapshot{Found: true, Settled: at(i)})
+		wantLoad(t, mustOpen(t, path, key), Snapshot{Found: true, Watermark: at(i)})
 	}
 	if info, err := os.Lstat(filepath.Join(dir, "soft")); err != nil || info.Mode()&os.ModeSymlink == 0 {
 		t.Errorf("the link was replaced: %v %v", info, err)
@@ -208,29 +208,29 @@ func TestALockOnAFileThatWasMovedAsideIsNotTaken(t *testing.T) {
 			_ = fd.Close()
 		})
 		s := mustOpen(t, path, key)
-		mustCommit(t, s, Change{Settled: at(1)})
+		mustCommit(t, s, Change{Watermark: at(1)})
 		mustClose(t, s)
 	})
-	wantLoad(t, mustOpen(t, path, key), Snapshot{Found: true, Settled: at(1)})
+	wantLoad(t, mustOpen(t, path, key), Snapshot{Found: true, Watermark: at(1)})
 }
 
 func TestAFileThatIsRemovedOrReplacedStopsCommits(t *testing.T) {
 	path := filepath.Join(tempDir(t), "state.db")
 	key := newKey(t)
 	s := mustOpen(t, path, key)
-	mustCommit(t, s, Change{Settled: at(1)})
+	mustCommit(t, s, Change{Watermark: at(1)})
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
 	for _, what := range []string{"removed", "replaced"} {
-		if err := s.Commit(Change{Settled: at(2)}); !errors.Is(err, ErrReplaced) {
+		if err := s.Commit(Change{Watermark: at(2)}); !errors.Is(err, ErrReplaced) {
 			t.Errorf("%s: %v", what, err)
 		}
 		if err := os.WriteFile(path, nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	wantLoad(t, s, Snapshot{Found: true, Settled: at(1)})
+	wantLoad(t, s, Snapshot{Found: true, Watermark: at(1)})
 	mustClose(t, s)
 	wantLoad(t, mustOpen(t, path, key), Snapshot{})
 }
@@ -310,7 +310,7 @@ func TestStateUnusedFor90DaysGoes(t *testing.T) {
 	own, stale, fresh := newKey(t), newKey(t), newKey(t)
 	for _, key := range []Key{own, stale, fresh} {
 		s := mustOpen(t, path, key)
-		mustCommit(t, s, Change{Settled: at(1), Add: entries(0, 500)})
+		mustCommit(t, s, Change{Watermark: at(1), Add: entries(0, 500)})
 		mustClose(t, s)
 	}
 	s := mustOpen(t, path, own).(*fileStore)
@@ -359,7 +359,7 @@ func TestStateUnusedFor90DaysGoes(t *testing.T) {
 		t.Errorf("%v went, not the one that was unused", got)
 	}
 	wantLoad(t, mustOpen(t, path, stale), Snapshot{})
-	wantLoad(t, mustOpen(t, path, fresh), Snapshot{Found: true, Settled: at(1), Seen: entries(0, 500)})
+	wantLoad(t, mustOpen(t, path, fresh), Snapshot{Found: true, Watermark: at(1), IDs: entries(0, 500)})
 }
 
 // Stanzas are opened one by one. What the first writes, at the time of a clock that may be wrong, must not make the last look unused.
@@ -378,7 +378,7 @@ func TestNoStanzaGoesBeforeItsTurnToBeOpened(t *testing.T) {
 			for _, key := range stanzas {
 				s := mustOpen(t, path, key).(*fileStore)
 				err := s.file.do(func(db *bbolt.DB) error {
-					return db.Update(func(tx *bbolt.Tx) error { return apply(tx, key, Change{Settled: at(1)}, c.used) })
+					return db.Update(func(tx *bbolt.Tx) error { return apply(tx, key, Change{Watermark: at(1)}, c.used) })
 				})
 				if err != nil {
 					t.Fatal(err)
@@ -412,7 +412,7 @@ func TestAnOpenNotesItsUseOnceAnHour(t *testing.T) {
 	path := filepath.Join(tempDir(t), "state.db")
 	key := newKey(t)
 	s := mustOpen(t, path, key).(*fileStore)
-	mustCommit(t, s, Change{Settled: at(1)})
+	mustCommit(t, s, Change{Watermark: at(1)})
 	now := time.Now()
 	for _, c := range []struct {
 		after time.Duration
@@ -428,7 +428,7 @@ func TestAnOpenNotesItsUseOnceAnHour(t *testing.T) {
 			t.Errorf("after %s: %v", c.after, err)
 		}
 	}
-	wantLoad(t, s, Snapshot{Found: true, Settled: at(1)})
+	wantLoad(t, s, Snapshot{Found: true, Watermark: at(1)})
 }
 
 // Rows come and go: the file grows to what is held at most, and stays there.
@@ -439,7 +439,7 @@ func TestTheFileStaysBoundedUnderChurn(t *testing.T) {
 	var settled int64
 	for i := 0; i < 300; i++ {
 		from := i * step
-		mustCommit(t, s, Change{Settled: at(i), Add: entries(from, from+step), Drop: entries(max(0, from-held), max(0, from-held+step))})
+		mustCommit(t, s, Change{Watermark: at(i), Add: entries(from, from+step), Drop: entries(max(0, from-held), max(0, from-held+step))})
 		if i == 50 {
 			settled = size(t, path)
 		}
@@ -447,8 +447,8 @@ func TestTheFileStaysBoundedUnderChurn(t *testing.T) {
 	if now := size(t, path); now > settled || now > held*150 {
 		t.Errorf("%d bytes after 300 commits, %d after 50, for %d rows", now, settled, held)
 	}
-	if snap := mustLoad(t, s); len(snap.Seen) != held+step-step {
-		t.Errorf("%d rows held", len(snap.Seen))
+	if snap := mustLoad(t, s); len(snap.IDs) != held+step-step {
+		t.Errorf("%d rows held", len(snap.IDs))
 	}
 }
 

@@ -33,9 +33,9 @@ type Report struct {
 // StanzaReport is the state of one Key. Times are in UTC.
 type StanzaReport struct {
 	Key            Key
-	Settled        time.Time // everything processed before it is settled; zero: nothing is
-	Gaps           []Gap
-	Seen           int
+	Watermark      time.Time // everything processed before it is settled; zero: nothing is
+	Unread         []UnreadRange
+	IDs            int
 	Oldest, Newest time.Time // the ages at the two ends of the seen set; zero when it is empty
 	Bytes          int64     // about what it takes in the file
 	Used           time.Time // the last open or commit, by the later of the local and the service's clock
@@ -137,14 +137,14 @@ func (v *inspection) element(path [][]byte, key, value []byte, bucket bool) erro
 		if err := decodeRecord(value, &m); err != nil {
 			return err
 		}
-		v.st.Key, v.st.Settled, v.st.Gaps, v.st.Used = m.Key, m.Settled.UTC(), m.Gaps, m.Used.UTC()
+		v.st.Key, v.st.Watermark, v.st.Unread, v.st.Used = m.Key, m.Watermark.UTC(), m.Unread, m.Used.UTC()
 	case len(path) == 2 && bytes.Equal(path[1], seenBucket) && len(key) == entryKey:
 		age := time.Unix(0, decodeEntry(key).Age).UTC()
-		if v.st.Seen == 0 {
+		if v.st.IDs == 0 {
 			v.st.Oldest = age
 		}
 		v.st.Newest = age // they come in this order
-		v.st.Seen++
+		v.st.IDs++
 	}
 	return nil
 }

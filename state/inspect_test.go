@@ -19,7 +19,7 @@ func rowsAt(seconds ...int) []Entry {
 	var entries []Entry
 	for _, s := range seconds {
 		e := Entry{Age: at(s).UnixNano()}
-		binary.BigEndian.PutUint64(e.Hash[:], uint64(s)*0x9E3779B97F4A7C15)
+		binary.BigEndian.PutUint64(e.ID[:], uint64(s)*0x9E3779B97F4A7C15)
 		entries = append(entries, e)
 	}
 	return entries
@@ -46,9 +46,9 @@ func TestInspectShowsWhatWasCommitted(t *testing.T) {
 	path := filepath.Join(tempDir(t), "state.db")
 	a, b := newKey(t), newKey(t)
 	one, two := mustOpen(t, path, a), mustOpen(t, path, b)
-	gaps := []Gap{{Since: at(1), Until: at(2), Reason: "an answer without an end"}}
-	mustCommit(t, one, Change{Settled: at(5), Add: rowsAt(span(0, 10_000)...), Gaps: gaps})
-	mustCommit(t, two, Change{Settled: at(7)})
+	gaps := []UnreadRange{{Since: at(1), Until: at(2), Reason: "an answer without an end"}}
+	mustCommit(t, one, Change{Watermark: at(5), Add: rowsAt(span(0, 10_000)...), Unread: gaps})
+	mustCommit(t, two, Change{Watermark: at(7)})
 	for _, held := range []bool{true, false} {
 		rep := mustInspect(t, path)
 		info, err := os.Stat(path)
@@ -59,12 +59,12 @@ func TestInspectShowsWhatWasCommitted(t *testing.T) {
 			t.Fatalf("%d stanzas", len(rep.Stanzas))
 		}
 		for i, want := range []StanzaReport{
-			{Key: a, Settled: at(5), Gaps: gaps, Seen: 10_000, Oldest: at(0), Newest: at(9_999)},
-			{Key: b, Settled: at(7)},
+			{Key: a, Watermark: at(5), Unread: gaps, IDs: 10_000, Oldest: at(0), Newest: at(9_999)},
+			{Key: b, Watermark: at(7)},
 		} {
 			got := rep.Stanzas[i]
-			if size := int64(want.Seen) * entryKey; got.Bytes < size || got.Bytes > 4*size+8192 {
-				t.Errorf("%d bytes for %d rows", got.Bytes, want.Seen)
+			if size := int64(want.IDs) * entryKey; got.Bytes < size || got.Bytes > 4*size+8192 {
+				t.Errorf("%d bytes for %d rows", got.Bytes, want.IDs)
 			}
 			if since := time.Since(got.Used); since < 0 || since > time.Minute {
 				t.Errorf("used %v", got.Used)
@@ -84,7 +84,7 @@ func TestInspectShowsWhatWasCommitted(t *testing.T) {
 func TestInspectReadsOneVersionWhileItIsWritten(t *testing.T) {
 	path := filepath.Join(tempDir(t), "state.db")
 	s := mustOpen(t, path, newKey(t))
-	mustCommit(t, s, Change{Settled: at(0)})
+	mustCommit(t, s, Change{Watermark: at(0)})
 	stop := make(chan struct{})
 	var writing sync.WaitGroup
 	defer writing.Wait()
@@ -96,7 +96,7 @@ func TestInspectReadsOneVersionWhileItIsWritten(t *testing.T) {
 				return
 			default:
 			}
-			c := Change{Settled: at(n % 50), Add: rowsAt(span(0, 40*(n%50))...)}
+			c := Change{Watermark: at(n % 50), Add: rowsAt(span(0, 40*(n%50))...)}
 			if n%50 == 0 {
 				c.Drop = rowsAt(span(0, 40*50)...)
 			}
@@ -113,9 +113,9 @@ func TestInspectReadsOneVersionWhileItIsWritten(t *testing.T) {
 			t.Fatal(err)
 		}
 		st := rep.Stanzas[0]
-		n := int(st.Settled.Sub(at(0)) / time.Second)
-		if !rep.Held || st.Seen != 40*n {
-			t.Fatalf("version %d with %d rows, held %v", n, st.Seen, rep.Held)
+		n := int(st.Watermark.Sub(at(0)) / time.Second)
+		if !rep.Held || st.IDs != 40*n {
+			t.Fatalf("version %d with %d rows, held %v", n, st.IDs, rep.Held)
 		}
 		versions[n] = true
 	}
@@ -127,7 +127,7 @@ func TestInspectReadsOneVersionWhileItIsWritten(t *testing.T) {
 func TestInspectChangesNothing(t *testing.T) {
 	path := filepath.Join(tempDir(t), "state.db")
 	s := mustOpen(t, path, newKey(t))
-	mustCommit(t, s, Change{Settled: at(0), Add: rowsAt(1, 2, 3)})
+	mustCommit(t, s, Change{Watermark: at(0), Add: rowsAt(1, 2, 3)})
 	mustClose(t, s)
 	before, err := os.ReadFile(path)
 	if err != nil {
@@ -173,11 +173,11 @@ func TestResetGoesBack(t *testing.T) {
 	path := filepath.Join(tempDir(t), "state.db")
 	key, other := newKey(t), newKey(t)
 	s := mustOpen(t, path, key)
-	mustCommit(t, s, Change{Settled: at(900), Add: rowsAt(span(0, 1000)...), Gaps: []Gap{
+	mustCommit(t, s, Change{Watermark: at(900), Add: rowsAt(span(0, 1000)...), Unread: []UnreadRange{
 		{Since: at(100), Until: at(110), Reason: "before"}, {Since: at(490), Until: at(510), Reason: "across"}, {Since: at(600), Until: at(610), Reason: "after"},
 	}})
 	o := mustOpen(t, path, other)
-	untouched := Change{Settled: at(3), Add: rowsAt(800)}
+	untouched := Change{Watermark: at(3), Add: rowsAt(800)}
 	mustCommit(t, o, untouched)
 	if err := Reset(path, key, at(500)); !errors.Is(err, ErrLocked) {
 		t.Errorf("of a file that is open: %v", err)
@@ -187,22 +187,22 @@ func TestResetGoesBack(t *testing.T) {
 	if err := Reset(path, key, at(500)); err != nil {
 		t.Fatal(err)
 	}
-	wantLoad(t, mustOpen(t, path, key), Snapshot{Found: true, Settled: at(500), Seen: rowsAt(span(0, 500)...), Gaps: []Gap{
+	wantLoad(t, mustOpen(t, path, key), Snapshot{Found: true, Watermark: at(500), IDs: rowsAt(span(0, 500)...), Unread: []UnreadRange{
 		{Since: at(100), Until: at(110), Reason: "before"}, {Since: at(490), Until: at(500), Reason: "across"},
 	}})
-	wantLoad(t, mustOpen(t, path, other), Snapshot{Found: true, Settled: at(3), Seen: rowsAt(800)})
+	wantLoad(t, mustOpen(t, path, other), Snapshot{Found: true, Watermark: at(3), IDs: rowsAt(800)})
 }
 
 func TestResetGoesForward(t *testing.T) {
 	path := filepath.Join(tempDir(t), "state.db")
 	key := newKey(t)
 	s := mustOpen(t, path, key)
-	mustCommit(t, s, Change{Settled: at(900), Add: rowsAt(5, 6), Gaps: []Gap{{Since: at(100), Until: at(110)}}})
+	mustCommit(t, s, Change{Watermark: at(900), Add: rowsAt(5, 6), Unread: []UnreadRange{{Since: at(100), Until: at(110)}}})
 	mustClose(t, s)
 	if err := Reset(path, key, at(2000)); err != nil {
 		t.Fatal(err)
 	}
-	wantLoad(t, mustOpen(t, path, key), Snapshot{Found: true, Settled: at(2000), Seen: rowsAt(5, 6), Gaps: []Gap{{Since: at(100), Until: at(110)}}})
+	wantLoad(t, mustOpen(t, path, key), Snapshot{Found: true, Watermark: at(2000), IDs: rowsAt(5, 6), Unread: []UnreadRange{{Since: at(100), Until: at(110)}}})
 }
 
 func TestResetOfANewKeyBeginsIt(t *testing.T) {
@@ -212,7 +212,7 @@ func TestResetOfANewKeyBeginsIt(t *testing.T) {
 	if err := Reset(path, key, at(1)); err != nil {
 		t.Fatal(err)
 	}
-	wantLoad(t, mustOpen(t, path, key), Snapshot{Found: true, Settled: at(1)})
+	wantLoad(t, mustOpen(t, path, key), Snapshot{Found: true, Watermark: at(1)})
 }
 
 func TestResetRefuses(t *testing.T) {

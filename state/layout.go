@@ -20,10 +20,10 @@ import (
 //	    "version"              record of the layout's version
 //	bucket "stanza:" + SHA-256 of the Key
 //	    "meta"                 record of a stanzaMeta
-//	    bucket "seen"          8 bytes of Age, 16 bytes of Hash -> nothing
+//	    bucket "seen"          8 bytes of Age, 16 bytes of ID -> nothing
 //
 // Age comes first and sorts as a number, so that what a commit drops and adds lies on the pages at the two ends. A
-// record is a CRC-32C, a format byte and JSON. Seen entries have no checksum of their own: one that the disk altered can
+// record is a CRC-32C, a format byte and JSON. IDs entries have no checksum of their own: one that the disk altered can
 // let its row come again, and lose nothing.
 
 const (
@@ -55,10 +55,10 @@ type layoutRecord struct {
 
 // stanzaMeta is all that is known of a stanza but its seen set.
 type stanzaMeta struct {
-	Key     Key       `json:"key"`
-	Settled time.Time `json:"settled"`
-	Gaps    []Gap     `json:"gaps,omitempty"`
-	// Used is the later of the local clock and Settled, which is the service's clock, at the last open or commit: a
+	Key       Key           `json:"key"`
+	Watermark time.Time     `json:"settled"`
+	Unread    []UnreadRange `json:"gaps,omitempty"`
+	// Used is the later of the local clock and Watermark, which is the service's clock, at the last open or commit: a
 	// local clock that stands in the past does not make a bucket look unused.
 	Used time.Time `json:"used"`
 }
@@ -101,13 +101,13 @@ func decodeRecord(b []byte, v any) error {
 
 func (e Entry) key(buf *[entryKey]byte) []byte {
 	binary.BigEndian.PutUint64(buf[:], uint64(e.Age)^1<<63) // times before 1970 sort first
-	copy(buf[8:], e.Hash[:])
+	copy(buf[8:], e.ID[:])
 	return buf[:]
 }
 
 func decodeEntry(key []byte) (e Entry) {
 	e.Age = int64(binary.BigEndian.Uint64(key) ^ 1<<63)
-	copy(e.Hash[:], key[8:])
+	copy(e.ID[:], key[8:])
 	return e
 }
 
@@ -144,7 +144,7 @@ func prepare(tx *bbolt.Tx, key Key, now time.Time, newest *time.Time, inUse func
 	for _, st := range all {
 		m := st.meta
 		unused := now.Sub(m.Used) > unusedFor && newest.Sub(m.Used) > unusedFor && !inUse(m.Key)
-		switch used := latest(now, m.Settled); {
+		switch used := latest(now, m.Watermark); {
 		case bytes.Equal(st.name, own) && used.Sub(m.Used) > time.Hour: // not at each reload: it is a write to the disk
 			m.Used = used
 			err = putMeta(tx.Bucket(own), m)
@@ -183,7 +183,7 @@ func putMeta(b *bbolt.Bucket, m stanzaMeta) error {
 		return err
 	}
 	if len(rec) > maxMeta {
-		return fmt.Errorf("%d gaps take %d bytes: at most %d can be stored", len(m.Gaps), len(rec), maxMeta)
+		return fmt.Errorf("%d gaps take %d bytes: at most %d can be stored", len(m.Unread), len(rec), maxMeta)
 	}
 	return b.Put(metaKey, rec)
 }
@@ -216,11 +216,11 @@ func apply(tx *bbolt.Tx, key Key, c Change, now time.Time) error {
 			return err
 		}
 	}
-	if !c.Settled.IsZero() {
-		m.Settled = c.Settled
+	if !c.Watermark.IsZero() {
+		m.Watermark = c.Watermark
 	}
-	m.Gaps = c.Gaps
-	m.Used = latest(now, m.Settled)
+	m.Unread = c.Unread
+	m.Used = latest(now, m.Watermark)
 	if err := putMeta(b, m); err != nil {
 		return err
 	}
@@ -260,11 +260,11 @@ func load(tx *bbolt.Tx, key Key) (Snapshot, error) {
 	err := eachStanza(tx, func(name []byte, m stanzaMeta) error {
 		if !bytes.Equal(name, own) {
 			if m.Key.API == key.API && m.Key.Tenant == key.Tenant {
-				snap.meet(m.Settled, m.Gaps)
+				snap.meet(m.Watermark, m.Unread)
 			}
 			return nil
 		}
-		snap.Found, snap.Settled, snap.Gaps = true, m.Settled, m.Gaps
+		snap.Found, snap.Watermark, snap.Unread = true, m.Watermark, m.Unread
 		seen := tx.Bucket(name).Bucket(seenBucket)
 		if seen == nil {
 			return damaged("the stanza %s has no seen set", key)
@@ -273,12 +273,12 @@ func load(tx *bbolt.Tx, key Key) (Snapshot, error) {
 		if n == 0 {
 			return nil
 		}
-		snap.Seen = make([]Entry, 0, n)
+		snap.IDs = make([]Entry, 0, n)
 		return seen.ForEach(func(k, _ []byte) error {
 			if len(k) != entryKey {
 				return damaged("a seen entry of %d bytes", len(k))
 			}
-			snap.Seen = append(snap.Seen, decodeEntry(k))
+			snap.IDs = append(snap.IDs, decodeEntry(k))
 			return nil
 		})
 	})

@@ -26,7 +26,7 @@ type table struct {
 type memoryBucket struct {
 	found   bool
 	settled time.Time
-	gaps    []Gap
+	gaps    []UnreadRange
 	seen    seenSet
 	open    bool
 	closed  time.Time // when it was closed last
@@ -63,8 +63,8 @@ func (s *memoryStore) Load() (Snapshot, error) {
 		return Snapshot{}, fmt.Errorf("state in memory: load: %w", ErrClosed)
 	}
 	b := s.bucket
-	snap := Snapshot{Found: b.found, Settled: b.settled, Seen: b.seen.all()}
-	snap.Gaps = append(snap.Gaps, b.gaps...)
+	snap := Snapshot{Found: b.found, Watermark: b.settled, IDs: b.seen.all()}
+	snap.Unread = append(snap.Unread, b.gaps...)
 	for key, other := range memory.buckets {
 		if key != s.key && key.API == s.key.API && key.Tenant == s.key.Tenant {
 			snap.meet(other.settled, other.gaps)
@@ -85,10 +85,10 @@ func (s *memoryStore) Commit(c Change) error {
 	}
 	b := s.bucket
 	b.found = true
-	if !c.Settled.IsZero() {
-		b.settled = c.Settled
+	if !c.Watermark.IsZero() {
+		b.settled = c.Watermark
 	}
-	b.gaps = c.Gaps
+	b.gaps = c.Unread
 	for _, e := range c.Drop {
 		b.seen.drop(e)
 	}

@@ -18,7 +18,7 @@ func TestMemoryOutlivesAHotReload(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		mustCommit(t, s, Change{Settled: at(i), Add: entries(i, i+1)})
+		mustCommit(t, s, Change{Watermark: at(i), Add: entries(i, i+1)})
 		stanzas, open = append(stanzas, key), append(open, s)
 	}
 	for _, s := range open {
@@ -29,7 +29,7 @@ func TestMemoryOutlivesAHotReload(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		wantLoad(t, s, Snapshot{Found: true, Settled: at(i), Seen: entries(i, i+1)})
+		wantLoad(t, s, Snapshot{Found: true, Watermark: at(i), IDs: entries(i, i+1)})
 		mustClose(t, s)
 	}
 }
@@ -46,13 +46,13 @@ func TestMemoryForgetsWhatNoStanzaUsesForADay(t *testing.T) {
 		}
 		old, used, late := newKey(t), newKey(t), newKey(t)
 		s := open(old)
-		mustCommit(t, s, Change{Settled: at(1)})
+		mustCommit(t, s, Change{Watermark: at(1)})
 		mustClose(t, s)
 		running := open(used)
-		mustCommit(t, running, Change{Settled: at(2)})
+		mustCommit(t, running, Change{Watermark: at(2)})
 		time.Sleep(time.Hour)
 		s = open(late)
-		mustCommit(t, s, Change{Settled: at(3)})
+		mustCommit(t, s, Change{Watermark: at(3)})
 		mustClose(t, s)
 		time.Sleep(memoryUnusedFor)
 		mustClose(t, running) // was open all the time
@@ -76,7 +76,7 @@ func TestMemoryHoldsABoundedNumberOfUnusedStanzas(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		mustCommit(t, s, Change{Settled: at(i)})
+		mustCommit(t, s, Change{Watermark: at(i)})
 		mustClose(t, s)
 	}
 	memory.mu.Lock()
@@ -105,7 +105,7 @@ func TestMemoryTakesLittleMoreThanItsEntries(t *testing.T) {
 	}
 	before := heap()
 	for i := 0; i < n; i += 1000 {
-		mustCommit(t, s, Change{Settled: at(i), Add: entries(i, i+1000)})
+		mustCommit(t, s, Change{Watermark: at(i), Add: entries(i, i+1000)})
 	}
 	if took := heap() - before; took > 28*n {
 		t.Errorf("%d rows of 24 bytes take %d bytes", n, took)

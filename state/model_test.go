@@ -39,7 +39,7 @@ type modelStanza struct {
 	seen    model
 	found   bool
 	settled time.Time
-	gaps    []Gap
+	gaps    []UnreadRange
 }
 
 func checkModel(t *testing.T, rt *rapid.T, where string, kind opener) {
@@ -71,16 +71,16 @@ func checkModel(t *testing.T, rt *rapid.T, where string, kind opener) {
 	genTime := rapid.Map(rapid.IntRange(0, 1000), at)
 	commit := func(rt *rapid.T, st *modelStanza, c Change) {
 		if rapid.Bool().Draw(rt, "settles") {
-			c.Settled = genTime.Draw(rt, "settled")
-			st.settled = c.Settled
+			c.Watermark = genTime.Draw(rt, "settled")
+			st.settled = c.Watermark
 		}
 		for range rapid.IntRange(0, 3).Draw(rt, "gaps") {
-			c.Gaps = append(c.Gaps, Gap{Since: genTime.Draw(rt, "since"), Until: genTime.Draw(rt, "until"), Reason: rapid.String().Draw(rt, "reason")})
+			c.Unread = append(c.Unread, UnreadRange{Since: genTime.Draw(rt, "since"), Until: genTime.Draw(rt, "until"), Reason: rapid.String().Draw(rt, "reason")})
 		}
 		if err := st.store.Commit(c); err != nil {
 			rt.Fatal(err)
 		}
-		st.found, st.gaps = true, c.Gaps
+		st.found, st.gaps = true, c.Unread
 		st.seen.apply(c.Add, c.Drop)
 	}
 	rt.Repeat(map[string]func(*rapid.T){
@@ -116,7 +116,7 @@ func checkModel(t *testing.T, rt *rapid.T, where string, kind opener) {
 			if err != nil {
 				rt.Fatal(err)
 			}
-			want := Snapshot{Found: st.found, Settled: st.settled, Seen: st.seen.all(), Gaps: st.gaps}
+			want := Snapshot{Found: st.found, Watermark: st.settled, IDs: st.seen.all(), Unread: st.gaps}
 			for _, other := range stanzas {
 				if other != st {
 					want.meet(other.settled, other.gaps)

@@ -19,7 +19,7 @@ func Reset(path string, key Key, to time.Time) error {
 	if to.IsZero() {
 		return fail(errors.New("no time was given"))
 	}
-	if _, err := (Change{Settled: to}).clean(); err != nil {
+	if _, err := (Change{Watermark: to}).clean(); err != nil {
 		return err
 	}
 	to = to.Round(0).UTC()
@@ -60,18 +60,18 @@ func Reset(path string, key Key, to time.Time) error {
 
 // reset is the transaction of a Reset.
 func reset(tx *bbolt.Tx, key Key, to, now time.Time) error {
-	snap := Change{Settled: to}
+	snap := Change{Watermark: to}
 	if b := tx.Bucket(bucketName(key)); b != nil {
 		var m stanzaMeta
 		if err := decodeRecord(b.Get(metaKey), &m); err != nil {
 			return err
 		}
-		for _, g := range m.Gaps {
+		for _, g := range m.Unread {
 			if g.Since.Before(to) {
 				if g.Until.After(to) {
 					g.Until = to
 				}
-				snap.Gaps = append(snap.Gaps, g)
+				snap.Unread = append(snap.Unread, g)
 			}
 		}
 		if seen := b.Bucket(seenBucket); seen != nil {

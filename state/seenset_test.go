@@ -10,7 +10,7 @@ import (
 
 // genEntry gives few enough ages and hashes for entries to meet.
 var genEntry = rapid.Custom(func(t *rapid.T) Entry {
-	return Entry{Age: rapid.Int64Range(-3, 40).Draw(t, "age"), Hash: Hash{0: rapid.Byte().Draw(t, "hash")}}
+	return Entry{Age: rapid.Int64Range(-3, 40).Draw(t, "age"), ID: ID{0: rapid.Byte().Draw(t, "hash")}}
 })
 
 // model is what any store of entries has to act like.

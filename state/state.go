@@ -35,26 +35,26 @@ var (
 	ErrClosed = errors.New("the state store is closed")
 )
 
-// Hash identifies a row.
-type Hash [16]byte
+// ID identifies a row.
+type ID [16]byte
 
 // Entry is one row of the seen set. The pair is the identity: a row that is to age by another time is dropped with its
 // old Age and added with the new one.
 type Entry struct {
-	Hash Hash
-	Age  int64 // Unix time in nanoseconds by which the entry ages
+	ID  ID
+	Age int64 // Unix time in nanoseconds by which the entry ages
 }
 
-// compare orders entries by age, then by hash: the order of Snapshot.Seen and of the file.
+// compare orders entries by age, then by hash: the order of Snapshot.IDs and of the file.
 func (e Entry) compare(o Entry) int {
 	if e.Age != o.Age {
 		return cmp.Compare(e.Age, o.Age)
 	}
-	return bytes.Compare(e.Hash[:], o.Hash[:])
+	return bytes.Compare(e.ID[:], o.ID[:])
 }
 
-// Gap is a span that could not be read although newer ones were.
-type Gap struct {
+// UnreadRange is a span that could not be read although newer ones were.
+type UnreadRange struct {
 	Since  time.Time `json:"since"`
 	Until  time.Time `json:"until"`
 	Reason string    `json:"reason"` // never a secret; stored up to maxReason bytes
@@ -75,12 +75,12 @@ func (k Key) String() string {
 // Snapshot is what a Store holds. The caller owns it. Times are in UTC; empty lists are nil.
 type Snapshot struct {
 	Found     bool      // something was committed under this Key before
-	Settled   time.Time // zero when not Found
-	Seen      []Entry   // ascending by Age, then by Hash
-	Gaps      []Gap
+	Watermark time.Time // zero when not Found
+	IDs       []Entry   // ascending by Age, then by ID
+	Unread    []UnreadRange
 	Neighbour time.Time // the latest settled time of another Key with the same API and Tenant; zero: none
-	// NeighbourGaps are the gaps of all such Keys, by their Since: whose filters became this Key's nobody knows.
-	NeighbourGaps []Gap
+	// NeighbourUnread are the gaps of all such Keys, by their Since: whose filters became this Key's nobody knows.
+	NeighbourUnread []UnreadRange
 }
 
 // Change is one step of a Store, stored whole or not at all. The Store keeps no part of it.
@@ -88,10 +88,10 @@ type Snapshot struct {
 // First Drop is taken out, then Add put in. To drop what is not held or to add what is held is no fault, so that a
 // Change whose Commit failed can be merged with the next one and committed again.
 type Change struct {
-	Settled time.Time // the new settled time; zero leaves the stored one
-	Add     []Entry   // in any order
-	Drop    []Entry   // in any order
-	Gaps    []Gap     // the whole list
+	Watermark time.Time     // the new settled time; zero leaves the stored one
+	Add       []Entry       // in any order
+	Drop      []Entry       // in any order
+	Unread    []UnreadRange // the whole list
 }
 
 // Store keeps the state of one Key. Its methods are called by one goroutine at a time; several Stores, of one file too,
@@ -107,10 +107,10 @@ type Store interface {
 }
 
 // meet adds another Key of the same API and Tenant to what is known of the neighbours.
-func (s *Snapshot) meet(settled time.Time, gaps []Gap) {
+func (s *Snapshot) meet(settled time.Time, gaps []UnreadRange) {
 	s.Neighbour = latest(s.Neighbour, settled)
-	s.NeighbourGaps = append(s.NeighbourGaps, gaps...)
-	slices.SortFunc(s.NeighbourGaps, func(a, b Gap) int {
+	s.NeighbourUnread = append(s.NeighbourUnread, gaps...)
+	slices.SortFunc(s.NeighbourUnread, func(a, b UnreadRange) int {
 		return cmp.Or(a.Since.Compare(b.Since), a.Until.Compare(b.Until), cmp.Compare(a.Reason, b.Reason))
 	})
 }
@@ -125,17 +125,17 @@ const (
 // clean returns the change as both stores keep it, so that they give back the same: UTC, no monotonic clock, valid
 // UTF-8. It does not touch the caller's lists.
 func (c Change) clean() (Change, error) {
-	c.Settled = c.Settled.Round(0).UTC()
-	gaps := make([]Gap, 0, len(c.Gaps))
-	for _, g := range c.Gaps {
+	c.Watermark = c.Watermark.Round(0).UTC()
+	gaps := make([]UnreadRange, 0, len(c.Unread))
+	for _, g := range c.Unread {
 		reason := strings.ToValidUTF8(g.Reason, "\uFFFD")
 		if len(reason) > maxReason {
 			reason = strings.ToValidUTF8(reason[:maxReason], "") // the cut may have split a character
 		}
-		gaps = append(gaps, Gap{Since: g.Since.Round(0).UTC(), Until: g.Until.Round(0).UTC(), Reason: reason})
+		gaps = append(gaps, UnreadRange{Since: g.Since.Round(0).UTC(), Until: g.Until.Round(0).UTC(), Reason: reason})
 	}
-	c.Gaps = gaps
-	for _, t := range append([]time.Time{c.Settled}, boundsOf(gaps)...) {
+	c.Unread = gaps
+	for _, t := range append([]time.Time{c.Watermark}, boundsOf(gaps)...) {
 		if t.Year() < 1 || t.Year() > 9999 { // RFC 3339 has no more
 			return c, fmt.Errorf("state: the time %s cannot be stored: only the years 1 to 9999 can", t)
 		}
@@ -143,7 +143,7 @@ func (c Change) clean() (Change, error) {
 	return c, nil
 }
 
-func boundsOf(gaps []Gap) []time.Time {
+func boundsOf(gaps []UnreadRange) []time.Time {
 	times := make([]time.Time, 0, 2*len(gaps))
 	for _, g := range gaps {
 		times = append(times, g.Since, g.Until)

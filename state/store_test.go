@@ -19,10 +19,10 @@ func TestWhatWasCommittedIsThereAfterReopening(t *testing.T) {
 	eachStore(t, func(t *testing.T, open func(Key) Store) {
 		key := newKey(t)
 		s := open(key)
-		gaps := []Gap{{Since: at(1), Until: at(2), Reason: "500 from the service"}, {Since: at(7), Until: at(8)}}
-		mustCommit(t, s, Change{Settled: at(9), Add: entries(0, 300), Gaps: gaps})
-		mustCommit(t, s, Change{Settled: at(10), Add: entries(300, 400), Drop: entries(0, 150), Gaps: gaps[:1]})
-		want := Snapshot{Found: true, Settled: at(10), Seen: entries(150, 400), Gaps: gaps[:1]}
+		gaps := []UnreadRange{{Since: at(1), Until: at(2), Reason: "500 from the service"}, {Since: at(7), Until: at(8)}}
+		mustCommit(t, s, Change{Watermark: at(9), Add: entries(0, 300), Unread: gaps})
+		mustCommit(t, s, Change{Watermark: at(10), Add: entries(300, 400), Drop: entries(0, 150), Unread: gaps[:1]})
+		want := Snapshot{Found: true, Watermark: at(10), IDs: entries(150, 400), Unread: gaps[:1]}
 		wantLoad(t, s, want)
 		mustClose(t, s)
 		s = open(key)
@@ -34,11 +34,11 @@ func TestWhatWasCommittedIsThereAfterReopening(t *testing.T) {
 func TestSeenIsInTheOrderOfAge(t *testing.T) {
 	eachStore(t, func(t *testing.T, open func(Key) Store) {
 		s := open(newKey(t))
-		want := []Entry{{Age: -1 << 63}, {Age: -5}, {Age: 0}, {Age: 0, Hash: Hash{1}}, {Age: 0, Hash: Hash{1, 1}}, {Age: 256}, {Age: 1<<63 - 1}}
+		want := []Entry{{Age: -1 << 63}, {Age: -5}, {Age: 0}, {Age: 0, ID: ID{1}}, {Age: 0, ID: ID{1, 1}}, {Age: 256}, {Age: 1<<63 - 1}}
 		add := slices.Clone(want)
 		slices.Reverse(add)
-		mustCommit(t, s, Change{Settled: at(1), Add: add})
-		wantLoad(t, s, Snapshot{Found: true, Settled: at(1), Seen: want})
+		mustCommit(t, s, Change{Watermark: at(1), Add: add})
+		wantLoad(t, s, Snapshot{Found: true, Watermark: at(1), IDs: want})
 		if add[0] != want[len(want)-1] {
 			t.Error("the caller's list was sorted")
 		}
@@ -49,12 +49,12 @@ func TestDropsComeBeforeAddsAndMayBeRepeated(t *testing.T) {
 	eachStore(t, func(t *testing.T, open func(Key) Store) {
 		s := open(newKey(t))
 		e := entryAt(1)
-		aged := Entry{Hash: e.Hash, Age: e.Age + 5}
-		mustCommit(t, s, Change{Settled: at(1), Add: []Entry{e, e}, Drop: []Entry{e, aged}})
-		wantLoad(t, s, Snapshot{Found: true, Settled: at(1), Seen: []Entry{e}})
+		aged := Entry{ID: e.ID, Age: e.Age + 5}
+		mustCommit(t, s, Change{Watermark: at(1), Add: []Entry{e, e}, Drop: []Entry{e, aged}})
+		wantLoad(t, s, Snapshot{Found: true, Watermark: at(1), IDs: []Entry{e}})
 		for range 2 {
-			mustCommit(t, s, Change{Settled: at(1), Add: []Entry{aged}, Drop: []Entry{e}})
-			wantLoad(t, s, Snapshot{Found: true, Settled: at(1), Seen: []Entry{aged}})
+			mustCommit(t, s, Change{Watermark: at(1), Add: []Entry{aged}, Drop: []Entry{e}})
+			wantLoad(t, s, Snapshot{Found: true, Watermark: at(1), IDs: []Entry{aged}})
 		}
 	})
 }
@@ -63,10 +63,10 @@ func TestAZeroSettledLeavesTheStoredOne(t *testing.T) {
 	eachStore(t, func(t *testing.T, open func(Key) Store) {
 		s := open(newKey(t))
 		mustCommit(t, s, Change{Add: entries(0, 1)})
-		wantLoad(t, s, Snapshot{Found: true, Seen: entries(0, 1)})
-		mustCommit(t, s, Change{Settled: at(5)})
+		wantLoad(t, s, Snapshot{Found: true, IDs: entries(0, 1)})
+		mustCommit(t, s, Change{Watermark: at(5)})
 		mustCommit(t, s, Change{Drop: entries(0, 1)})
-		wantLoad(t, s, Snapshot{Found: true, Settled: at(5)})
+		wantLoad(t, s, Snapshot{Found: true, Watermark: at(5)})
 	})
 }
 
@@ -75,12 +75,12 @@ func TestTimesAndReasonsComeBackInOneForm(t *testing.T) {
 		s := open(newKey(t))
 		local := time.Now().In(time.FixedZone("somewhere", 3600))
 		long := strings.Repeat("ä", maxReason) // two bytes each
-		mustCommit(t, s, Change{Settled: local, Gaps: []Gap{
+		mustCommit(t, s, Change{Watermark: local, Unread: []UnreadRange{
 			{Since: local, Until: time.Time{}, Reason: "broken \xff\xfe text"},
 			{Since: at(1), Until: at(2), Reason: "x" + long},
 		}})
 		utc := local.Round(0).UTC()
-		wantLoad(t, s, Snapshot{Found: true, Settled: utc, Gaps: []Gap{
+		wantLoad(t, s, Snapshot{Found: true, Watermark: utc, Unread: []UnreadRange{
 			{Since: utc, Reason: "broken \uFFFD text"},
 			{Since: at(1), Until: at(2), Reason: "x" + long[:maxReason-2]},
 		}})
@@ -90,14 +90,14 @@ func TestTimesAndReasonsComeBackInOneForm(t *testing.T) {
 func TestATimeThatCannotBeStoredIsRefusedWhole(t *testing.T) {
 	eachStore(t, func(t *testing.T, open func(Key) Store) {
 		s := open(newKey(t))
-		mustCommit(t, s, Change{Settled: at(1)})
+		mustCommit(t, s, Change{Watermark: at(1)})
 		far := time.Date(10_000, 1, 1, 0, 0, 0, 0, time.UTC)
-		for _, c := range []Change{{Settled: far, Add: entries(0, 1)}, {Gaps: []Gap{{Until: far}}, Add: entries(0, 1)}} {
+		for _, c := range []Change{{Watermark: far, Add: entries(0, 1)}, {Unread: []UnreadRange{{Until: far}}, Add: entries(0, 1)}} {
 			if err := s.Commit(c); err == nil || !strings.Contains(err.Error(), "only the years 1 to 9999 can") {
 				t.Errorf("commit of the year 10000: %v", err)
 			}
 		}
-		wantLoad(t, s, Snapshot{Found: true, Settled: at(1)})
+		wantLoad(t, s, Snapshot{Found: true, Watermark: at(1)})
 	})
 }
 
@@ -133,11 +133,11 @@ func TestKeysDoNotShareState(t *testing.T) {
 		c.Tenant, c.Filters = "", a.Tenant+a.Filters
 		for i, key := range []Key{a, b, c} {
 			s := open(key)
-			mustCommit(t, s, Change{Settled: at(i), Add: entries(i, i+1)})
+			mustCommit(t, s, Change{Watermark: at(i), Add: entries(i, i+1)})
 			mustClose(t, s)
 		}
 		for i, key := range []Key{a, b, c} {
-			wantLoad(t, open(key), Snapshot{Found: true, Settled: at(i), Seen: entries(i, i+1)})
+			wantLoad(t, open(key), Snapshot{Found: true, Watermark: at(i), IDs: entries(i, i+1)})
 		}
 	})
 }
@@ -151,20 +151,20 @@ func TestNeighbourIsTheLatestOtherKeyOfTheTenant(t *testing.T) {
 			return k
 		}
 		early, late := with(func(k *Key) { k.Filters = "" }), with(func(k *Key) { k.Place = "gcc" })
-		older := Gap{Since: at(-9), Until: at(-8), Reason: "of one that is behind"}
-		mustCommit(t, open(early), Change{Settled: at(1), Gaps: []Gap{older}})
+		older := UnreadRange{Since: at(-9), Until: at(-8), Reason: "of one that is behind"}
+		mustCommit(t, open(early), Change{Watermark: at(1), Unread: []UnreadRange{older}})
 		s := open(late)
-		gaps := []Gap{older, {Since: at(0), Until: at(1), Reason: "as before"}}
-		mustCommit(t, s, Change{Settled: at(2), Gaps: gaps[1:]})
+		gaps := []UnreadRange{older, {Since: at(0), Until: at(1), Reason: "as before"}}
+		mustCommit(t, s, Change{Watermark: at(2), Unread: gaps[1:]})
 		mustClose(t, s) // open or not does not matter
-		mustCommit(t, open(with(func(k *Key) { k.API = "graph" })), Change{Settled: at(3)})
-		mustCommit(t, open(with(func(k *Key) { k.Tenant += "'s other" })), Change{Settled: at(4)})
+		mustCommit(t, open(with(func(k *Key) { k.API = "graph" })), Change{Watermark: at(3)})
+		mustCommit(t, open(with(func(k *Key) { k.Tenant += "'s other" })), Change{Watermark: at(4)})
 		open(with(func(k *Key) { k.Filters = "never committed" }))
 
 		s = open(key)
-		wantLoad(t, s, Snapshot{Neighbour: at(2), NeighbourGaps: gaps})
-		mustCommit(t, s, Change{Settled: at(5)})
-		wantLoad(t, s, Snapshot{Found: true, Settled: at(5), Neighbour: at(2), NeighbourGaps: gaps})
+		wantLoad(t, s, Snapshot{Neighbour: at(2), NeighbourUnread: gaps})
+		mustCommit(t, s, Change{Watermark: at(5)})
+		wantLoad(t, s, Snapshot{Found: true, Watermark: at(5), Neighbour: at(2), NeighbourUnread: gaps})
 	})
 }
 
@@ -196,14 +196,14 @@ func TestStoresWorkConcurrently(t *testing.T) {
 			s := open(key)
 			wg.Go(func() {
 				for i := range 10 {
-					err := s.Commit(Change{Settled: at(i), Add: entries(i*50, i*50+50), Drop: entries(i*50-100, i*50-50)})
+					err := s.Commit(Change{Watermark: at(i), Add: entries(i*50, i*50+50), Drop: entries(i*50-100, i*50-50)})
 					if err != nil {
 						t.Error(err)
 						return
 					}
 					snap, err := s.Load()
-					if err != nil || !snap.Settled.Equal(at(i)) || !slices.Equal(snap.Seen, entries(max(0, i*50-50), i*50+50)) {
-						t.Errorf("after commit %d: %d entries, settled %s, %v", i, len(snap.Seen), snap.Settled, err)
+					if err != nil || !snap.Watermark.Equal(at(i)) || !slices.Equal(snap.IDs, entries(max(0, i*50-50), i*50+50)) {
+						t.Errorf("after commit %d: %d entries, settled %s, %v", i, len(snap.IDs), snap.Watermark, err)
 						return
 					}
 				}

@@ -97,14 +97,14 @@ func (a *app) checkState(s checked, say sayer) {
 		return
 	}
 	for _, st := range rep.Stanzas {
-		if st.Key != stateKey(s.cfg) || st.Settled.IsZero() {
+		if st.Key != stateKey(s.cfg) || st.Watermark.IsZero() {
 			continue
 		}
 		l := ok
-		if len(st.Gaps) > 0 {
+		if len(st.Unread) > 0 {
 			l = warn
 		}
-		say("state", l, "", "%s: pulled up to %s, %s, %s remembered", s.cfg.DB, stamp(st.Settled), plural(len(st.Gaps), "gap"), plural(st.Seen, "row"))
+		say("state", l, "", "%s: pulled up to %s, %s, %s remembered", s.cfg.DB, stamp(st.Watermark), plural(len(st.Unread), "gap"), plural(st.IDs, "row"))
 		return
 	}
 	say("state", ok, "", "%s holds nothing of this stanza yet", s.cfg.DB)

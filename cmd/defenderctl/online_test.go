@@ -68,7 +68,7 @@ func TestCheckOnline(t *testing.T) {
 	w.env["SECRET"] = defendersim.DefaultSecret
 	w.run("check", "-c", "fluent-bit.conf")
 	w.svc.Add(defendersim.SeedAlert(noon.Add(-5 * time.Minute)))
-	s := w.store("defender.db", w.keyOf("fluent-bit.conf"), state.Change{Settled: noon.Add(-15 * time.Minute), Add: seenRows(3, noon)})
+	s := w.store("defender.db", w.keyOf("fluent-bit.conf"), state.Change{Watermark: noon.Add(-15 * time.Minute), Add: seenRows(3, noon)})
 	defer s.Close()
 	w.run("check", "-c", "fluent-bit.conf")
 	w.run("check", "-c", "fluent-bit.yaml")

@@ -155,8 +155,8 @@ func (a *app) progress(e *pull.Engine, stop <-chan struct{}) {
 		case <-tick.C:
 			s := e.Stats()
 			at := "asking"
-			if !s.Settled.IsZero() {
-				at = "at " + stamp(s.Settled)
+			if !s.Watermark.IsZero() {
+				at = "at " + stamp(s.Watermark)
 			}
 			fmt.Fprintf(a.err, "\r\x1b[K%s: %s, %s, %s", at, plural(s.HandedOver+s.Raw, "alert"), plural(s.Asked(), "request"), size(int64(s.BytesRead)))
 		}

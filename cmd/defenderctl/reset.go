@@ -31,8 +31,8 @@ func (a *app) reset(o stateOptions) error {
 	}
 	was := "nothing stored"
 	for _, st := range rep.Stanzas {
-		if st.Key == w.key && !st.Settled.IsZero() {
-			was = "settled up to " + stamp(st.Settled)
+		if st.Key == w.key && !st.Watermark.IsZero() {
+			was = "settled up to " + stamp(st.Watermark)
 		}
 	}
 	fmt.Fprintf(a.err, "%s: %s: %s; it would begin at %s: what was processed since then comes again, what came before does not\n",

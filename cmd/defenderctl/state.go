@@ -54,16 +54,16 @@ func (a *app) stateCommand() *cobra.Command {
 
 // bucket is the state of one stanza, or of none, as it is shown.
 type bucket struct {
-	Stanza  string      `json:"stanza,omitempty"` // empty: no stanza uses it
-	Key     state.Key   `json:"key"`
-	Settled *time.Time  `json:"settled"` // null: nothing is stored yet
-	Lag     float64     `json:"lag_seconds,omitempty"`
-	Gaps    []state.Gap `json:"gaps"`
-	Seen    int         `json:"seen"`
-	Oldest  *time.Time  `json:"seen_oldest,omitempty"`
-	Newest  *time.Time  `json:"seen_newest,omitempty"`
-	Bytes   int64       `json:"bytes"`
-	Used    *time.Time  `json:"used,omitempty"`
+	Stanza    string              `json:"stanza,omitempty"` // empty: no stanza uses it
+	Key       state.Key           `json:"key"`
+	Watermark *time.Time          `json:"watermark"` // null: nothing is stored yet
+	Lag       float64             `json:"lag_seconds,omitempty"`
+	Unread    []state.UnreadRange `json:"unread"`
+	IDs       int                 `json:"ids"`
+	Oldest    *time.Time          `json:"seen_oldest,omitempty"`
+	Newest    *time.Time          `json:"seen_newest,omitempty"`
+	Bytes     int64               `json:"bytes"`
+	Used      *time.Time          `json:"used,omitempty"`
 }
 
 // stateFile is one file with all that it holds.
@@ -204,9 +204,9 @@ func (a *app) inspect(path string, owners []owner, only bool) (stateFile, error)
 }
 
 func (a *app) bucket(name string, st state.StanzaReport, found bool) bucket {
-	b := bucket{Stanza: name, Key: st.Key, Gaps: st.Gaps, Seen: st.Seen, Bytes: st.Bytes}
-	if b.Gaps == nil {
-		b.Gaps = []state.Gap{}
+	b := bucket{Stanza: name, Key: st.Key, Unread: st.Unread, IDs: st.IDs, Bytes: st.Bytes}
+	if b.Unread == nil {
+		b.Unread = []state.UnreadRange{}
 	}
 	given := func(t time.Time) *time.Time {
 		if !found || t.IsZero() {
@@ -214,9 +214,9 @@ func (a *app) bucket(name string, st state.StanzaReport, found bool) bucket {
 		}
 		return &t
 	}
-	b.Settled, b.Oldest, b.Newest, b.Used = given(st.Settled), given(st.Oldest), given(st.Newest), given(st.Used)
-	if b.Settled != nil {
-		b.Lag = a.now().Sub(st.Settled).Round(time.Second).Seconds()
+	b.Watermark, b.Oldest, b.Newest, b.Used = given(st.Watermark), given(st.Oldest), given(st.Newest), given(st.Used)
+	if b.Watermark != nil {
+		b.Lag = a.now().Sub(st.Watermark).Round(time.Second).Seconds()
 	}
 	return b
 }
@@ -262,18 +262,18 @@ func (a *app) showBucket(b bucket, named bool) {
 		fmt.Fprintln(a.out, "    nothing is stored yet")
 		return
 	}
-	if b.Settled == nil {
-		fmt.Fprintln(a.out, "    settled  nothing yet")
+	if b.Watermark == nil {
+		fmt.Fprintln(a.out, "    watermark  nothing yet")
 	} else {
-		fmt.Fprintf(a.out, "    settled  %s\n    lag      %s\n", stamp(*b.Settled), longTime(time.Duration(b.Lag*float64(time.Second))))
+		fmt.Fprintf(a.out, "    watermark  %s\n    lag          %s\n", stamp(*b.Watermark), longTime(time.Duration(b.Lag*float64(time.Second))))
 	}
-	fmt.Fprintf(a.out, "    gaps     %d\n", len(b.Gaps))
-	for _, g := range b.Gaps {
-		fmt.Fprintf(a.out, "             %s to %s: %s\n", stamp(g.Since), stamp(g.Until), oneLine(g.Reason))
+	fmt.Fprintf(a.out, "    unread     %d\n", len(b.Unread))
+	for _, g := range b.Unread {
+		fmt.Fprintf(a.out, "               %s to %s: %s\n", stamp(g.Since), stamp(g.Until), oneLine(g.Reason))
 	}
-	fmt.Fprintf(a.out, "    seen     %s", plural(b.Seen, "row"))
+	fmt.Fprintf(a.out, "    ids        %s", plural(b.IDs, "row"))
 	if b.Oldest != nil && b.Newest != nil {
 		fmt.Fprintf(a.out, ", from %s to %s", stamp(*b.Oldest), stamp(*b.Newest))
 	}
-	fmt.Fprintf(a.out, "\n    size     %s\n    used     %s\n", size(b.Bytes), stamp(*b.Used))
+	fmt.Fprintf(a.out, "\n    size       %s\n    used         %s\n", size(b.Bytes), stamp(*b.Used))
 }

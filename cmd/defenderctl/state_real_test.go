@@ -36,11 +36,11 @@ func TestStateWhileThePluginRuns(t *testing.T) {
 		Files []struct {
 			InUse  bool `json:"in_use"`
 			States []struct {
-				Stanza  string
-				Settled time.Time
-				Gaps    []any
-				Seen    int
-				Bytes   int
+				Stanza    string
+				Watermark time.Time
+				Unread    []any
+				IDs       int
+				Bytes     int
 			}
 		}
 	}
@@ -66,10 +66,10 @@ func TestStateWhileThePluginRuns(t *testing.T) {
 		if len(got.Files) != 1 || !got.Files[0].InUse {
 			t.Fatalf("the file is not held: %s", r.out)
 		}
-		if states := got.Files[0].States; len(states) == 1 && states[0].Seen == 3 {
+		if states := got.Files[0].States; len(states) == 1 && states[0].IDs == 3 {
 			st := states[0]
-			if st.Stanza != "eu" || len(st.Gaps) != 0 || st.Bytes == 0 || st.Settled.After(noon.Add(-15*time.Minute+time.Minute)) ||
-				st.Settled.Before(noon.Add(-2*time.Hour)) {
+			if st.Stanza != "eu" || len(st.Unread) != 0 || st.Bytes == 0 || st.Watermark.After(noon.Add(-15*time.Minute+time.Minute)) ||
+				st.Watermark.Before(noon.Add(-2*time.Hour)) {
 				t.Errorf("%+v", st)
 			}
 			stored = true

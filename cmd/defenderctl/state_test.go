@@ -44,7 +44,7 @@ func (w *world) store(path string, key state.Key, c state.Change) state.Store {
 func seenRows(n int, newest time.Time) (rows []state.Entry) {
 	for i := range n {
 		e := state.Entry{Age: newest.Add(-time.Duration(i) * time.Second).UnixNano()}
-		binary.BigEndian.PutUint64(e.Hash[:], uint64(i))
+		binary.BigEndian.PutUint64(e.ID[:], uint64(i))
 		rows = append(rows, e)
 	}
 	return rows
@@ -55,10 +55,10 @@ func TestStateWhileFluentBitHoldsTheFile(t *testing.T) {
 	w.write("fluent-bit.conf", w.stanza("alias eu", "db defender.db", "machine_groups b,a")+
 		w.stanza("alias fresh", "db defender.db", "machine_groups c")+w.stanza("alias forgetful")+w.stanza("alias gone", "db nowhere/x.db"))
 	s := w.store("defender.db", w.keyOf("fluent-bit.conf"), state.Change{
-		Settled: noon.Add(-15*time.Minute - 12*time.Second), Add: seenRows(12_345, noon.Add(-time.Second)),
-		Gaps: []state.Gap{{Since: noon.Add(-2 * time.Hour), Until: noon.Add(-119 * time.Minute), Reason: "alerts request: error in the service (500)"}},
+		Watermark: noon.Add(-15*time.Minute - 12*time.Second), Add: seenRows(12_345, noon.Add(-time.Second)),
+		Unread: []state.UnreadRange{{Since: noon.Add(-2 * time.Hour), Until: noon.Add(-119 * time.Minute), Reason: "alerts request: error in the service (500)"}},
 	})
-	old := w.store("defender.db", state.Key{API: "siem", Place: "public/eu", Tenant: "contoso.com"}, state.Change{Settled: noon.AddDate(0, -1, 0)})
+	old := w.store("defender.db", state.Key{API: "siem", Place: "public/eu", Tenant: "contoso.com"}, state.Change{Watermark: noon.AddDate(0, -1, 0)})
 	if r := w.run("state", "-c", "fluent-bit.conf"); r.code != 1 {
 		t.Errorf("exit %d", r.code)
 	}
@@ -80,7 +80,7 @@ func TestResetAsksFirst(t *testing.T) {
 	w.write("memory.conf", w.stanza("alias eu"))
 	key := w.keyOf("fluent-bit.conf")
 	settled := noon.Add(-15 * time.Minute)
-	s := w.store("defender.db", key, state.Change{Settled: settled, Add: seenRows(100, noon)})
+	s := w.store("defender.db", key, state.Change{Watermark: settled, Add: seenRows(100, noon)})
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +89,7 @@ func TestResetAsksFirst(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return rep.Stanzas[0].Settled
+		return rep.Stanzas[0].Watermark
 	}
 	args := []string{"state", "-c", "fluent-bit.conf", "--reset-to", "3h"}
 	w.run(args...) // no terminal
@@ -116,7 +116,7 @@ func TestResetAsksFirst(t *testing.T) {
 func TestStateJSON(t *testing.T) {
 	w := newWorld(t)
 	w.write("fluent-bit.conf", w.stanza("alias eu", "db defender.db")+w.stanza("alias forgetful", "machine_groups a"))
-	s := w.store("defender.db", w.keyOf("fluent-bit.conf"), state.Change{Settled: noon.Add(-20 * time.Minute), Add: seenRows(2, noon)})
+	s := w.store("defender.db", w.keyOf("fluent-bit.conf"), state.Change{Watermark: noon.Add(-20 * time.Minute), Add: seenRows(2, noon)})
 	defer s.Close()
 	var got struct {
 		Files []struct {
@@ -124,10 +124,10 @@ func TestStateJSON(t *testing.T) {
 			InUse  bool `json:"in_use"`
 			Bytes  int64
 			States []struct {
-				Stanza  string
-				Settled time.Time
-				Lag     float64 `json:"lag_seconds"`
-				Seen    int
+				Stanza    string
+				Watermark time.Time
+				Lag       float64 `json:"lag_seconds"`
+				IDs       int
 			}
 		}
 		InMemory []string `json:"in_memory"`
@@ -144,7 +144,7 @@ func TestStateJSON(t *testing.T) {
 	if len(got.Files) != 1 || f.Path != "defender.db" || !f.InUse || f.Bytes != info.Size() || len(f.States) != 1 || len(got.InMemory) != 1 || got.InMemory[0] != "forgetful" {
 		t.Fatalf("%+v", got)
 	}
-	if st := f.States[0]; st.Stanza != "eu" || st.Lag != 1200 || st.Seen != 2 || !st.Settled.Equal(noon.Add(-20*time.Minute)) {
+	if st := f.States[0]; st.Stanza != "eu" || st.Lag != 1200 || st.IDs != 2 || !st.Watermark.Equal(noon.Add(-20*time.Minute)) {
 		t.Errorf("%+v", st)
 	}
 }
