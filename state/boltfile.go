@@ -20,6 +20,9 @@ import (
 const (
 	lockWait = 5 * time.Second
 	lockPoll = 50 * time.Millisecond
+
+	tidyFirst = 10 * time.Minute // after a file was opened
+	tidyEvery = 24 * time.Hour
 )
 
 // boltOptions are those of every open. The free list is kept in the file: without it bbolt finds the free pages at open
@@ -42,8 +45,9 @@ type boltFile struct {
 	mu sync.Mutex
 	db *bbolt.DB // nil: to be opened again before the next transaction
 	fd *os.File  // what db reads, writes and has locked
-	// newest is the latest use of any stanza as this process found the file (prepare).
-	newest time.Time
+
+	newest time.Time // the latest use of any source as this process found the file
+	tidyAt time.Time // when tidy is due, guarded by mu
 }
 
 // files are the open files of this process.
@@ -82,12 +86,20 @@ func tryAcquire(path string, log *slog.Logger) (*boltFile, error) {
 	if err != nil {
 		return nil, fmt.Errorf("state file %s: %w", resolved, err)
 	}
-	f := &boltFile{path: resolved, fd: fd, refs: 1}
+	f := &boltFile{path: resolved, fd: fd, refs: 1, tidyAt: time.Now().Add(tidyFirst)}
 	if f.info, err = fd.Stat(); err == nil && f.info.Size() == 0 {
 		err = reserve(fd)
 	}
 	if err == nil {
 		f.db, err = openBolt(fd, f.info.Size())
+	}
+	if err == nil {
+		err = f.do(func(db *bbolt.DB) error {
+			return db.View(func(tx *bbolt.Tx) (err error) {
+				f.newest, err = newestUse(tx)
+				return err
+			})
+		})
 	}
 	if err == nil {
 		files.mu.Lock()

@@ -327,9 +327,12 @@ func TestStateUnusedFor90DaysGoes(t *testing.T) {
 	prepared := func(now time.Time) (deleted []Key) {
 		t.Helper()
 		err := s.file.do(func(db *bbolt.DB) error {
-			return db.Update(func(tx *bbolt.Tx) (err error) {
-				var newest time.Time // a process that has just found the file
-				deleted, err = prepare(tx, own, now, &newest, claimed)
+			return db.Update(func(tx *bbolt.Tx) error {
+				newest, err := newestUse(tx) // a process that has just found the file
+				if err != nil {
+					return err
+				}
+				deleted, err = tidy(tx, now, newest, claimed)
 				return err
 			})
 		})
@@ -355,6 +358,7 @@ func TestStateUnusedFor90DaysGoes(t *testing.T) {
 		t.Errorf("of open stanzas, %v went", got)
 	}
 	mustClose(t, open)
+	use(stale, now.Add(-91*days)) // the tidying noted that it was in use
 	if got := prepared(now); len(got) != 1 || got[0] != stale {
 		t.Errorf("%v went, not the one that was unused", got)
 	}
@@ -362,73 +366,65 @@ func TestStateUnusedFor90DaysGoes(t *testing.T) {
 	wantLoad(t, mustOpen(t, path, fresh), Snapshot{Found: true, Watermark: at(1), IDs: entries(0, 500)})
 }
 
-// Stanzas are opened one by one. What the first writes, at the time of a clock that may be wrong, must not make the last look unused.
-func TestNoStanzaGoesBeforeItsTurnToBeOpened(t *testing.T) {
+// Nothing is deleted in the first ten minutes, in which a start opens its stanzas, nor later by a clock that is wrong.
+func TestNoSourceGoesBeforeItsTurnToBeOpened(t *testing.T) {
 	const days = 24 * time.Hour
 	for _, c := range []struct {
-		name       string
-		used, boot time.Time
+		name string
+		away time.Duration // by which the clock goes on between the lives
 	}{
-		{"the clock is 100 days ahead", time.Now(), time.Now().Add(100 * days)},
-		{"nothing ran for 100 days", time.Now().Add(-100 * days), time.Now()},
+		{"the clock is 100 days ahead, or nothing ran for 100 days", 100 * days},
+		{"a restart", time.Minute},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			path := filepath.Join(tempDir(t), "state.db")
-			stanzas := []Key{newKey(t), newKey(t), newKey(t)}
-			for _, key := range stanzas {
-				s := mustOpen(t, path, key).(*fileStore)
-				err := s.file.do(func(db *bbolt.DB) error {
-					return db.Update(func(tx *bbolt.Tx) error { return apply(tx, key, Change{Watermark: at(1)}, c.used) })
-				})
-				if err != nil {
-					t.Fatal(err)
+			all := []Key{newKey(t), newKey(t), newKey(t)}
+			synctest.Test(t, func(t *testing.T) {
+				for _, key := range all {
+					s := mustOpen(t, path, key)
+					mustCommit(t, s, Change{Watermark: at(1)})
+					mustClose(t, s)
 				}
-				mustClose(t, s)
-			}
-			f, err := acquire(path, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer f.release()
-			for _, key := range stanzas {
-				err := f.do(func(db *bbolt.DB) error {
-					return db.Update(func(tx *bbolt.Tx) error {
-						deleted, err := prepare(tx, key, c.boot, &f.newest, claimed)
-						if len(deleted) > 0 {
-							t.Errorf("%v went", deleted)
-						}
-						return err
-					})
-				})
-				if err != nil {
-					t.Fatal(err)
+				time.Sleep(c.away)
+				s := mustOpen(t, path, all[0])
+				defer s.Close()
+				for range 3 {
+					mustCommit(t, s, Change{Watermark: at(2)})
+					time.Sleep(5 * time.Minute)
 				}
-			}
+				time.Sleep(20 * days)
+				mustCommit(t, s, Change{Watermark: at(3)})
+				for _, key := range all[1:] {
+					o := mustOpen(t, path, key)
+					if snap := mustLoad(t, o); !snap.Found {
+						t.Errorf("%s is gone", key)
+					}
+					mustClose(t, o)
+				}
+			})
 		})
 	}
 }
 
-func TestAnOpenNotesItsUseOnceAnHour(t *testing.T) {
+// A tenant that fails for months commits nothing: its state is in use as long as it is open.
+func TestWhatIsOpenIsInUseWithoutCommits(t *testing.T) {
 	path := filepath.Join(tempDir(t), "state.db")
-	key := newKey(t)
-	s := mustOpen(t, path, key).(*fileStore)
-	mustCommit(t, s, Change{Watermark: at(1)})
-	now := time.Now()
-	for _, c := range []struct {
-		after time.Duration
-		want  error
-	}{{time.Minute, errUnchanged}, {2 * time.Hour, nil}, {2*time.Hour + time.Minute, errUnchanged}} {
-		err := s.file.do(func(db *bbolt.DB) error {
-			return db.Update(func(tx *bbolt.Tx) error {
-				_, err := prepare(tx, key, now.Add(c.after), &s.file.newest, claimed)
-				return err
-			})
-		})
-		if !errors.Is(err, c.want) {
-			t.Errorf("after %s: %v", c.after, err)
+	lives, fails := newKey(t), newKey(t)
+	synctest.Test(t, func(t *testing.T) {
+		a, b := mustOpen(t, path, lives), mustOpen(t, path, fails)
+		mustCommit(t, b, Change{Watermark: at(1)})
+		for range 100 {
+			time.Sleep(24 * time.Hour)
+			mustCommit(t, a, Change{Watermark: at(2)})
 		}
-	}
-	wantLoad(t, s, Snapshot{Found: true, Watermark: at(1)})
+		mustClose(t, a)
+		mustClose(t, b)
+		a = mustOpen(t, path, lives) // the one that fails has its turn much later
+		time.Sleep(time.Hour)
+		mustCommit(t, a, Change{Watermark: at(3)})
+		mustClose(t, a)
+		wantLoad(t, mustOpen(t, path, fails), Snapshot{Found: true, Watermark: at(1)})
+	})
 }
 
 // Rows come and go: the file grows to what is held at most, and stays there.

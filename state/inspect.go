@@ -27,18 +27,18 @@ type Report struct {
 	Path    string
 	Bytes   int64 // of the whole file
 	Held    bool  // a process has the file open, this one included
-	Stanzas []StanzaReport
+	Sources []SourceReport
 }
 
-// StanzaReport is the state of one Key. Times are in UTC.
-type StanzaReport struct {
+// SourceReport is the state of one Key. Times are in UTC.
+type SourceReport struct {
 	Key            Key
-	Watermark      time.Time // everything processed before it is settled; zero: nothing is
+	Watermark      time.Time // everything processed before it was fetched and is durable; zero: nothing is
 	Unread         []UnreadRange
 	IDs            int
-	Oldest, Newest time.Time // the ages at the two ends of the seen set; zero when it is empty
+	Oldest, Newest time.Time // the ages at the two ends of the ids; zero when there are none
 	Bytes          int64     // about what it takes in the file
-	Used           time.Time // the last open or commit, by the later of the local and the service's clock
+	Used           time.Time // the last commit, or the last day it was open, by the later of the local and the service's clock
 }
 
 // Inspect reads the state file at path, also while another process has it open. It changes nothing, maps nothing into
@@ -102,7 +102,7 @@ func (rep *Report) read(fd *os.File) error {
 	if err != nil {
 		return err
 	}
-	rep.Bytes, rep.Stanzas = info.Size(), nil
+	rep.Bytes, rep.Sources = info.Size(), nil
 	if err := check(fd, info.Size()); err != nil || info.Size() == 0 {
 		return err
 	}
@@ -115,7 +115,7 @@ func (rep *Report) read(fd *os.File) error {
 	if err := w.walk(); err != nil {
 		return err
 	}
-	slices.SortFunc(rep.Stanzas, func(a, b StanzaReport) int { return cmp.Compare(a.Key.String(), b.Key.String()) })
+	slices.SortFunc(rep.Sources, func(a, b SourceReport) int { return cmp.Compare(a.Key.String(), b.Key.String()) })
 	return nil
 }
 
@@ -123,22 +123,22 @@ func (rep *Report) read(fd *os.File) error {
 type inspection struct {
 	report *Report
 	walker *walker
-	st     StanzaReport
-	pages  int // that were read when the stanza began
+	st     SourceReport
+	pages  int // that were read when the source began
 }
 
 func (v *inspection) element(path [][]byte, key, value []byte, bucket bool) error {
 	switch {
-	case len(path) == 0 && bytes.HasPrefix(key, stanzaPrefix):
-		v.st, v.pages = StanzaReport{Bytes: int64(len(key) + len(value))}, v.walker.pages
-	case len(path) == 0 || !bytes.HasPrefix(path[0], stanzaPrefix):
+	case len(path) == 0 && bytes.HasPrefix(key, sourcePrefix):
+		v.st, v.pages = SourceReport{Bytes: int64(len(key) + len(value))}, v.walker.pages
+	case len(path) == 0 || !bytes.HasPrefix(path[0], sourcePrefix):
 	case len(path) == 1 && bytes.Equal(key, metaKey):
-		var m stanzaMeta
+		var m sourceMeta
 		if err := decodeRecord(value, &m); err != nil {
 			return err
 		}
 		v.st.Key, v.st.Watermark, v.st.Unread, v.st.Used = m.Key, m.Watermark.UTC(), m.Unread, m.Used.UTC()
-	case len(path) == 2 && bytes.Equal(path[1], seenBucket) && len(key) == entryKey:
+	case len(path) == 2 && bytes.Equal(path[1], idsBucket) && len(key) == entryKey:
 		age := time.Unix(0, decodeEntry(key).Age).UTC()
 		if v.st.IDs == 0 {
 			v.st.Oldest = age
@@ -150,9 +150,9 @@ func (v *inspection) element(path [][]byte, key, value []byte, bucket bool) erro
 }
 
 func (v *inspection) leave(path [][]byte) error {
-	if len(path) == 1 && bytes.HasPrefix(path[0], stanzaPrefix) {
+	if len(path) == 1 && bytes.HasPrefix(path[0], sourcePrefix) {
 		v.st.Bytes += int64(v.walker.pages-v.pages) * int64(v.walker.pageSize)
-		v.report.Stanzas = append(v.report.Stanzas, v.st)
+		v.report.Sources = append(v.report.Sources, v.st)
 	}
 	return nil
 }

@@ -55,14 +55,14 @@ func TestInspectShowsWhatWasCommitted(t *testing.T) {
 		if err != nil || rep.Bytes != info.Size() || rep.Path != path || rep.Held != held {
 			t.Errorf("report %+v of a file of %d bytes, held %v (%v)", rep, info.Size(), held, err)
 		}
-		if len(rep.Stanzas) != 2 {
-			t.Fatalf("%d stanzas", len(rep.Stanzas))
+		if len(rep.Sources) != 2 {
+			t.Fatalf("%d stanzas", len(rep.Sources))
 		}
-		for i, want := range []StanzaReport{
+		for i, want := range []SourceReport{
 			{Key: a, Watermark: at(5), Unread: gaps, IDs: 10_000, Oldest: at(0), Newest: at(9_999)},
 			{Key: b, Watermark: at(7)},
 		} {
-			got := rep.Stanzas[i]
+			got := rep.Sources[i]
 			if size := int64(want.IDs) * entryKey; got.Bytes < size || got.Bytes > 4*size+8192 {
 				t.Errorf("%d bytes for %d rows", got.Bytes, want.IDs)
 			}
@@ -112,7 +112,7 @@ func TestInspectReadsOneVersionWhileItIsWritten(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		st := rep.Stanzas[0]
+		st := rep.Sources[0]
 		n := int(st.Watermark.Sub(at(0)) / time.Second)
 		if !rep.Held || st.IDs != 40*n {
 			t.Fatalf("version %d with %d rows, held %v", n, st.IDs, rep.Held)
@@ -149,7 +149,7 @@ func TestInspectRefusesWhatAnOpenWould(t *testing.T) {
 		}
 		return p
 	}
-	if rep := mustInspect(t, path("empty.db", nil)); rep.Stanzas != nil || rep.Bytes != 0 {
+	if rep := mustInspect(t, path("empty.db", nil)); rep.Sources != nil || rep.Bytes != 0 {
 		t.Errorf("an empty file: %+v", rep)
 	}
 	fifo := filepath.Join(dir, "fifo")

@@ -18,12 +18,12 @@ import (
 //
 //	bucket "defender-state"
 //	    "version"              record of the layout's version
-//	bucket "stanza:" + SHA-256 of the Key
-//	    "meta"                 record of a stanzaMeta
-//	    bucket "seen"          8 bytes of Age, 16 bytes of ID -> nothing
+//	bucket "source:" + hash of API and Tenant + hash of Place and Filters, 16 bytes each
+//	    "meta"                 record of a sourceMeta
+//	    bucket "ids"           8 bytes of Age, 16 bytes of ID -> nothing
 //
-// Age comes first and sorts as a number, so that what a commit drops and adds lies on the pages at the two ends. A
-// record is a CRC-32C, a format byte and JSON. IDs entries have no checksum of their own: one that the disk altered can
+// The sources of a tenant stand together, so that a Load finds its neighbours whatever else the file holds. Age comes first and sorts as a number, so that what a commit drops and adds lies on the pages at the two ends. A
+// record is a CRC-32C, a format byte and JSON. IDs have no checksum of their own: one that the disk altered can
 // let its row come again, and lose nothing.
 
 const (
@@ -32,16 +32,16 @@ const (
 	recordHeader  = 5
 	entryKey      = 24
 
-	// maxMeta bounds a stanzaMeta. Only gaps make it grow; so many mean that something else is wrong.
+	// maxMeta bounds a sourceMeta. Only unread ranges make it grow; so many mean that something else is wrong.
 	maxMeta = 16 << 20
 )
 
 var (
-	layoutBucket = []byte("defender-state") // sorts before the stanzas, so that a check reads the version first
+	layoutBucket = []byte("defender-state") // sorts before the sources, so that a check reads the version first
 	versionKey   = []byte("version")
-	stanzaPrefix = []byte("stanza:")
+	sourcePrefix = []byte("source:")
 	metaKey      = []byte("meta")
-	seenBucket   = []byte("seen")
+	idsBucket    = []byte("ids")
 
 	castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
@@ -53,25 +53,34 @@ type layoutRecord struct {
 	Version int `json:"version"`
 }
 
-// stanzaMeta is all that is known of a stanza but its seen set.
-type stanzaMeta struct {
+// sourceMeta is all that is known of a source but its ids.
+type sourceMeta struct {
 	Key       Key           `json:"key"`
-	Watermark time.Time     `json:"settled"`
-	Unread    []UnreadRange `json:"gaps,omitempty"`
-	// Used is the later of the local clock and Watermark, which is the service's clock, at the last open or commit: a
-	// local clock that stands in the past does not make a bucket look unused.
+	Watermark time.Time     `json:"watermark"`
+	Unread    []UnreadRange `json:"unread,omitempty"`
+	// Used is the later of the local clock and Watermark, which is the service's clock, at the last commit or tidy: a
+	// local clock that stands in the past does not make a source look unused.
 	Used time.Time `json:"used"`
 }
 
 func bucketName(key Key) []byte {
+	return append(tenantPrefix(key), hash16(key.Place, key.Filters)...)
+}
+
+// tenantPrefix begins the names of all sources with this API and Tenant.
+func tenantPrefix(key Key) []byte {
+	return append(slices.Clone(sourcePrefix), hash16(key.API, key.Tenant)...)
+}
+
+func hash16(texts ...string) []byte {
 	sum := sha256.New()
-	for _, s := range []string{key.API, key.Place, key.Tenant, key.Filters} {
+	for _, s := range texts {
 		var n [8]byte
 		binary.BigEndian.PutUint64(n[:], uint64(len(s)))
 		_, _ = sum.Write(n[:]) // a hash never fails to write
 		_, _ = sum.Write([]byte(s))
 	}
-	return sum.Sum(slices.Clone(stanzaPrefix))
+	return sum.Sum(nil)[:16]
 }
 
 func encodeRecord(v any) ([]byte, error) {
@@ -111,89 +120,78 @@ func decodeEntry(key []byte) (e Entry) {
 	return e
 }
 
-// prepare is the transaction of an open: it gives a new file its layout, notes that key is in use, and deletes what was
-// unused for 90 days. It returns the keys of what it deleted.
-//
-// Unused means: last used 90 days before both the local clock and newest, and not by an open stanza. newest is the latest use of
-// any bucket as the process found the file; where it is zero, prepare sets it. Neither a clock that is far ahead at boot nor 90 days
-// without Fluent Bit delete the state of a stanza whose turn to be opened is yet to come.
-func prepare(tx *bbolt.Tx, key Key, now time.Time, newest *time.Time, inUse func(Key) bool) ([]Key, error) {
-	changed, err := putLayout(tx)
-	if err != nil {
-		return nil, err
-	}
-	type stanza struct {
-		name []byte
-		meta stanzaMeta
-	}
-	var all []stanza
-	var found time.Time
-	err = eachStanza(tx, func(name []byte, m stanzaMeta) error {
-		found = latest(found, m.Used)
-		all = append(all, stanza{bytes.Clone(name), m})
+// newestUse is the transaction of an open: the latest use of any source.
+func newestUse(tx *bbolt.Tx) (newest time.Time, err error) {
+	err = eachSource(tx, func(_ []byte, m sourceMeta) error {
+		newest = latest(newest, m.Used)
 		return nil
 	})
-	if err != nil {
-		return nil, err
-	}
-	if newest.IsZero() { // later the file holds what the stanzas opened before this one wrote
-		*newest = found
-	}
-	own := bucketName(key)
-	var deleted []Key
-	for _, st := range all {
-		m := st.meta
-		unused := now.Sub(m.Used) > unusedFor && newest.Sub(m.Used) > unusedFor && !inUse(m.Key)
-		switch used := latest(now, m.Watermark); {
-		case bytes.Equal(st.name, own) && used.Sub(m.Used) > time.Hour: // not at each reload: it is a write to the disk
-			m.Used = used
-			err = putMeta(tx.Bucket(own), m)
-		case !bytes.Equal(st.name, own) && unused:
-			deleted = append(deleted, m.Key)
-			err = tx.DeleteBucket(st.name)
-		default:
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		changed = true
-	}
-	if !changed {
-		return nil, errUnchanged
-	}
-	return deleted, nil
+	return newest, err
 }
 
-func putLayout(tx *bbolt.Tx) (changed bool, err error) {
+// tidy notes that open sources are in use, and deletes what was unused for 90 days, whose keys it returns.
+//
+// Unused means: last used 90 days before both the local clock and newest, and not open. newest is the latest use of any source as this
+// process found the file. Neither a clock that is far ahead nor 90 days without Fluent Bit delete the state of a source.
+func tidy(tx *bbolt.Tx, now, newest time.Time, open func(Key) bool) (deleted []Key, err error) {
+	var stale []sourceMeta
+	err = eachSource(tx, func(_ []byte, m sourceMeta) error {
+		switch {
+		case open(m.Key):
+			if used := latest(now, m.Watermark); used.Sub(m.Used) > time.Hour {
+				m.Used = used
+				stale = append(stale, m)
+			}
+		case now.Sub(m.Used) > unusedFor && newest.Sub(m.Used) > unusedFor:
+			deleted = append(deleted, m.Key)
+		}
+		return nil
+	})
+	for _, m := range stale { // a bucket must not be changed while it is iterated
+		if err == nil {
+			err = putMeta(tx.Bucket(bucketName(m.Key)), m)
+		}
+	}
+	for _, key := range deleted {
+		if err == nil {
+			err = tx.DeleteBucket(bucketName(key))
+		}
+	}
+	if err == nil && len(stale) == 0 && len(deleted) == 0 {
+		err = errUnchanged
+	}
+	return deleted, err
+}
+
+func putLayout(tx *bbolt.Tx) error {
 	b, err := tx.CreateBucketIfNotExists(layoutBucket)
 	if err != nil || b.Get(versionKey) != nil {
-		return false, err
+		return err
 	}
 	rec, err := encodeRecord(layoutRecord{Version: layoutVersion})
 	if err != nil {
-		return false, err
+		return err
 	}
-	return true, b.Put(versionKey, rec)
+	return b.Put(versionKey, rec)
 }
 
-func putMeta(b *bbolt.Bucket, m stanzaMeta) error {
+func putMeta(b *bbolt.Bucket, m sourceMeta) error {
 	rec, err := encodeRecord(m)
 	if err != nil {
 		return err
 	}
 	if len(rec) > maxMeta {
-		return fmt.Errorf("%d gaps take %d bytes: at most %d can be stored", len(m.Unread), len(rec), maxMeta)
+		return fmt.Errorf("%d unread ranges take %d bytes: at most %d can be stored", len(m.Unread), len(rec), maxMeta)
 	}
 	return b.Put(metaKey, rec)
 }
 
-func eachStanza(tx *bbolt.Tx, do func(name []byte, m stanzaMeta) error) error {
+func eachSource(tx *bbolt.Tx, do func(name []byte, m sourceMeta) error) error {
 	return tx.ForEach(func(name []byte, b *bbolt.Bucket) error {
-		if !bytes.HasPrefix(name, stanzaPrefix) || b == nil {
+		if !bytes.HasPrefix(name, sourcePrefix) || b == nil {
 			return nil
 		}
-		var m stanzaMeta
+		var m sourceMeta
 		if err := decodeRecord(b.Get(metaKey), &m); err != nil {
 			return err
 		}
@@ -203,14 +201,14 @@ func eachStanza(tx *bbolt.Tx, do func(name []byte, m stanzaMeta) error) error {
 
 // apply is the transaction of a commit. c is clean.
 func apply(tx *bbolt.Tx, key Key, c Change, now time.Time) error {
-	if _, err := putLayout(tx); err != nil { // an open on a full disk could not
+	if err := putLayout(tx); err != nil { // an open writes nothing
 		return err
 	}
 	b, err := tx.CreateBucketIfNotExists(bucketName(key))
 	if err != nil {
 		return err
 	}
-	m := stanzaMeta{Key: key}
+	m := sourceMeta{Key: key}
 	if rec := b.Get(metaKey); rec != nil {
 		if err := decodeRecord(rec, &m); err != nil {
 			return err
@@ -224,23 +222,23 @@ func apply(tx *bbolt.Tx, key Key, c Change, now time.Time) error {
 	if err := putMeta(b, m); err != nil {
 		return err
 	}
-	seen, err := b.CreateBucketIfNotExists(seenBucket)
+	ids, err := b.CreateBucketIfNotExists(idsBucket)
 	if err != nil {
 		return err
 	}
 	// Full pages suit rows that come in the order of their age, half-full ones (bbolt's default) late rows between them:
 	// 100,000 rows took 8.7 and 7.5 MB with 0.5, 6.5 and 8.7 MB with 0.75, 5.4 and 12.2 MB with 0.9.
-	seen.FillPercent = 0.75
+	ids.FillPercent = 0.75
 	var buf [entryKey]byte
 	for _, e := range ordered(c.Drop) {
-		if err := seen.Delete(e.key(&buf)); err != nil {
+		if err := ids.Delete(e.key(&buf)); err != nil {
 			return err
 		}
 	}
 	// In order, because bbolt splits a page at the end of the transaction only: until then each insertion moves what
 	// comes after it.
 	for _, e := range ordered(c.Add) {
-		if err := seen.Put(e.key(&buf), nil); err != nil {
+		if err := ids.Put(e.key(&buf), nil); err != nil {
 			return err
 		}
 	}
@@ -256,31 +254,42 @@ func ordered(entries []Entry) []Entry {
 // load is the transaction of a Load.
 func load(tx *bbolt.Tx, key Key) (Snapshot, error) {
 	var snap Snapshot
-	own := bucketName(key)
-	err := eachStanza(tx, func(name []byte, m stanzaMeta) error {
+	own, prefix := bucketName(key), tenantPrefix(key)
+	c := tx.Cursor()
+	for name, _ := c.Seek(prefix); bytes.HasPrefix(name, prefix); name, _ = c.Next() {
+		b := tx.Bucket(name)
+		var m sourceMeta
+		if err := decodeRecord(b.Get(metaKey), &m); err != nil {
+			return snap, err
+		}
 		if !bytes.Equal(name, own) {
-			if m.Key.API == key.API && m.Key.Tenant == key.Tenant {
-				snap.meet(m.Watermark, m.Unread)
-			}
-			return nil
+			snap.meet(m.Watermark, m.Unread)
+			continue
 		}
 		snap.Found, snap.Watermark, snap.Unread = true, m.Watermark, m.Unread
-		seen := tx.Bucket(name).Bucket(seenBucket)
-		if seen == nil {
-			return damaged("the stanza %s has no seen set", key)
+		var err error
+		if snap.IDs, err = loadIDs(b.Bucket(idsBucket)); err != nil {
+			return snap, fmt.Errorf("source %s: %w", key, err)
 		}
-		n := seen.Stats().KeyN
-		if n == 0 {
-			return nil
+	}
+	return snap, nil
+}
+
+func loadIDs(b *bbolt.Bucket) ([]Entry, error) {
+	if b == nil {
+		return nil, damaged("it has no ids")
+	}
+	n := b.Stats().KeyN
+	if n == 0 {
+		return nil, nil
+	}
+	all := make([]Entry, 0, n)
+	err := b.ForEach(func(k, _ []byte) error {
+		if len(k) != entryKey {
+			return damaged("an id of %d bytes", len(k))
 		}
-		snap.IDs = make([]Entry, 0, n)
-		return seen.ForEach(func(k, _ []byte) error {
-			if len(k) != entryKey {
-				return damaged("a seen entry of %d bytes", len(k))
-			}
-			snap.IDs = append(snap.IDs, decodeEntry(k))
-			return nil
-		})
+		all = append(all, decodeEntry(k))
+		return nil
 	})
-	return snap, err
+	return all, err
 }

@@ -2,7 +2,6 @@ package state
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"fmt"
 	"io"
 )
@@ -30,8 +29,8 @@ const sqliteMagic = "SQLite format 3\x00"
 // layoutCheck is the visitor that checks a file for the layout above. Buckets and records that it does not know are
 // left alone.
 type layoutCheck struct {
-	version, stanzas, others bool // what the file has: a version, stanzas, buckets of someone else
-	meta, seen               bool // what the stanza has that is being visited
+	version, sources, others bool // what the file has: a version, sources, buckets of someone else
+	meta, ids                bool // what the source has that is being visited
 }
 
 func (l *layoutCheck) element(path [][]byte, key, value []byte, bucket bool) error {
@@ -40,8 +39,8 @@ func (l *layoutCheck) element(path [][]byte, key, value []byte, bucket bool) err
 		case !bucket:
 			return damaged("a value outside of all buckets") // bbolt has no way to put one there
 		case bytes.Equal(key, layoutBucket):
-		case bytes.HasPrefix(key, stanzaPrefix) && len(key) == len(stanzaPrefix)+sha256.Size:
-			l.stanzas, l.meta, l.seen = true, false, false
+		case bytes.HasPrefix(key, sourcePrefix) && len(key) == len(sourcePrefix)+2*16:
+			l.sources, l.meta, l.ids = true, false, false
 		default:
 			l.others = true
 		}
@@ -58,30 +57,30 @@ func (l *layoutCheck) element(path [][]byte, key, value []byte, bucket bool) err
 		l.version = true
 		return nil
 	}
-	if !bytes.HasPrefix(path[0], stanzaPrefix) {
+	if !bytes.HasPrefix(path[0], sourcePrefix) {
 		return nil
 	}
 	switch {
 	case len(path) == 1 && bytes.Equal(key, metaKey):
 		l.meta = true
 		if bucket || len(value) > maxMeta {
-			return damaged("the meta record of a stanza has %d bytes", len(value))
+			return damaged("the meta record of a source has %d bytes", len(value))
 		}
-		return decodeRecord(value, new(stanzaMeta))
-	case len(path) == 1 && bytes.Equal(key, seenBucket):
-		l.seen = true
+		return decodeRecord(value, new(sourceMeta))
+	case len(path) == 1 && bytes.Equal(key, idsBucket):
+		l.ids = true
 		if !bucket {
-			return damaged("the seen set of a stanza is no bucket")
+			return damaged("the ids of a source are no bucket")
 		}
-	case len(path) == 2 && bytes.Equal(path[1], seenBucket) && (bucket || len(key) != entryKey):
-		return damaged("a seen entry of %d bytes", len(key))
+	case len(path) == 2 && bytes.Equal(path[1], idsBucket) && (bucket || len(key) != entryKey):
+		return damaged("an id of %d bytes", len(key))
 	}
 	return nil
 }
 
 func (l *layoutCheck) leave(path [][]byte) error {
-	if len(path) == 1 && bytes.HasPrefix(path[0], stanzaPrefix) && (!l.meta || !l.seen) {
-		return damaged("a stanza has no meta record or no seen set")
+	if len(path) == 1 && bytes.HasPrefix(path[0], sourcePrefix) && (!l.meta || !l.ids) {
+		return damaged("a source has no meta record or no ids")
 	}
 	return nil
 }
@@ -89,10 +88,10 @@ func (l *layoutCheck) leave(path [][]byte) error {
 // finish judges the file as a whole, once all of it was visited.
 func (l *layoutCheck) finish() error {
 	switch {
-	case l.version || !l.stanzas && !l.others: // ours, or a new one
+	case l.version || !l.sources && !l.others: // ours, or a new one
 		return nil
-	case l.stanzas:
-		return damaged("it has stanzas and no layout version")
+	case l.sources:
+		return damaged("it has sources and no layout version")
 	default:
 		return ErrForeign
 	}

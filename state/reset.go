@@ -10,7 +10,7 @@ import (
 )
 
 // Reset makes the state of key in the file at path begin at to: what was processed from then on is pulled again, including what was
-// handed over before. Rows and gaps before to stay as they are; of a later to, nothing before it is pulled but open gaps. A
+// handed over before. Ids and unread ranges before to stay as they are; of a later to, nothing before it is pulled but open unread ranges. A
 // key that the file does not hold gets a state.
 //
 // The file must be there and sound, and nobody may have it open: ErrLocked, at once. Nothing is changed after an error.
@@ -62,7 +62,7 @@ func Reset(path string, key Key, to time.Time) error {
 func reset(tx *bbolt.Tx, key Key, to, now time.Time) error {
 	snap := Change{Watermark: to}
 	if b := tx.Bucket(bucketName(key)); b != nil {
-		var m stanzaMeta
+		var m sourceMeta
 		if err := decodeRecord(b.Get(metaKey), &m); err != nil {
 			return err
 		}
@@ -74,9 +74,9 @@ func reset(tx *bbolt.Tx, key Key, to, now time.Time) error {
 				snap.Unread = append(snap.Unread, g)
 			}
 		}
-		if seen := b.Bucket(seenBucket); seen != nil {
+		if ids := b.Bucket(idsBucket); ids != nil {
 			var from [entryKey]byte
-			c := seen.Cursor()
+			c := ids.Cursor()
 			for k, _ := c.Seek(Entry{Age: to.UnixNano()}.key(&from)); k != nil; k, _ = c.Next() {
 				snap.Drop = append(snap.Drop, decodeEntry(k))
 			}

@@ -96,7 +96,7 @@ func (a *app) checkState(s checked, say sayer) {
 		say("state", bad, "db", "%v", err)
 		return
 	}
-	for _, st := range rep.Stanzas {
+	for _, st := range rep.Sources {
 		if st.Key != stateKey(s.cfg) || st.Watermark.IsZero() {
 			continue
 		}

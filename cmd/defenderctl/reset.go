@@ -30,7 +30,7 @@ func (a *app) reset(o stateOptions) error {
 		return fmt.Errorf("%s is in use: stop Fluent Bit first", w.path)
 	}
 	was := "nothing stored"
-	for _, st := range rep.Stanzas {
+	for _, st := range rep.Sources {
 		if st.Key == w.key && !st.Watermark.IsZero() {
 			was = "settled up to " + stamp(st.Watermark)
 		}
@@ -75,10 +75,10 @@ func (a *app) oneOwner(o stateOptions) (owner, error) {
 	if err != nil {
 		return owner{}, err
 	}
-	if len(rep.Stanzas) != 1 {
-		return owner{}, usagef("%s holds %d states: name the stanza by -c and --stanza", o.db, len(rep.Stanzas))
+	if len(rep.Sources) != 1 {
+		return owner{}, usagef("%s holds %d states: name the stanza by -c and --stanza", o.db, len(rep.Sources))
 	}
-	return owner{rep.Stanzas[0].Key.String(), o.db, rep.Stanzas[0].Key}, nil
+	return owner{rep.Sources[0].Key.String(), o.db, rep.Sources[0].Key}, nil
 }
 
 // confirm asks on the terminal.

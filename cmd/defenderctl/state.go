@@ -182,8 +182,8 @@ func (a *app) inspect(path string, owners []owner, only bool) (stateFile, error)
 	if err != nil {
 		return f, err
 	}
-	byKey := map[state.Key]state.StanzaReport{}
-	for _, st := range rep.Stanzas {
+	byKey := map[state.Key]state.SourceReport{}
+	for _, st := range rep.Sources {
 		byKey[st.Key] = st
 	}
 	for _, w := range owners {
@@ -195,7 +195,7 @@ func (a *app) inspect(path string, owners []owner, only bool) (stateFile, error)
 		st.Key = w.key
 		f.Buckets = append(f.Buckets, a.bucket(w.name, st, found))
 	}
-	for _, st := range rep.Stanzas {
+	for _, st := range rep.Sources {
 		if _, left := byKey[st.Key]; left && !only {
 			f.Buckets = append(f.Buckets, a.bucket("", st, true))
 		}
@@ -203,7 +203,7 @@ func (a *app) inspect(path string, owners []owner, only bool) (stateFile, error)
 	return f, nil
 }
 
-func (a *app) bucket(name string, st state.StanzaReport, found bool) bucket {
+func (a *app) bucket(name string, st state.SourceReport, found bool) bucket {
 	b := bucket{Stanza: name, Key: st.Key, Unread: st.Unread, IDs: st.IDs, Bytes: st.Bytes}
 	if b.Unread == nil {
 		b.Unread = []state.UnreadRange{}

@@ -89,7 +89,7 @@ func TestResetAsksFirst(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return rep.Stanzas[0].Watermark
+		return rep.Sources[0].Watermark
 	}
 	args := []string{"state", "-c", "fluent-bit.conf", "--reset-to", "3h"}
 	w.run(args...) // no terminal
