@@ -31,6 +31,8 @@ var (
 	ErrForeign = errors.New("belongs to another program: set db to a file of its own")
 	// ErrReplaced: the file was deleted, or another put in its place, while this process had it open.
 	ErrReplaced = errors.New("removed or replaced while in use: nothing is stored until Fluent Bit is restarted or reloaded")
+	// ErrTaken: another process owns the state now, or somebody changed it. Nothing more can be stored, and nothing more must be pulled by it.
+	ErrTaken = errors.New("it is not this process's any more")
 	// ErrClosed: the Store was closed before.
 	ErrClosed = errors.New("the state store is closed")
 )

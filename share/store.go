@@ -1,0 +1,298 @@
+package share
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"fluent-bit-defender/state"
+)
+
+const (
+	writeEvery     = 5 * time.Second  // between two commits of a source that has something new
+	watermarkEvery = 10 * time.Minute // between two that move nothing but the watermark
+	callWithin     = 4 * time.Second  // of one request: less than a worker has until it must stop
+	giveBackTries  = 3
+	giveBackPause  = 200 * time.Millisecond
+)
+
+// Sources are the states of one NAME as one process takes them.
+type Sources struct {
+	API      API
+	Name     string
+	Identity string
+	Overlap  time.Duration    // takeover_overlap
+	Clock    func() time.Time // wall clock; nil: time.Now
+	Log      *slog.Logger
+}
+
+// Verdict is what a pod knows of the owner of a source.
+type Verdict struct {
+	Dead bool
+	// Renewed is when it renewed its Lease last, by its own clock. Zero: not known, so it may have died right after it wrote the state.
+	Renewed time.Time
+}
+
+// ErrOwned: a pod that lives owns the source.
+var ErrOwned = errors.New("another pod owns it")
+
+// Take makes this process the owner of a source, unless judge says that its owner is alive: then it returns ErrOwned. judge is not asked for an
+// empty owner, nor for this process itself. from is the dead owner that the source was taken over from, if there was one. Other errors are
+// ErrNewer, ErrEdited and ErrForeign, and those of the API.
+func (s *Sources) Take(ctx context.Context, key state.Key, judge func(owner string) Verdict) (st *Store, from string, err error) {
+	st = &Store{sources: s, rec: record{key: key}}
+	st.object.Name = objectName(s.Name, key)
+	st.snap, from, err = st.take(ctx, judge)
+	if err != nil {
+		return nil, "", fmt.Errorf("ConfigMap %s: %w", st.object.Name, err)
+	}
+	return st, from, nil
+}
+
+func (st *Store) take(ctx context.Context, judge func(string) Verdict) (snap state.Snapshot, from string, err error) {
+	s := st.sources
+	object, err := s.API.Get(ctx, st.object.Name)
+	if errors.Is(err, ErrNotFound) {
+		if snap, err = st.neighbours(ctx); err != nil {
+			return snap, "", err
+		}
+		return snap, "", st.write(ctx, image{}, s.Identity)
+	}
+	if err != nil {
+		return snap, "", err
+	}
+	rec, err := decodeRecord(object)
+	switch {
+	case err != nil:
+		return snap, "", err
+	case rec.key != st.rec.key:
+		return snap, "", ErrForeign
+	}
+	m := rec.image
+	if rec.owner != "" && rec.owner != s.Identity {
+		v := judge(rec.owner)
+		if !v.Dead {
+			return snap, "", ErrOwned
+		}
+		from = rec.owner
+		m = m.before(latest(m.last(), v.Renewed).Add(-s.Overlap))
+	}
+	st.object, st.rec = object, rec
+	if err := st.write(ctx, m.whole(), s.Identity); err != nil {
+		return snap, "", err
+	}
+	snap = st.rec.image.snapshot()
+	if !snap.Found {
+		snap, err = st.neighbours(ctx)
+	}
+	return snap, from, err
+}
+
+// neighbours is the Snapshot of a source without state: what is known of others of its tenant.
+func (st *Store) neighbours(ctx context.Context) (snap state.Snapshot, err error) {
+	objects, err := st.sources.API.OfTenant(ctx, tenantLabel(st.rec.key))
+	if err != nil {
+		return snap, err
+	}
+	for _, o := range objects {
+		rec, err := decodeRecord(o)
+		if err != nil || rec.key == st.rec.key || rec.key.API != st.rec.key.API || rec.key.Tenant != st.rec.key.Tenant {
+			continue // what cannot be read says nothing
+		}
+		other := rec.image.snapshot()
+		snap.Neighbour = latest(snap.Neighbour, other.Watermark)
+		snap.NeighbourUnread = append(snap.NeighbourUnread, other.Unread...)
+	}
+	slices.SortFunc(snap.NeighbourUnread, func(a, b state.UnreadRange) int { return a.Since.Compare(b.Since) })
+	return snap, nil
+}
+
+// Store is a state.Store in a ConfigMap that this process owns. Its methods are called by one goroutine at a time.
+type Store struct {
+	sources *Sources
+	snap    state.Snapshot // for Load
+	object  Object         // as it is in the API: Name and Version
+	rec     record         // as it is in the API
+
+	// tried are the sequence numbers of writes of which nobody knows whether they were done: the answer did not come.
+	tried   []uint64
+	written time.Time // local: the last write
+	lost    error     // why it is not ours any more
+	closed  bool
+	warned  bool
+}
+
+// Load returns what was stored when the source was taken.
+func (st *Store) Load() (state.Snapshot, error) {
+	if st.closed {
+		return state.Snapshot{}, state.ErrClosed
+	}
+	snap := st.snap
+	st.snap = state.Snapshot{} // the ids are in the engine now
+	return snap, nil
+}
+
+// Ready tells whether it is time to commit a change: an API server is spared what can wait.
+func (st *Store) Ready(c state.Change) bool {
+	wait := writeEvery
+	if len(c.Add) == 0 && slices.EqualFunc(c.Unread, st.unread(), sameRange) {
+		wait = watermarkEvery
+	}
+	return st.written.IsZero() || time.Since(st.written) >= wait
+}
+
+func (st *Store) unread() []state.UnreadRange {
+	if m := st.rec.image; m.found() {
+		return m.steps[len(m.steps)-1].Unread
+	}
+	return nil
+}
+
+// Commit stores a change. state.ErrTaken: another pod owns the source, or somebody wrote to its ConfigMap; nothing more is ever stored.
+func (st *Store) Commit(c state.Change) error {
+	if err := st.usable(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), callWithin)
+	defer cancel()
+	return st.named(st.write(ctx, st.rec.image.with(st.sources.now(), c, st.sources.Overlap), st.sources.Identity))
+}
+
+// Close gives the source back: its ConfigMap has no owner then. After an error it may still have this process as its owner (see Release).
+func (st *Store) Close() error {
+	if st.closed {
+		return nil
+	}
+	st.closed = true
+	if st.lost != nil {
+		return nil // it is another's to give back
+	}
+	var err error
+	for try := range giveBackTries {
+		if try > 0 {
+			time.Sleep(giveBackPause)
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), callWithin)
+		err = st.write(ctx, st.rec.image, "")
+		cancel()
+		if err == nil || errors.Is(err, state.ErrTaken) {
+			break
+		}
+	}
+	return st.named(err)
+}
+
+// Lost tells whether Commit or Close found that the source has another owner.
+func (st *Store) Lost() bool { return st.lost != nil }
+
+func (st *Store) usable() error {
+	if st.closed {
+		return st.named(state.ErrClosed)
+	}
+	return st.named(st.lost)
+}
+
+func (st *Store) named(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("ConfigMap %s: %w", st.object.Name, err)
+}
+
+// write is the one place that writes a ConfigMap: from the version that was read when the source was taken, or that the last write gave.
+func (st *Store) write(ctx context.Context, m image, owner string) error {
+	rec := st.rec
+	rec.image, rec.owner = m, owner
+	rec.sequence += 1 + uint64(len(st.tried))
+	err := st.put(ctx, rec)
+	if errors.Is(err, ErrConflict) && len(st.tried) > 0 {
+		// It may be a write of our own whose answer did not come. Then nobody else has written since.
+		var mine bool
+		if mine, err = st.recognise(ctx); mine {
+			err = st.put(ctx, rec)
+		}
+	}
+	switch {
+	case err == nil:
+		st.tried = nil
+	case errors.Is(err, ErrConflict):
+		st.lost = state.ErrTaken
+		return fmt.Errorf("%w (%w)", state.ErrTaken, err)
+	case !errors.Is(err, ErrRefused):
+		st.tried = append(st.tried, rec.sequence)
+	}
+	return err
+}
+
+// put writes rec, and remembers it when that was done.
+func (st *Store) put(ctx context.Context, rec record) error {
+	object, dropped := rec.encode(st.object)
+	write := st.sources.API.Update
+	if object.Version == "" {
+		write = st.sources.API.Create
+	}
+	done, err := write(ctx, object)
+	if err != nil {
+		return err
+	}
+	st.object.Version, st.rec, st.written = done.Version, rec, time.Now()
+	if dropped > 0 && !st.warned {
+		st.warned = true
+		st.sources.Log.Warn(fmt.Sprintf("the ConfigMap has no room for all ids of what was pulled: the oldest are left out, so some alerts may come again when another "+
+			"pod takes the source (none is lost); use filters or a shorter overlap or takeover_overlap"), "config_map", object.Name, "left_out", dropped)
+	}
+	return nil
+}
+
+// recognise reads the ConfigMap after a conflict. Where the last one to write it was this Store, it goes on from there. ErrConflict: it was not.
+func (st *Store) recognise(ctx context.Context) (mine bool, err error) {
+	object, err := st.sources.API.Get(ctx, st.object.Name)
+	if errors.Is(err, ErrNotFound) {
+		return false, ErrConflict
+	}
+	if err != nil {
+		return false, err
+	}
+	rec, err := decodeRecord(object)
+	mine = err == nil && (rec.owner == st.sources.Identity || rec.owner == "") && rec.key == st.rec.key && slices.Contains(st.tried, rec.sequence)
+	if !mine {
+		return false, ErrConflict
+	}
+	st.object.Version = object.Version
+	return true, nil
+}
+
+// Release gives back a source that this process owns and does not pull, because Close failed. It does nothing when the owner is another.
+func (s *Sources) Release(ctx context.Context, key state.Key) error {
+	st := &Store{sources: s, rec: record{key: key}}
+	object, err := s.API.Get(ctx, objectName(s.Name, key))
+	if errors.Is(err, ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	rec, err := decodeRecord(object)
+	if err != nil || rec.owner != s.Identity {
+		return err
+	}
+	st.object, st.rec = object, rec
+	return st.named(st.write(ctx, rec.image, ""))
+}
+
+func (s *Sources) now() time.Time {
+	if s.Clock != nil {
+		return s.Clock()
+	}
+	return time.Now()
+}
+
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
