@@ -1,9 +1,10 @@
 // Package conf turns the keys of one defender stanza into a checked Config, or into the list of all that is wrong with
-// it. It reads no file: whether one is there and can be used is said by the room that opens it. Of the environment it asks
+// it, and the text of a tenants_file to one Config for each tenant. It reads no file: whether one is there and can be used is said by the room that opens it. Of the environment it asks
 // for four variables only, and only with auth workload_identity (Key.Env).
 package conf
 
 import (
+	"cmp"
 	"net/url"
 	"os"
 	"slices"
@@ -14,6 +15,9 @@ import (
 // number of goroutines may read it.
 type Config struct {
 	API string // SIEM or Graph
+
+	TenantsFile string // path; empty: the stanza is one tenant
+	Name        string // of a tenant of TenantsFile, for people; may be empty
 
 	// TenantID is a GUID or a domain name, in lower case: one tenant has one spelling, also as part of the state key. A
 	// managed identity whose stanza names no tenant has NoTenant here.
@@ -59,12 +63,14 @@ type Config struct {
 	ConnectTimeout time.Duration
 	ReadTimeout    time.Duration
 	RetryMax       time.Duration
+	Parallel       int    // requests in flight at once, over all tenants of TenantsFile
 	ProxyURL       string // empty: as the environment has it
 	CAFile         string // empty: the system's roots alone
 
-	TimeKey    string
-	EventIDKey string // empty: no id is added
-	DropNull   bool
+	TimeKey     string
+	EventIDKey  string // empty: no id is added
+	TenantIDKey string // empty: TenantID is not added
+	DropNull    bool
 }
 
 // Load reads a stanza through get, which returns the value of a key, or "" where the stanza has none. Keys are asked for
@@ -73,22 +79,31 @@ type Config struct {
 // that are absent.
 //
 // The error is of type Faults and holds every fault in the order of Keys; the Config is nil then. The same stanza always
-// gives the same faults, and none of them holds a secret.
+// gives the same faults, and none of them holds a secret. To a stanza with tenants_file, which is for LoadStanza, that
+// is a fault.
 func Load(get func(key string) string) (*Config, error) { return LoadEnv(get, os.Getenv) }
 
 // LoadEnv is Load with another environment: env returns the value of a variable, or "".
 func LoadEnv(get, env func(name string) string) (*Config, error) {
-	l := newLoader(get, env)
-	l.misspelt(get)
-	l.parse()
-	l.judge()
-	if faults := l.sorted(); len(faults) > 0 {
+	s, faults := LoadStanza(get, env)
+	switch {
+	case len(faults) > 0:
 		return nil, faults
+	case s.TenantsFile != "":
+		return nil, Faults{{"tenants_file", "cannot be used here, where one tenant is asked for"}}
 	}
-	l.cfg.Auth = l.auth
-	l.cfg.resolve()
-	return l.cfg, nil
+	return s.Config, nil
 }
+
+// Source names what a Config pulls: two Configs with one Source would take each other's alerts. It is the key of the state, and converts
+// to its type.
+type Source struct{ API, Place, Tenant, Filters string }
+
+// Source is what c pulls.
+func (c *Config) Source() Source { return Source{c.API, c.Place(), c.TenantID, c.Filters()} }
+
+// Label names the tenant for people: by its name, else by its id.
+func (c *Config) Label() string { return cmp.Or(c.Name, c.TenantID) }
 
 // Filters is the canonical form of the filters, and so part of the state key: stanzas that ask for the same rows get the
 // same text whatever the order of their lists, any others a different one (names are escaped, so that no two sets of them

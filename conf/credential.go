@@ -23,7 +23,7 @@ const NoTenant = "managed_identity"
 var applications = []string{ClientSecret, ClientCertificate, WorkloadIdentity, AuthorizationCode}
 
 // filesRead are the files that the plugin reads, and so must not overwrite with another.
-var filesRead = []string{"client_secret_file", "client_certificate_file", "federated_token_file", "refresh_token_file", "ca_file"}
+var filesRead = []string{"client_secret_file", "client_certificate_file", "federated_token_file", "refresh_token_file", "ca_file", "tenants_file"}
 
 // credentialKeys lists the keys that belong to one credential alone: to auth, or, where that is empty, to any.
 func credentialKeys(auth string) []string {
@@ -62,7 +62,7 @@ func (l *loader) environment(env func(string) string) {
 	}
 	decided := l.given("cloud") || l.given("token_url")
 	for _, k := range Keys {
-		if k.Env == "" || l.given(k.Name) || k.Name == "authority" && decided {
+		if k.Env == "" || l.given(k.Name) || k.Name == "authority" && decided || k.Name == "tenant_id" && l.tenants {
 			continue
 		}
 		if v := strings.TrimSpace(env(k.Env)); v != "" {
@@ -76,6 +76,12 @@ func (l *loader) known() bool { return slices.Contains(keyNamed("auth").Values, 
 
 // needed tells whether the stanza cannot do without k. While its credential is not clear that goes for what most need.
 func (l *loader) needed(k *Key) bool {
+	switch {
+	case l.tenants && !l.entry && k.PerTenant:
+		return false
+	case l.entry && k.Name == "tenant_id":
+		return true
+	}
 	if !l.known() {
 		return len(k.Needs) > 1
 	}
@@ -89,7 +95,7 @@ func (l *loader) misplaced(k *Key) bool {
 
 // variable names the variable that could have stood in for k.
 func (l *loader) variable(k *Key) string {
-	if k.Env == "" || l.auth != WorkloadIdentity {
+	if k.Env == "" || l.auth != WorkloadIdentity || k.Name == "tenant_id" && l.tenants {
 		return ""
 	}
 	return ", or " + k.Env + " in the environment"
@@ -117,7 +123,7 @@ func contradiction(l *loader) string {
 
 // secretAndFile asks for one of the two with auth client_secret, and for any credential in a stanza that has none.
 func secretAndFile(l *loader) string {
-	const missing = "missing (a ${VARIABLE} that is not set counts as missing too); allowed: "
+	missing := l.missing()
 	switch secret, file := l.given("client_secret"), l.given("client_secret_file"); {
 	case l.auth == "":
 		return missing + "the application's secret, client_secret_file with the path of a file that holds it, " +

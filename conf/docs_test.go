@@ -62,6 +62,7 @@ func page(t *testing.T) []byte {
 		Aliases []names
 
 		Credentials []credential
+		PerTenant   string
 	}
 	for _, auth := range keyNamed("auth").Values {
 		data.Credentials = append(data.Credentials, credential{auth, codes(credentialKeys(auth)), entra[auth]})
@@ -74,6 +75,13 @@ func page(t *testing.T) []byte {
 		}
 		data.Themes[i].Keys = append(data.Themes[i].Keys, k)
 	}
+	var perTenant []string
+	for _, k := range Keys {
+		if k.PerTenant {
+			perTenant = append(perTenant, k.Name)
+		}
+	}
+	data.PerTenant = codes(perTenant)
 	for _, r := range rules {
 		data.Rules = append(data.Rules, r.says)
 	}

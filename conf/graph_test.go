@@ -25,7 +25,7 @@ func TestDefaultsOfGraph(t *testing.T) {
 		Resource:  "https://graph.microsoft.com",
 		Updates:   "all", PollInterval: time.Minute, InitialLookback: 2 * time.Hour, Overlap: 15 * time.Minute, MaxWindow: time.Hour,
 		BatchSize: 1_000_000, QueueLimit: 8_000_000, MaxAlertSize: 1_000_000,
-		ConnectTimeout: 10 * time.Second, ReadTimeout: time.Minute, RetryMax: 5 * time.Minute,
+		ConnectTimeout: 10 * time.Second, ReadTimeout: time.Minute, RetryMax: 5 * time.Minute, Parallel: 8,
 		TimeKey: "createdDateTime",
 	}
 	if diff := cmp.Diff(want, ofGraph(t)); diff != "" {

@@ -45,6 +45,8 @@ type Key struct {
 	Env      string   // the variable that stands in for it with auth workload_identity; empty: none
 	Secret   bool     // no message shows its value
 
+	PerTenant bool // an entry of tenants_file may hold it too
+
 	shy     bool // a malformed value is not shown either: it may be a secret in the wrong place
 	address address
 	clean   func(text string) (string, error) // checks a Text or a File further, and normalises it

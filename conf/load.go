@@ -15,6 +15,9 @@ type loader struct {
 	bad     map[string]bool   // keys with a fault, so that rules do not blame them again
 	secrets []string          // what no message may hold
 	faults  []ranked
+
+	tenants bool // the stanza has tenants_file: its entries hold what is missing
+	entry   bool // this is an entry of that file over its stanza
 }
 
 // ranked is a fault with its place in the table.
@@ -39,6 +42,7 @@ func newLoader(get, env func(string) string) *loader {
 			l.hide(v)
 		}
 	}
+	l.tenants = l.given("tenants_file")
 	l.auth = l.credential()
 	l.environment(env)
 	return l
@@ -99,7 +103,7 @@ func (l *loader) parse() {
 		case l.needed(k) && !given:
 			if !l.bad[k.Name] {
 				l.bad[k.Name] = true
-				l.add(i, k.Name, "missing (a ${VARIABLE} that is not set counts as missing too); allowed: "+k.allowed()+l.variable(k))
+				l.add(i, k.Name, l.missing()+k.allowed()+l.variable(k))
 			}
 		case given && l.misplaced(k):
 			l.blame(k.Name, "has no place with auth "+l.auth+"; allowed: "+either(credentialKeys(l.auth)))
@@ -112,6 +116,14 @@ func (l *loader) parse() {
 			}
 		}
 	}
+}
+
+// missing begins the fault of a key that is not there.
+func (l *loader) missing() string {
+	if l.entry {
+		return "missing here and in the stanza; allowed: "
+	}
+	return "missing (a ${VARIABLE} that is not set counts as missing too); allowed: "
 }
 
 // refuse adds a fault of a value: what is wrong with it in words, then what its key allows.

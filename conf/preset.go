@@ -24,6 +24,9 @@ const (
 	graphDoD    = "https://dod-graph.microsoft.us"
 	graphAlerts = "/v1.0/security/alerts_v2"
 
+	// tenantIDKey is the name that records of the SIEM API, which do not tell their tenant, get for it.
+	tenantIDKey = "TenantId"
+
 	// imds is the instance metadata service of Azure's machines, the same address everywhere.
 	imds = "http://169.254.169.254/metadata/identity/oauth2/token"
 )
@@ -76,6 +79,9 @@ func (c *Config) resolve() {
 			version = "/v2.0"
 		}
 		c.TokenURL = c.Authority + "/" + c.TenantID + "/oauth2" + version + "/token"
+	}
+	if c.TenantIDKey == "" && c.TenantsFile != "" && c.API == SIEM {
+		c.TenantIDKey = tenantIDKey
 	}
 	switch {
 	case c.Resource != "":

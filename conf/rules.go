@@ -23,6 +23,11 @@ func (l *loader) judge() {
 		}
 		switch wrong := r.wrong(l); {
 		case wrong == "":
+		case strings.HasPrefix(wrong, l.missing()) || strings.HasPrefix(wrong, "missing; "):
+			if l.tenants && !l.entry && keyNamed(r.keys[0]).PerTenant {
+				continue // the entries may have it
+			}
+			fallthrough
 		case strings.HasPrefix(wrong, "missing"):
 			l.bad[r.keys[0]] = true
 			l.add(slices.IndexFunc(Keys, func(k Key) bool { return k.Name == r.keys[0] }), r.keys[0], wrong)
@@ -52,6 +57,26 @@ var rules = []rule{
 		// Beside a fault in another credential's key that one is the fault, not a missing secret.
 		keys:  append([]string{"client_secret", "auth"}, credentialKeys("")...),
 		wrong: secretAndFile,
+	},
+	{
+		says: "`tenant_id` has no place beside `tenants_file`, whose entries name the tenants.",
+		keys: []string{"tenant_id", "tenants_file"},
+		wrong: func(l *loader) string {
+			if l.tenants && !l.entry && l.given("tenant_id") {
+				return "has no place beside tenants_file, whose entries name the tenants; allowed: one of the two"
+			}
+			return ""
+		},
+	},
+	{
+		says: "`token_url` has no place beside `tenants_file`, because it holds a tenant; an entry may have one.",
+		keys: []string{"token_url", "tenants_file"},
+		wrong: func(l *loader) string {
+			if l.tenants && !l.entry && l.given("token_url") {
+				return "has no place beside tenants_file, because it holds a tenant; allowed: authority, or token_url in an entry of the file"
+			}
+			return ""
+		},
 	},
 	{
 		says: "`region` is required with `api siem` in `cloud public`, unless `url` is given.",
@@ -97,7 +122,7 @@ var rules = []rule{
 		says: "`authority` does not hold the tenant, which is added to it.",
 		keys: []string{"authority", "tenant_id"},
 		wrong: func(l *loader) string {
-			if strings.EqualFold(path.Base(l.cfg.Authority), l.cfg.TenantID) {
+			if l.cfg.TenantID != "" && strings.EqualFold(path.Base(l.cfg.Authority), l.cfg.TenantID) {
 				return "ends in the tenant, which is added to it; allowed: the address without it"
 			}
 			return ""
@@ -125,14 +150,14 @@ var rules = []rule{
 		},
 	},
 	{
-		says:  "`db` is a file of its own: not `ca_file`, nor a file of the credential.",
+		says:  "`db` is a file of its own: not `ca_file`, `tenants_file`, nor a file of the credential.",
 		keys:  append([]string{"db"}, filesRead...),
 		wrong: func(l *loader) string { return l.shared("db", filesRead) },
 	},
 	{
 		says:  "`refresh_token_file` is a file of its own, because it is written.",
-		keys:  []string{"refresh_token_file", "ca_file"},
-		wrong: func(l *loader) string { return l.shared("refresh_token_file", []string{"ca_file"}) },
+		keys:  []string{"refresh_token_file", "ca_file", "tenants_file"},
+		wrong: func(l *loader) string { return l.shared("refresh_token_file", []string{"ca_file", "tenants_file"}) },
 	},
 	{
 		says: "`queue_limit` is at least `batch_size`.",
@@ -160,6 +185,20 @@ var rules = []rule{
 		wrong: func(l *loader) string {
 			if l.taken(l.cfg.EventIDKey) {
 				return "is a field of the records already; allowed: a name that no alert has, such as event_id"
+			}
+			return ""
+		},
+	},
+	{
+		says: "`tenant_id_key` is a name that no field of the records has, and needs `tenant_id` or `tenants_file`.",
+		keys: []string{"tenant_id_key", "event_id_key", "time_key", "tenant_id", "api"},
+		wrong: func(l *loader) string {
+			switch name := l.cfg.TenantIDKey; {
+			case name == "":
+			case l.taken(name) || name == l.cfg.EventIDKey:
+				return "is a field of the records already; allowed: a name that no alert has, such as TenantId"
+			case l.cfg.TenantID == "" && !l.tenants:
+				return "adds nothing, for the stanza names no tenant; allowed: to leave the key out, or tenant_id"
 			}
 			return ""
 		},

@@ -16,6 +16,9 @@ type alias struct {
 var aliases = []alias{
 	{"api", "api_name api_type api_version product service"},
 	{"tenant_id", "tenant tenant_name tenant_domain azure_tenant_id aad_tenant_id directory directory_id domain"},
+	{"tenants_file", "tenants tenant_file tenants_list tenant_list customers customers_file"},
+	{"tenant_id_key", "tenant_key tenant_field tenant_id_field tenant_name_key"},
+	{"parallel", "parallelism concurrency max_parallel max_concurrency concurrent_requests parallel_requests"},
 	{"client_id", "client app_id application_id application azure_client_id aad_client_id username user"},
 	{"auth", "auth_type auth_method auth_mode auth_flow authentication grant_type"},
 	{"client_secret", "secret client_secret_value secret_value client_key client_password app_secret app_key application_secret " +
