@@ -34,6 +34,8 @@ var diagnoses = map[int]diagnosis{
 	// Who asks, and where.
 	700016: {what: "the application is unknown in this tenant",
 		remedy: "check client_id, tenant_id and cloud; the application may have been deleted"},
+	7000229: {what: "the application was not admitted to this tenant",
+		remedy: "let an administrator of the tenant consent to the application; check client_id and tenant_id"},
 	70001: {what: "the application is disabled or unknown in this tenant",
 		remedy: "enable it under enterprise applications in Entra ID, or check client_id and tenant_id"},
 	7000112: {what: "the application is disabled",

@@ -154,6 +154,8 @@ func (x *exchange) refuseToken(form url.Values) int {
 		return 900561
 	case !strings.EqualFold(x.req.tenant, x.s.cfg.Tenant):
 		return 90002
+	case x.s.refuses():
+		return 7000229
 	case grant == "", !has("client_id") && !basic:
 		return 900144
 	case grant != "client_credentials" && grant != "authorization_code" && grant != "refresh_token":
@@ -215,6 +217,12 @@ func (x *exchange) prove(form url.Values, grant string) int {
 	}
 	x.r = x.r.WithContext(context.WithValue(x.r.Context(), provenKey{}, true))
 	return 0
+}
+
+func (s *Service) refuses() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.refused
 }
 
 // gives tells whether the tenant gives tokens for a resource.

@@ -11,6 +11,7 @@ var entraErrors = map[int]struct {
 	7000215: {"invalid_client", 401, "Invalid client secret provided. Send the secret's value, not the secret's id."},
 	7000222: {"invalid_client", 401, "The provided client secret keys are expired."},
 	7000218: {"invalid_client", 401, "The request body must contain the parameter 'client_assertion' or 'client_secret'."},
+	7000229: {"invalid_client", 401, "The client application is missing service principal in the tenant."},
 	700016:  {"unauthorized_client", 400, "The application was not found in the directory."},
 	70001:   {"unauthorized_client", 400, "The application is disabled."},
 	7000112: {"unauthorized_client", 400, "The application is disabled."},

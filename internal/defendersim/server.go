@@ -26,11 +26,11 @@ type ServerOptions struct {
 // Server puts a Service behind real connections: login, API and metadata service on ports of their own, as the real hosts are
 // apart; the metadata service speaks plain http, as the real one. It speaks HTTP/1.1, which raw faults need. All methods may be called from anywhere.
 type Server struct {
-	s     *Service
-	ca    *authority // nil: plain
-	login *endpoint
-	api   *endpoint
-	ident *endpoint
+	tenant string     // of TokenURL
+	ca     *authority // nil: plain
+	login  *endpoint
+	api    *endpoint
+	ident  *endpoint
 }
 
 // endpoint is one listening address. It can go down and up again at the same port.
@@ -71,8 +71,11 @@ func (g *gate) close() {
 }
 
 // Start listens and serves until Close.
-func Start(s *Service, o ServerOptions) (*Server, error) {
-	srv := &Server{s: s}
+func Start(s *Service, o ServerOptions) (*Server, error) { return start(s.serve, s.cfg.Tenant, o) }
+
+// start serves by serve, which knows only requests of the given kinds.
+func start(serve func(w http.ResponseWriter, r *http.Request, kinds ...Kind), tenant string, o ServerOptions) (*Server, error) {
+	srv := &Server{tenant: tenant}
 	var conf *tls.Config
 	if !o.Plain {
 		ca, err := newAuthority(o.Names)
@@ -83,7 +86,7 @@ func Start(s *Service, o ServerOptions) (*Server, error) {
 		conf = &tls.Config{Certificates: []tls.Certificate{ca.leaf}, MinVersion: tls.VersionTLS12}
 	}
 	only := func(kinds ...Kind) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.serve(w, r, kinds...) })
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { serve(w, r, kinds...) })
 	}
 	srv.login = &endpoint{handler: only(KindToken, KindAuthorize), tls: conf, addr: o.Login}
 	srv.api = &endpoint{handler: only(KindAlerts, KindGraph), tls: conf, addr: o.API}
@@ -169,12 +172,12 @@ func (e *endpoint) base() string {
 // Authority is the address of the login side, as a reader's authority.
 func (s *Server) Authority() string { return s.login.base() }
 
-// TokenURL is the v1 token endpoint of the service's tenant.
-func (s *Server) TokenURL() string { return s.login.base() + "/" + s.s.cfg.Tenant + "/oauth2/token" }
+// TokenURL is the v1 token endpoint of the service's tenant; of a Fleet none, as for TokenURLV2.
+func (s *Server) TokenURL() string { return s.login.base() + "/" + s.tenant + "/oauth2/token" }
 
 // TokenURLV2 is the v2 token endpoint of the service's tenant.
 func (s *Server) TokenURLV2() string {
-	return s.login.base() + "/" + s.s.cfg.Tenant + "/oauth2/v2.0/token"
+	return s.login.base() + "/" + s.tenant + "/oauth2/v2.0/token"
 }
 
 // IdentityURL is the metadata service's endpoint for tokens of managed identities.

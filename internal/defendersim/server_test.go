@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-func start(t *testing.T, s *Service, o ServerOptions) (*Server, *http.Client) {
+func startServer(t *testing.T, s *Service, o ServerOptions) (*Server, *http.Client) {
 	t.Helper()
 	srv, err := Start(s, o)
 	if err != nil {
@@ -29,7 +29,7 @@ func start(t *testing.T, s *Service, o ServerOptions) (*Server, *http.Client) {
 }
 
 func TestTheCAIsTrustedAndNothingElse(t *testing.T) {
-	srv, client := start(t, New(Config{}), ServerOptions{Names: []string{"wdatp-alertexporter-us.windows.com"}})
+	srv, client := startServer(t, New(Config{}), ServerOptions{Names: []string{"wdatp-alertexporter-us.windows.com"}})
 	file := filepath.Join(t.TempDir(), "ca.pem")
 	if err := srv.WriteCA(file); err != nil {
 		t.Fatal(err)
@@ -71,7 +71,7 @@ func TestTheCAIsTrustedAndNothingElse(t *testing.T) {
 }
 
 func TestLoginAndAPIAreApart(t *testing.T) {
-	srv, client := start(t, New(Config{}), ServerOptions{})
+	srv, client := startServer(t, New(Config{}), ServerOptions{})
 	api := strings.TrimSuffix(srv.AlertsURL(), "/api/alerts")
 	if api == srv.Authority() {
 		t.Fatal("one port for both")
@@ -87,7 +87,7 @@ func TestLoginAndAPIAreApart(t *testing.T) {
 }
 
 func TestPlainHTTP(t *testing.T) {
-	srv, client := start(t, New(Config{}), ServerOptions{Plain: true})
+	srv, client := startServer(t, New(Config{}), ServerOptions{Plain: true})
 	want(t, "scheme", strings.HasPrefix(srv.AlertsURL(), "http://127.0.0.1:"), true)
 	res, err := client.PostForm(srv.TokenURL(), v1Form())
 	if err != nil {
@@ -102,7 +102,7 @@ func TestPlainHTTP(t *testing.T) {
 
 func TestDownAndUp(t *testing.T) {
 	svc := New(Config{})
-	srv, client := start(t, svc, ServerOptions{})
+	srv, client := startServer(t, svc, ServerOptions{})
 	ask := func() error {
 		res, err := client.PostForm(srv.TokenURL(), v1Form())
 		if err == nil {
@@ -145,7 +145,7 @@ func TestDownAndUp(t *testing.T) {
 func TestALongAnswerNeedsNoMemory(t *testing.T) {
 	const size = 256 << 20
 	svc := New(Config{})
-	srv, client := start(t, svc, ServerOptions{})
+	srv, client := startServer(t, svc, ServerOptions{})
 	req := must(http.NewRequest("GET", srv.AlertsURL(), nil))
 	res, err := client.PostForm(srv.TokenURL(), v1Form())
 	if err != nil {
@@ -189,7 +189,7 @@ func TestALongAnswerNeedsNoMemory(t *testing.T) {
 func TestManyAtOnce(t *testing.T) {
 	now := time.Now()
 	svc := New(Config{Modes: Modes{Gzip: true, Order: Random}})
-	srv, client := start(t, svc, ServerOptions{})
+	srv, client := startServer(t, svc, ServerOptions{})
 	gen := NewGenerator(source(1), Mix{})
 	var wg sync.WaitGroup
 	for i := range 8 {

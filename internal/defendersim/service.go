@@ -87,8 +87,10 @@ type Service struct {
 	users  []string // those of user-assigned ones
 	serial int
 	stats  Stats
-	log    []Entry // a ring once it is full
-	logAt  int
+
+	refused bool    // the application is not admitted
+	log     []Entry // a ring once it is full
+	logAt   int
 }
 
 // New makes a Service without rows.
