@@ -6,7 +6,7 @@ import (
 	"hash/maphash"
 )
 
-// Here is what the rare rows need in which a key comes twice, or EventIDKey is taken, or an object has more keys than a shape
+// Here is what the rare rows need in which a key comes twice, or one is the name of a field that is added, or an object has more keys than a shape
 // holds: all keys are looked up in one hash table, and the fields that must go are taken out when their object ends. The
 // time stays proportional to the row's length.
 
@@ -108,7 +108,7 @@ func (t *transcoder) carefulKey(i, o, depth int, object uint32) (_, _ int, r rol
 		t.dirty = true
 	}
 	if depth == 1 {
-		if r = t.roleOf(t.out[strText(t.out, at):o]); r&roleEventID != 0 {
+		if r = t.roleOf(t.out[strText(t.out, at):o]); r&roleAdded != 0 {
 			t.dirty = true
 		}
 	}
@@ -116,7 +116,7 @@ func (t *transcoder) carefulKey(i, o, depth int, object uint32) (_, _ int, r rol
 }
 
 // compact takes out of the object whose fields are out[from:end] those that must go: all but the last of a name, null fields
-// under DropNull, and of the alert itself (object 1) the one whose name EventIDKey takes.
+// under DropNull, and of the alert itself (object 1) those whose names EventIDKey and TenantKey take.
 func (t *transcoder) compact(from, end int, object uint32) (o, count int) {
 	out := t.out
 	o = from
@@ -124,7 +124,7 @@ func (t *transcoder) compact(from, end int, object uint32) (o, count int) {
 		v := skipMsg(out, at)
 		next := skipMsg(out, v)
 		if t.table.isLast(out, object, at, v) && !(t.opt.DropNull && out[v] == msgNil) &&
-			!(object == 1 && bytes.Equal(out[at:v], t.eventKey)) {
+			!(object == 1 && (bytes.Equal(out[at:v], t.eventKey) || bytes.HasPrefix(t.tenant, out[at:v]))) {
 			o += copy(out[o:], out[at:next])
 			count++
 		}

@@ -14,8 +14,8 @@ const (
 	roleTime role = 1 << iota
 	roleUpdated
 	rolePart
-	roleEventID
-	roleID // the first of Schema.ID; the next is the next bit
+	roleAdded // a field of this name is added: the alert's own goes
+	roleID    // the first of Schema.ID; the next is the next bit
 
 	maxIDs = 8
 )
@@ -30,7 +30,8 @@ func (t *transcoder) roleOf(name []byte) (r role) {
 	set(t.opt.TimeKey, roleTime)
 	set(t.opt.Schema.Updated, roleUpdated)
 	set(t.opt.Schema.Part, rolePart)
-	set(t.opt.EventIDKey, roleEventID)
+	set(t.opt.EventIDKey, roleAdded)
+	set(t.opt.TenantKey, roleAdded)
 	for i, key := range t.opt.Schema.ID {
 		set(key, roleID<<i)
 	}

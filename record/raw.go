@@ -6,7 +6,7 @@ import (
 	"unicode/utf8"
 )
 
-// A raw record is {"raw": text, "error": reason}, and the event id where one is asked for.
+// A raw record is {"raw": text, "error": reason}, and the tenant and event id where they are asked for.
 
 // rawFrame is the room that it needs beside text, reason and event id.
 const rawFrame = headSize + 1 + len(rawKey) + 5 + len(errorKey) + 3
@@ -19,6 +19,7 @@ const (
 // rawRoom is the most text that fits into a raw record.
 func (t *transcoder) rawRoom(reason string) int {
 	room := t.opt.MaxRecord - rawFrame - len(reason)
+	room -= len(t.tenant)
 	if len(t.eventKey) > 0 {
 		room -= len(t.eventKey) + eventIDSize
 	}
@@ -33,7 +34,10 @@ func (t *transcoder) raw(dst, text []byte, reason string, now time.Time) (_ []by
 	dst = append(dst, head[:]...)
 	fields := byte(2)
 	if len(t.eventKey) > 0 {
-		fields = 3
+		fields++
+	}
+	if len(t.tenant) > 0 {
+		fields++
 	}
 	dst = append(dst, mapGroup.empty|fields)
 	dst = append(dst, rawKey...)
@@ -43,7 +47,8 @@ func (t *transcoder) raw(dst, text []byte, reason string, now time.Time) (_ []by
 	binary.BigEndian.PutUint32(dst[at+1:], uint32(len(dst)-at-5))
 	dst = append(dst, errorKey...)
 	dst = append(dst, 0xda, byte(len(reason)>>8), byte(len(reason)))
-	return append(dst, reason...), repaired
+	dst = append(dst, reason...)
+	return append(dst, t.tenant...), repaired
 }
 
 // endRaw appends the event id to a raw record.

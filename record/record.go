@@ -29,6 +29,7 @@ const (
 
 	defaultMaxAlert = 1 << 20
 	minMaxAlert     = 64
+	maxTenant       = 1 << 8  // bytes of a tenant's id: a domain name has less
 	minMaxRecord    = 1 << 10 // leaves room for the frame of a raw record
 )
 
@@ -72,6 +73,10 @@ type Options struct {
 	// field of this name that the alert has itself is replaced by it.
 	EventIDKey string
 
+	// TenantKey, if not empty, adds the tenant (see Reader.SetTenant) under this name, as the last field but for the event id, to raw
+	// records too. A field of this name that the alert has itself is replaced by it.
+	TenantKey string
+
 	// DropNull leaves out the fields whose value is null, of the alert and of the objects nested in it. Nulls in arrays stay:
 	// the others' positions mean something.
 	DropNull bool
@@ -109,8 +114,8 @@ func (o Options) withDefaults() Options {
 		o.MaxRecord = 2 * o.MaxAlert
 	}
 	o.Schema.ID = o.Schema.ID[:min(len(o.Schema.ID), maxIDs)]
-	// the frame of a raw record holds the reason and the event id's key beside the text
-	o.MaxRecord = max(o.MaxRecord, minMaxRecord+2*len(o.EventIDKey))
+	// the frame of a raw record holds the reason and the fields that are added beside the text
+	o.MaxRecord = max(o.MaxRecord, minMaxRecord+2*len(o.EventIDKey)+2*len(o.TenantKey)+maxTenant)
 	return o
 }
 

@@ -58,14 +58,28 @@ func NewReader(opt Options) *Reader {
 		reasonLarge: opt.reasonLarge(), reasonDeep: opt.reasonDeep(), reasonRecord: opt.reasonRecord(),
 	}
 	r.t.opt, r.t.hash = opt, sha256.New()
-	if key := opt.EventIDKey; key != "" {
-		coded := make([]byte, 5+len(key))
-		h := putStrHeader(coded, 0, len(key))
-		r.t.eventKey = coded[:h+copy(coded[h:], key)]
-	}
+	r.t.eventKey, r.t.tenantKey = appendStr(nil, opt.EventIDKey), appendStr(nil, opt.TenantKey)
 	r.w.size = windowSize
 	r.w.limit = opt.MaxAlert + maxPiece + readAhead
 	return r
+}
+
+// SetTenant sets the tenant that Options.TenantKey adds from the next Reset on; of an empty one nothing is added.
+func (r *Reader) SetTenant(id string) {
+	r.t.tenant = r.t.tenant[:0]
+	if id != "" && len(r.t.tenantKey) > 0 {
+		r.t.tenant = appendStr(append(r.t.tenant, r.t.tenantKey...), id[:min(len(id), maxTenant)])
+	}
+}
+
+// appendStr appends a MessagePack string; of an empty text nothing.
+func appendStr(dst []byte, text string) []byte {
+	if text == "" {
+		return dst
+	}
+	var head [5]byte
+	dst = append(dst, head[:putStrHeader(head[:], 0, len(text))]...)
+	return append(dst, text...)
 }
 
 // Reset begins with another answer; the Reader never closes body. now is asked for the time of rows that have none of

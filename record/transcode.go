@@ -14,11 +14,13 @@ import (
 type transcoder struct {
 	opt      Options
 	eventKey []byte // EventIDKey as a MessagePack string
-	src      []byte
-	out      []byte
-	shapes   [maxDepth + 1]*shape // by depth, as far as they were needed
+	// tenantKey is TenantKey as a MessagePack string, tenant what is added to each record: that and the tenant, or nothing.
+	tenantKey, tenant []byte
+	src               []byte
+	out               []byte
+	shapes            [maxDepth + 1]*shape // by depth, as far as they were needed
 
-	// careful: every key is looked up in table, because one came twice or is EventIDKey, or because a shape does not hold all keys
+	// careful: every key is looked up in table, because one came twice or is added, or because a shape does not hold all keys
 	// of an object. The first pass only finds out that it is so; such rows are read a second time. Without blocks each row is read so at once.
 	careful bool
 	table   keyTable
@@ -88,6 +90,11 @@ func (t *transcoder) row(dst, src []byte, i int, now func() time.Time) (_ []byte
 		}
 		t.table.giveBack()
 	}
+	if len(t.tenant) > 0 {
+		t.room(o + len(t.tenant))
+		o += copy(t.out[o:], t.tenant)
+		count++
+	}
 	if len(t.eventKey) > 0 {
 		t.room(o + len(t.eventKey))
 		o = putEventID(t.out, o, t.eventKey, row.ID)
@@ -140,7 +147,7 @@ func (t *transcoder) fields(i, o, depth int, object uint32) (_, _, count int) {
 					last.next = f
 				}
 			}
-			if f.stamp == sh.object || f.role&roleEventID != 0 {
+			if f.stamp == sh.object || f.role&roleAdded != 0 {
 				t.again = true
 				return -1, o, 0
 			}
