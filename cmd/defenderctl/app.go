@@ -33,6 +33,9 @@ type app struct {
 	client                []client.Option        // of tests
 }
 
+// tenantHelp is of the flag --tenant.
+const tenantHelp = "the `NAME` or id of one tenant, where the stanza has tenants_file"
+
 // usageError is a mistake in the command line.
 type usageError struct{ error }
 

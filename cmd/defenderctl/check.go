@@ -2,8 +2,10 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -16,38 +18,48 @@ import (
 )
 
 func (a *app) checkCommand() *cobra.Command {
+	var o checkOptions
 	var path string
-	var offline, forMachines bool
-	var limit time.Duration
+	var forMachines bool
 	c := &cobra.Command{
 		Use:   "check -c FILE",
 		Short: "Check the defender stanzas of a configuration, down to one answer of the service",
 		Long: "check reads a configuration of Fluent Bit and looks at every defender stanza: keys that nobody knows, repeated keys, lists and\n" +
 			"variables that lose something on the way, and all that the plugin itself would refuse. For stanzas without a fault it then gets a\n" +
 			"token, looks at what the token says and at the clock, and asks for one alert of the last hour.\n\n" +
+			"Of a stanza with tenants_file all tenants are asked, as many at once as its key parallel says, and a table tells how many are well and\n" +
+			"why the others are not; --tenant shows one in full.\n\n" +
 			"Each line is good (ok), a finding with its remedy (FAIL), or worth knowing (warn). The exit code is 0 without findings, 1 with\n" +
 			"findings, 2 when the command line is wrong. On a terminal that can show them, ticks and crosses stand for the words; NO_COLOR\n" +
 			"takes the colour away.",
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			r := &report{Version: cmd.Root().Version, Config: path, Lines: []line{}, out: a.out, json: forMachines, marks: a.marksFor()}
-			return a.check(cmd, r, offline, limit)
+			return a.check(cmd.Context(), r, o)
 		},
 	}
 	c.Flags().StringVarP(&path, "config", "c", "", "Fluent Bit's configuration `FILE`, classic or YAML")
-	c.Flags().BoolVar(&offline, "offline", false, "look at the configuration alone: no files that it names, no network (for CI)")
+	c.Flags().BoolVar(&o.offline, "offline", false, "look at the configuration alone: no files that it names, no network (for CI)")
 	c.Flags().BoolVar(&forMachines, "json", false, "write one JSON object")
-	c.Flags().DurationVar(&limit, "timeout", time.Minute, "longest `TIME` to wait for the service, for each stanza")
+	c.Flags().DurationVar(&o.limit, "timeout", time.Minute, "longest `TIME` to wait for the service, for each tenant")
+	c.Flags().StringVar(&o.tenant, "tenant", "", tenantHelp)
 	return c
 }
 
-// checked is a stanza that has no fault.
+// checkOptions are the flags of check.
+type checkOptions struct {
+	offline bool
+	limit   time.Duration // for each tenant
+	tenant  string
+}
+
+// checked is a tenant that has no fault.
 type checked struct {
 	stanza
 	cfg *conf.Config
 }
 
-func (a *app) check(cmd *cobra.Command, r *report, offline bool, limit time.Duration) error {
+func (a *app) check(ctx context.Context, r *report, o checkOptions) error {
 	config, err := a.readConfig(r.Config)
 	var broken *flbconf.Error
 	switch {
@@ -57,7 +69,7 @@ func (a *app) check(cmd *cobra.Command, r *report, offline bool, limit time.Dura
 	case err != nil:
 		return err
 	}
-	checkService(r, config)
+	checkDaemon(r, config)
 	all := a.stanzas(config)
 	if len(all) == 0 {
 		r.add(line{Check: "configuration", Level: bad,
@@ -65,37 +77,60 @@ func (a *app) check(cmd *cobra.Command, r *report, offline bool, limit time.Dura
 	}
 	owners := map[state.Key]string{}
 	logins := map[string]checked{}
+	picked := 0 // tenants that --tenant names
 	for _, s := range all {
 		r.title(fmt.Sprintf("%s (%s:%d)", s.name, s.File, s.Line))
-		cfg := checkStanza(r, s)
-		if cfg == nil {
+		cfgs, refused := checkStanza(r, s, o.offline)
+		if refused {
 			r.add(line{Stanza: s.name, Check: "service", Level: skip, Message: "not asked: the faults come first"})
 			continue
 		}
-		key := stateKey(cfg)
-		if first, taken := owners[key]; taken {
-			r.add(line{Stanza: s.name, Check: "state", Level: bad, File: s.File, Line: s.Line, Message: "the plugin refuses this stanza: " + first +
-				" has the same api, cloud and region (or url), tenant and filters; remove one of the two, or tell them apart by their filters"})
-		} else {
-			owners[key] = s.name
-		}
-		if file := cfg.RefreshTokenFile; file != "" {
-			if first, shared := logins[file]; shared && first.cfg.ClientID != cfg.ClientID {
-				at, n := s.place("refresh_token_file")
-				r.add(line{Stanza: s.name, Check: "keys", Key: "refresh_token_file", Level: bad, File: at, Line: n, Message: "the plugin refuses this stanza: " +
-					first.name + " has the same file with another client_id, and a login is for one application; give each its own"})
+		for _, cfg := range cfgs {
+			key := stateKey(cfg)
+			if first, taken := owners[key]; taken {
+				r.add(line{Stanza: s.name, Tenant: tenantOf(cfg), Check: "state", Level: bad, File: s.File, Line: s.Line,
+					Message: "the plugin refuses this stanza: " + first + " has the same api, cloud and region (or url), tenant (" + cfg.TenantID +
+						") and filters; remove one of the two, or tell them apart by their filters"})
+			} else {
+				owners[key] = s.name
 			}
-			logins[file] = checked{s, cfg}
+			if file := cfg.RefreshTokenFile; file != "" {
+				if first, shared := logins[file]; shared && first.cfg.ClientID != cfg.ClientID {
+					at, n := s.place("refresh_token_file")
+					r.add(line{Stanza: s.name, Check: "keys", Key: "refresh_token_file", Level: bad, File: at, Line: n, Message: "the plugin refuses this stanza: " +
+						first.name + " has the same file with another client_id, and a login is for one application; give each its own"})
+				}
+				logins[file] = checked{s, cfg}
+			}
 		}
-		if !offline {
-			a.checkOnline(cmd.Context(), r, checked{s, cfg}, limit)
+		if o.tenant != "" {
+			cfgs = named(cfgs, o.tenant)
+			picked += len(cfgs)
 		}
+		switch {
+		case o.offline || len(cfgs) == 0:
+		case len(cfgs) == 1:
+			a.checkOnline(ctx, r, checked{s, cfgs[0]}, o.limit)
+		default:
+			a.checkTenants(ctx, r, s, cfgs, o.limit)
+		}
+	}
+	if o.tenant != "" && picked == 0 && r.Found == 0 {
+		return usagef("%s has no tenant %s", r.Config, clip(o.tenant))
 	}
 	return r.end()
 }
 
-// checkService looks at what belongs to no stanza.
-func checkService(r *report, c *flbconf.Config) {
+// tenantOf is how lines name a tenant of many.
+func tenantOf(cfg *conf.Config) string {
+	if cfg.TenantsFile == "" {
+		return ""
+	}
+	return cfg.Label()
+}
+
+// checkDaemon looks at what belongs to no stanza.
+func checkDaemon(r *report, c *flbconf.Config) {
 	var daemon flbconf.Property
 	for _, s := range c.Sections {
 		for _, p := range s.Properties {
@@ -116,14 +151,20 @@ func checkService(r *report, c *flbconf.Config) {
 }
 
 // checkStanza tells of all that can be seen without a network, in the order of the file. It returns nil when the plugin would refuse
-// the stanza.
-func checkStanza(r *report, s stanza) *conf.Config {
+// the stanza. Offline a file of tenants that is not here is left out.
+func checkStanza(r *report, s stanza, offline bool) (cfgs []*conf.Config, refused bool) {
 	var found []line
 	add := func(p flbconf.Property, format string, args ...any) {
 		found = append(found, line{Stanza: s.name, Check: "keys", Level: bad, Key: shownKey(p.Written), File: p.File, Line: p.Line,
 			Message: fmt.Sprintf(format, args...)})
 	}
-	cfg, err := s.load()
+	whole, cfgs, err := s.load()
+	if path := s.get("tenants_file"); offline && path != "" {
+		if _, gone := os.Stat(path); errors.Is(gone, os.ErrNotExist) {
+			r.add(line{Stanza: s.name, Check: "tenants", Level: skip, Message: path + " is not here, and was not looked at"})
+			whole, err = s.loadAlone()
+		}
+	}
 	var faults conf.Faults
 	errors.As(err, &faults)
 	told := map[string]bool{} // keys the plugin itself has something to say about
@@ -164,10 +205,10 @@ func checkStanza(r *report, s stanza) *conf.Config {
 		file, at := s.place(f.Key)
 		found = append(found, line{Stanza: s.name, Check: "keys", Level: bad, Key: shownKey(f.Key), File: file, Line: at, Message: f.Message})
 	}
-	if err == nil {
+	for _, cfg := range cfgs {
 		for _, h := range otherAPI(cfg) {
 			file, at := s.place(h.key)
-			found = append(found, line{Stanza: s.name, Check: "keys", Level: bad, Key: h.key, File: file, Line: at, Message: h.message})
+			found = append(found, line{Stanza: s.name, Tenant: tenantOf(cfg), Check: "keys", Level: bad, Key: h.key, File: file, Line: at, Message: h.message})
 		}
 	}
 	slices.SortStableFunc(found, func(a, b line) int { return cmp.Compare(a.Line, b.Line) }) // a stanza stands in one file
@@ -175,20 +216,28 @@ func checkStanza(r *report, s stanza) *conf.Config {
 		r.add(l)
 	}
 	if err != nil {
-		return nil
+		return nil, true
 	}
-	for _, w := range cfg.Warnings() {
+	for _, w := range whole.Warnings() {
 		r.add(line{Stanza: s.name, Check: "configuration", Level: warn, Message: w})
 	}
-	if len(found) == 0 {
-		filters := cfg.Filters()
-		if filters == "" {
-			filters = "no filters"
-		}
-		r.add(line{Stanza: s.name, Check: "configuration", Level: ok, Message: fmt.Sprintf("%s of %s, tenant %s, %s, auth %s, every %s",
-			cfg.API, cfg.Place(), cfg.TenantID, filters, cfg.Auth, cfg.PollInterval)})
+	if len(found) == 0 && len(cfgs) > 0 {
+		r.add(line{Stanza: s.name, Check: "configuration", Level: ok, Message: summary(whole, cfgs)})
 	}
-	return cfg
+	return cfgs, false
+}
+
+// summary says in a line what a stanza pulls.
+func summary(whole *conf.Stanza, cfgs []*conf.Config) string {
+	if whole.TenantsFile != "" {
+		return fmt.Sprintf("%s of %s, %d at once, every %s", plural(len(cfgs), "tenant"), whole.TenantsFile, whole.Parallel, whole.PollInterval)
+	}
+	cfg := cfgs[0]
+	filters := cfg.Filters()
+	if filters == "" {
+		filters = "no filters"
+	}
+	return fmt.Sprintf("%s of %s, tenant %s, %s, auth %s, every %s", cfg.API, cfg.Place(), cfg.TenantID, filters, cfg.Auth, cfg.PollInterval)
 }
 
 // checkKey looks at the key and the form of one property.

@@ -28,6 +28,7 @@ import (
 // loginOptions are the flags of login.
 type loginOptions struct {
 	config, stanza string
+	tenant         string
 	port           int
 	noBrowser      bool
 	limit          time.Duration
@@ -51,6 +52,7 @@ func (a *app) loginCommand() *cobra.Command {
 	}
 	c.Flags().StringVarP(&o.config, "config", "c", "", "Fluent Bit's configuration `FILE`, classic or YAML")
 	c.Flags().StringVar(&o.stanza, "stanza", "", "the `NAME` of the stanza (its alias, else defender.N), where there are several")
+	c.Flags().StringVar(&o.tenant, "tenant", "", tenantHelp)
 	c.Flags().IntVar(&o.port, "port", 0, "the loopback `PORT` the browser comes back to (default: a free one)")
 	c.Flags().BoolVar(&o.noBrowser, "no-browser", false, "print the address only")
 	c.Flags().DurationVar(&o.limit, "timeout", 10*time.Minute, "longest `TIME` to wait for the person")
@@ -61,7 +63,7 @@ func (a *app) login(ctx context.Context, o loginOptions) error {
 	if o.port < 0 || o.port > 65535 {
 		return usagef("--port %d is no port", o.port)
 	}
-	s, cfg, err := a.oneStanza(o.config, o.stanza)
+	s, cfg, err := a.oneTenant(o.config, o.stanza, o.tenant)
 	if err != nil {
 		return err
 	}

@@ -26,16 +26,26 @@ const (
 func (a *app) checkOnline(ctx context.Context, r *report, s checked, limit time.Duration) {
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("no answer within %s (--timeout)", limit))
 	defer cancel()
-	say := func(check string, l level, key, format string, args ...any) {
-		n := line{Stanza: s.name, Check: check, Level: l, Key: key, Message: fmt.Sprintf(format, args...)}
-		if key != "" {
-			n.File, n.Line = s.place(key)
-		}
-		r.add(n)
-	}
+	say := s.sayer(r.add)
 	if s.cfg.DB != "" {
 		a.checkState(s, say)
 	}
+	a.checkService(ctx, s, say)
+}
+
+// sayer makes lines about s and hands them to add.
+func (s checked) sayer(add func(line)) sayer {
+	return func(check string, l level, key, format string, args ...any) {
+		n := line{Stanza: s.name, Tenant: tenantOf(s.cfg), Check: check, Level: l, Key: key, Message: fmt.Sprintf(format, args...)}
+		if key != "" {
+			n.File, n.Line = s.place(key)
+		}
+		add(n)
+	}
+}
+
+// checkService tells what token and service say.
+func (a *app) checkService(ctx context.Context, s checked, say sayer) {
 	if err := ownLogin(s.cfg); err != nil {
 		say("token", bad, "refresh_token_file", "%v", err)
 		return
@@ -77,23 +87,32 @@ func cause(ctx context.Context, err error) error {
 
 type sayer func(check string, l level, key, format string, args ...any)
 
-// checkState looks at the state file without touching it.
-func (a *app) checkState(s checked, say sayer) {
-	rep, err := state.Inspect(s.cfg.DB)
+// inspectDB looks at a state file without touching it, and tells what is wrong with it, or that it is not there yet.
+func (a *app) inspectDB(path string, say sayer) (rep state.Report, usable bool) {
+	rep, err := state.Inspect(path)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		dir := filepath.Dir(s.cfg.DB)
+		dir := filepath.Dir(path)
 		if info, err := os.Stat(dir); err != nil || !info.IsDir() {
 			say("state", bad, "db", "there is no directory %s here; make it, for the user that runs Fluent Bit", dir)
-			return
+			return rep, false
 		}
-		say("state", ok, "", "%s is not there yet, and will be made", s.cfg.DB)
-		return
+		say("state", ok, "", "%s is not there yet, and will be made", path)
+		return rep, false
 	case errors.Is(err, state.ErrDamaged):
 		say("state", bad, "db", "%v; the plugin moves it aside at its start and begins anew from initial_lookback", err)
-		return
+		return rep, false
 	case err != nil:
 		say("state", bad, "db", "%v", err)
+		return rep, false
+	}
+	return rep, true
+}
+
+// checkState tells what the state file holds of one tenant.
+func (a *app) checkState(s checked, say sayer) {
+	rep, usable := a.inspectDB(s.cfg.DB, say)
+	if !usable {
 		return
 	}
 	for _, st := range rep.Sources {
@@ -104,7 +123,7 @@ func (a *app) checkState(s checked, say sayer) {
 		if len(st.Unread) > 0 {
 			l = warn
 		}
-		say("state", l, "", "%s: pulled up to %s, %s, %s remembered", s.cfg.DB, stamp(st.Watermark), plural(len(st.Unread), "gap"), plural(st.IDs, "row"))
+		say("state", l, "", "%s: pulled up to %s, %s, %s remembered", s.cfg.DB, stamp(st.Watermark), plural(len(st.Unread), "unread range"), plural(st.IDs, "row"))
 		return
 	}
 	say("state", ok, "", "%s holds nothing of this stanza yet", s.cfg.DB)

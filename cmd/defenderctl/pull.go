@@ -19,6 +19,7 @@ import (
 // pullOptions are the flags of pull.
 type pullOptions struct {
 	config, stanza   string
+	tenant           string
 	since, until, db string
 }
 
@@ -39,6 +40,7 @@ func (a *app) pullCommand() *cobra.Command {
 	}
 	c.Flags().StringVarP(&o.config, "config", "c", "", "Fluent Bit's configuration `FILE`, classic or YAML")
 	c.Flags().StringVar(&o.stanza, "stanza", "", "the `NAME` of the stanza (its alias, else defender.N), where there are several")
+	c.Flags().StringVar(&o.tenant, "tenant", "", tenantHelp)
 	c.Flags().StringVar(&o.since, "since", "", "the `TIME` to begin at")
 	c.Flags().StringVar(&o.until, "until", "", "the `TIME` to end before (default: now)")
 	c.Flags().StringVar(&o.db, "db", "", "remember in this `FILE` what was written, and go on from there")
@@ -66,7 +68,7 @@ func (a *app) pull(ctx context.Context, o pullOptions) error {
 	if o.db != "" && (since.relative || until.relative) {
 		return usagef("--db needs a --since and --until that stay the same: write them as 2006-01-02T15:04:05Z")
 	}
-	s, cfg, err := a.oneStanza(o.config, o.stanza)
+	s, cfg, err := a.oneTenant(o.config, o.stanza, o.tenant)
 	if err != nil {
 		return err
 	}

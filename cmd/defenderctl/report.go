@@ -20,6 +20,7 @@ const (
 // line is one thing that check looked at.
 type line struct {
 	Stanza  string `json:"stanza,omitempty"` // empty: the configuration as a whole
+	Tenant  string `json:"tenant,omitempty"` // its name, else its id, where the stanza has many
 	Check   string `json:"check"`
 	Level   level  `json:"status"`
 	Key     string `json:"key,omitempty"`
@@ -67,14 +68,23 @@ func (a *app) marksFor() marks {
 }
 
 func (r *report) add(l line) {
+	l = r.note(l)
+	if !r.json {
+		r.print(l)
+	}
+}
+
+// note collects a line without printing it.
+func (r *report) note(l line) line {
 	l.Message = oneLine(l.Message)
 	r.Lines = append(r.Lines, l)
 	if l.Level == bad {
 		r.Found++
 	}
-	if r.json {
-		return
-	}
+	return l
+}
+
+func (r *report) print(l line) {
 	indent := ""
 	if l.Stanza != "" {
 		indent = "  "

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"fluent-bit-defender/state"
@@ -32,11 +33,11 @@ func (a *app) reset(o stateOptions) error {
 	was := "nothing stored"
 	for _, st := range rep.Sources {
 		if st.Key == w.key && !st.Watermark.IsZero() {
-			was = "settled up to " + stamp(st.Watermark)
+			was = "pulled up to " + stamp(st.Watermark)
 		}
 	}
 	fmt.Fprintf(a.err, "%s: %s: %s; it would begin at %s: what was processed since then comes again, what came before does not\n",
-		w.path, w.name, was, stamp(to.Time))
+		w.path, w, was, stamp(to.Time))
 	if !o.yes {
 		if err := a.confirm(); err != nil {
 			return err
@@ -48,7 +49,7 @@ func (a *app) reset(o stateOptions) error {
 	case err != nil:
 		return err
 	}
-	fmt.Fprintf(a.out, "%s begins at %s\n", w.name, stamp(to.Time))
+	fmt.Fprintf(a.out, "%s begins at %s\n", w, stamp(to.Time))
 	return nil
 }
 
@@ -61,9 +62,14 @@ func (a *app) oneOwner(o stateOptions) (owner, error) {
 	if len(owners) > 1 {
 		var names []string
 		for _, w := range owners {
-			names = append(names, w.name)
+			if !slices.Contains(names, w.name) {
+				names = append(names, w.name)
+			}
 		}
-		return owner{}, usagef("%s has %d %s stanzas: name one by --stanza: %s", o.config, len(owners), pluginName, strings.Join(names, ", "))
+		if len(names) == 1 {
+			return owner{}, usagef("stanza %s has %d tenants of that name or id: name one by --tenant", names[0], len(owners))
+		}
+		return owner{}, usagef("%s has %d %s stanzas: name one by --stanza: %s", o.config, len(names), pluginName, strings.Join(names, ", "))
 	}
 	if len(owners) == 1 {
 		if owners[0].path == "" {
@@ -78,7 +84,7 @@ func (a *app) oneOwner(o stateOptions) (owner, error) {
 	if len(rep.Sources) != 1 {
 		return owner{}, usagef("%s holds %d states: name the stanza by -c and --stanza", o.db, len(rep.Sources))
 	}
-	return owner{rep.Sources[0].Key.String(), o.db, rep.Sources[0].Key}, nil
+	return owner{rep.Sources[0].Key.String(), "", o.db, rep.Sources[0].Key}, nil
 }
 
 // confirm asks on the terminal.

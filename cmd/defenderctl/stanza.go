@@ -3,11 +3,13 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"fluent-bit-defender/cmd/defenderctl/flbconf"
 	"fluent-bit-defender/conf"
 	"fluent-bit-defender/state"
+	"fluent-bit-defender/tenants"
 )
 
 // pluginName is what a stanza calls this input by.
@@ -60,15 +62,45 @@ func (s stanza) get(key string) string {
 	return s.text(key)
 }
 
-// load checks the stanza as the plugin does.
-func (s stanza) load() (*conf.Config, error) {
-	return conf.LoadEnv(s.get, func(name string) string { v, _ := s.env(name); return v })
+// load checks the stanza as the plugin does, with all its tenants. Of one tenant_id the only tenant is the stanza itself.
+func (s stanza) load() (*conf.Stanza, []*conf.Config, error) {
+	return tenants.Load(s.get, func(name string) string { v, _ := s.env(name); return v })
 }
 
-// stateKey is what the plugin keeps the stanza's state under.
-func stateKey(cfg *conf.Config) state.Key {
-	return state.Key{API: cfg.API, Place: cfg.Place(), Tenant: cfg.TenantID, Filters: cfg.Filters()}
+// loadAlone is load without the file of tenants.
+func (s stanza) loadAlone() (*conf.Stanza, error) {
+	whole, faults := conf.LoadStanza(s.get, func(name string) string { v, _ := s.env(name); return v })
+	if len(faults) > 0 {
+		return nil, faults
+	}
+	return whole, nil
 }
+
+// pick loads the stanza's tenants: all, or those with this name or id.
+func (s stanza) pick(tenant string) ([]*conf.Config, error) {
+	_, all, err := s.load()
+	if err != nil {
+		return nil, fmt.Errorf("stanza %s: %w", s.name, err)
+	}
+	if tenant == "" {
+		return all, nil
+	}
+	picked := named(all, tenant)
+	if len(picked) == 0 {
+		return nil, usagef("stanza %s has no tenant %s", s.name, clip(tenant))
+	}
+	return picked, nil
+}
+
+// named are the tenants with this name or id.
+func named(all []*conf.Config, tenant string) []*conf.Config {
+	return slices.DeleteFunc(slices.Clone(all), func(c *conf.Config) bool {
+		return c.Name != tenant && !strings.EqualFold(c.TenantID, tenant)
+	})
+}
+
+// stateKey is what the plugin keeps the state of a tenant under.
+func stateKey(cfg *conf.Config) state.Key { return state.Key(cfg.Source()) }
 
 // place is where a key stands in the files, or the stanza where it is missing.
 func (s stanza) place(key string) (file string, line int) {
@@ -91,8 +123,8 @@ func (a *app) readConfig(path string) (*flbconf.Config, error) {
 	return c, err
 }
 
-// oneStanza reads a configuration and picks the stanza of that name; without a name there must be just one.
-func (a *app) oneStanza(path, name string) (stanza, *conf.Config, error) {
+// oneTenant reads a configuration and picks a tenant of the stanza of that name; without names there must be just one of each.
+func (a *app) oneTenant(path, name, tenant string) (stanza, *conf.Config, error) {
 	c, err := a.readConfig(path)
 	if err != nil {
 		return stanza{}, nil, err
@@ -101,11 +133,16 @@ func (a *app) oneStanza(path, name string) (stanza, *conf.Config, error) {
 	var names []string
 	for _, s := range all {
 		if names = append(names, s.name); s.name == name || name == "" && len(all) == 1 {
-			cfg, err := s.load()
-			if err != nil {
-				return s, nil, fmt.Errorf("stanza %s: %w", s.name, err)
+			cfgs, err := s.pick(tenant)
+			switch {
+			case err != nil:
+				return s, nil, err
+			case len(cfgs) > 1 && tenant == "":
+				return s, nil, usagef("stanza %s has %d tenants: name one by --tenant, by its name or id", s.name, len(cfgs))
+			case len(cfgs) > 1:
+				return s, nil, usagef("stanza %s has %d tenants %s: name one by --tenant, by its name", s.name, len(cfgs), clip(tenant))
 			}
-			return s, cfg, nil
+			return s, cfgs[0], nil
 		}
 	}
 	switch {

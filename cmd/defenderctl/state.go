@@ -1,11 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -16,6 +19,7 @@ import (
 // stateOptions are the flags of state.
 type stateOptions struct {
 	config, stanza, db string
+	tenant             string
 	resetTo            string
 	yes, json          bool
 }
@@ -26,8 +30,9 @@ func (a *app) stateCommand() *cobra.Command {
 		Use:   "state {-c FILE | --db FILE}",
 		Short: "Show what the plugin remembers, or let it begin at another time",
 		Long: "state shows for every stanza of a configuration, or for all that a state file holds, up to which time everything was pulled\n" +
-			"(settled) and how long ago that is, spans that could not be read (gaps), how many rows are remembered (seen), and how much room\n" +
-			"that takes. It reads the file also while Fluent Bit uses it, and changes nothing.\n\n" +
+			"(watermark) and how long ago that is, ranges that could not be read (unread), how many rows are remembered (ids), and how much room\n" +
+			"that takes. It reads the file also while Fluent Bit uses it, and changes nothing. What is worst comes first: what has nothing stored,\n" +
+			"then what has the oldest time before which not all was pulled. Many tenants are shown as a table; --tenant shows one in full.\n\n" +
 			"With --reset-to a stanza begins at that time: what was processed since then is pulled again, what came before is not. Fluent Bit\n" +
 			"must be stopped first.\n\n" +
 			"A relative db of a stanza starts at Fluent Bit's working directory: run state there, or give --db.\n\n" +
@@ -46,6 +51,7 @@ func (a *app) stateCommand() *cobra.Command {
 	c.Flags().StringVarP(&o.config, "config", "c", "", "Fluent Bit's configuration `FILE`, classic or YAML")
 	c.Flags().StringVar(&o.db, "db", "", "the state `FILE`, in place of that of the stanzas")
 	c.Flags().StringVar(&o.stanza, "stanza", "", "the `NAME` of one stanza (its alias, else defender.N)")
+	c.Flags().StringVar(&o.tenant, "tenant", "", tenantHelp)
 	c.Flags().StringVar(&o.resetTo, "reset-to", "", "let the stanza begin at this `TIME`")
 	c.Flags().BoolVar(&o.yes, "yes", false, "do not ask before a reset")
 	c.Flags().BoolVar(&o.json, "json", false, "write one JSON object")
@@ -55,13 +61,14 @@ func (a *app) stateCommand() *cobra.Command {
 // bucket is the state of one stanza, or of none, as it is shown.
 type bucket struct {
 	Stanza    string              `json:"stanza,omitempty"` // empty: no stanza uses it
+	Tenant    string              `json:"tenant,omitempty"` // its name, else its id, where the stanza has many
 	Key       state.Key           `json:"key"`
 	Watermark *time.Time          `json:"watermark"` // null: nothing is stored yet
 	Lag       float64             `json:"lag_seconds,omitempty"`
 	Unread    []state.UnreadRange `json:"unread"`
 	IDs       int                 `json:"ids"`
-	Oldest    *time.Time          `json:"seen_oldest,omitempty"`
-	Newest    *time.Time          `json:"seen_newest,omitempty"`
+	Oldest    *time.Time          `json:"ids_oldest,omitempty"`
+	Newest    *time.Time          `json:"ids_newest,omitempty"`
 	Bytes     int64               `json:"bytes"`
 	Used      *time.Time          `json:"used,omitempty"`
 }
@@ -75,11 +82,19 @@ type stateFile struct {
 	Buckets []bucket `json:"states"`
 }
 
-// owner is a stanza with the place of its state.
+// owner is a stanza, or a tenant of one with many, with the place of its state.
 type owner struct {
-	name string
-	path string
-	key  state.Key
+	name   string // of the stanza
+	tenant string // see tenantOf
+	path   string
+	key    state.Key
+}
+
+func (w owner) String() string {
+	if w.tenant == "" {
+		return w.name
+	}
+	return w.name + ", tenant " + w.tenant
 }
 
 // owners are the stanzas of the configuration, or the one that was named. Without a configuration there are none.
@@ -92,23 +107,32 @@ func (a *app) owners(o stateOptions) ([]owner, error) {
 		return nil, err
 	}
 	var found []owner
+	known := false
 	for _, s := range a.stanzas(c) {
 		if o.stanza != "" && s.name != o.stanza {
 			continue
 		}
-		cfg, err := s.load()
+		known = true
+		_, cfgs, err := s.load()
 		if err != nil {
 			return nil, fmt.Errorf("stanza %s: %w", s.name, err)
 		}
-		path := cfg.DB
-		if o.db != "" {
-			path = o.db
+		if o.tenant != "" {
+			cfgs = named(cfgs, o.tenant)
 		}
-		found = append(found, owner{s.name, path, stateKey(cfg)})
+		for _, cfg := range cfgs {
+			path := cfg.DB
+			if o.db != "" {
+				path = o.db
+			}
+			found = append(found, owner{s.name, tenantOf(cfg), path, stateKey(cfg)})
+		}
 	}
 	switch {
 	case len(found) > 0:
 		return found, nil
+	case known:
+		return nil, usagef("%s has no tenant %s", o.config, clip(o.tenant))
 	case o.stanza != "":
 		return nil, usagef("%s has no stanza %s", o.config, clip(o.stanza))
 	}
@@ -124,7 +148,7 @@ func (a *app) state(o stateOptions) error {
 	var files []stateFile
 	var failed error
 	for _, path := range paths {
-		f, err := a.inspect(path, owners, o.stanza != "")
+		f, err := a.inspect(path, owners, o.stanza != "" || o.tenant != "")
 		if err != nil {
 			f.Error = oneLine(err.Error())
 			failed = err
@@ -158,7 +182,9 @@ func placesOf(owners []owner, db string) (paths, memory []string) {
 		clean := filepath.Clean(w.path)
 		switch {
 		case w.path == "":
-			memory = append(memory, w.name)
+			if !slices.Contains(memory, w.name) {
+				memory = append(memory, w.name)
+			}
 		case !seen[clean]:
 			seen[clean] = true
 			paths = append(paths, w.path)
@@ -175,7 +201,8 @@ func inspectFile(path string) (state.Report, error) {
 	return rep, err
 }
 
-// inspect reads one file and sorts what it holds by its stanzas: first those of the configuration, then what no stanza uses.
+// inspect reads one file and sorts what it holds by its stanzas: first those of the configuration, then what no stanza uses. What is
+// worst comes first among the tenants of a stanza, and among what no stanza uses.
 func (a *app) inspect(path string, owners []owner, only bool) (stateFile, error) {
 	rep, err := inspectFile(path)
 	f := stateFile{Path: path, Bytes: rep.Bytes, Held: rep.Held, Buckets: []bucket{}}
@@ -193,14 +220,37 @@ func (a *app) inspect(path string, owners []owner, only bool) (stateFile, error)
 		st, found := byKey[w.key]
 		delete(byKey, w.key)
 		st.Key = w.key
-		f.Buckets = append(f.Buckets, a.bucket(w.name, st, found))
+		b := a.bucket(w.name, st, found)
+		b.Tenant = w.tenant
+		f.Buckets = append(f.Buckets, b)
+	}
+	order := map[string]int{"": len(owners)} // of the stanzas
+	for i, b := range slices.Backward(f.Buckets) {
+		order[b.Stanza] = i
 	}
 	for _, st := range rep.Sources {
 		if _, left := byKey[st.Key]; left && !only {
 			f.Buckets = append(f.Buckets, a.bucket("", st, true))
 		}
 	}
+	slices.SortStableFunc(f.Buckets, func(x, y bucket) int {
+		return cmp.Or(cmp.Compare(order[x.Stanza], order[y.Stanza]), x.whole().Compare(y.whole()))
+	})
 	return f, nil
+}
+
+// whole is the time before which all was pulled; zero: nothing is stored.
+func (b bucket) whole() time.Time {
+	if b.Watermark == nil {
+		return time.Time{}
+	}
+	whole := *b.Watermark
+	for _, u := range b.Unread {
+		if u.Since.Before(whole) {
+			whole = u.Since
+		}
+	}
+	return whole
 }
 
 func (a *app) bucket(name string, st state.SourceReport, found bool) bucket {
@@ -233,8 +283,19 @@ func (a *app) show(files []stateFile, memory []string, named bool) {
 			continue
 		}
 		fmt.Fprintf(a.out, "%s: %s, %s\n", f.Path, size(f.Bytes), use)
-		for _, b := range f.Buckets {
-			a.showBucket(b, named)
+		for rest := f.Buckets; len(rest) > 0; {
+			n := 1
+			for n < len(rest) && rest[n].Stanza == rest[0].Stanza {
+				n++
+			}
+			if n > mostInFull {
+				a.showTable(rest[:n], named)
+			} else {
+				for _, b := range rest[:n] {
+					a.showBucket(b, named)
+				}
+			}
+			rest = rest[n:]
 		}
 		if len(f.Buckets) == 0 {
 			fmt.Fprintln(a.out, "  nothing is stored")
@@ -245,13 +306,46 @@ func (a *app) show(files []stateFile, memory []string, named bool) {
 	}
 }
 
-func (a *app) showBucket(b bucket, named bool) {
-	name := b.Stanza + ": "
+// mostInFull is how many states of one stanza are shown in full; more are a table.
+const mostInFull = 5
+
+// showTable prints many states, each in one line.
+func (a *app) showTable(all []bucket, named bool) {
+	fmt.Fprintf(a.out, "  %s%d states, the worst first\n", nameOf(all[0], named), len(all))
+	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
+	fmt.Fprint(w, "    lag\twatermark\tunread\tids\ttenant\n")
+	for _, b := range all {
+		lag, at := "", "nothing is stored yet"
+		if b.Watermark != nil {
+			lag, at = longTime(time.Duration(b.Lag*float64(time.Second))), stamp(*b.Watermark)
+		}
+		tenant := b.Key.Tenant
+		if b.Tenant != "" && b.Tenant != tenant {
+			tenant = b.Tenant + " (" + tenant + ")"
+		}
+		if b.Key.Filters != "" {
+			tenant += ", filters " + b.Key.Filters
+		}
+		fmt.Fprintf(w, "    %s\t%s\t%d\t%s\t%s\n", lag, at, len(b.Unread), count(b.IDs), tenant)
+	}
+	_ = w.Flush() // as Fprintf to the same place
+}
+
+// nameOf is what the lines of a state begin with.
+func nameOf(b bucket, named bool) string {
 	switch {
 	case b.Stanza == "" && named:
-		name = "no stanza: "
+		return "no stanza: "
 	case b.Stanza == "":
-		name = ""
+		return ""
+	}
+	return b.Stanza + ": "
+}
+
+func (a *app) showBucket(b bucket, named bool) {
+	name := nameOf(b, named)
+	if b.Tenant != "" && b.Tenant != b.Key.Tenant {
+		name += b.Tenant + ", "
 	}
 	filters := b.Key.Filters
 	if filters == "" {
@@ -265,7 +359,7 @@ func (a *app) showBucket(b bucket, named bool) {
 	if b.Watermark == nil {
 		fmt.Fprintln(a.out, "    watermark  nothing yet")
 	} else {
-		fmt.Fprintf(a.out, "    watermark  %s\n    lag          %s\n", stamp(*b.Watermark), longTime(time.Duration(b.Lag*float64(time.Second))))
+		fmt.Fprintf(a.out, "    watermark  %s\n    lag        %s\n", stamp(*b.Watermark), longTime(time.Duration(b.Lag*float64(time.Second))))
 	}
 	fmt.Fprintf(a.out, "    unread     %d\n", len(b.Unread))
 	for _, g := range b.Unread {
@@ -275,5 +369,5 @@ func (a *app) showBucket(b bucket, named bool) {
 	if b.Oldest != nil && b.Newest != nil {
 		fmt.Fprintf(a.out, ", from %s to %s", stamp(*b.Oldest), stamp(*b.Newest))
 	}
-	fmt.Fprintf(a.out, "\n    size       %s\n    used         %s\n", size(b.Bytes), stamp(*b.Used))
+	fmt.Fprintf(a.out, "\n    size       %s\n    used       %s\n", size(b.Bytes), stamp(*b.Used))
 }

@@ -20,11 +20,11 @@ func (w *world) keyOf(path string) state.Key {
 	if err != nil {
 		w.Fatal(err)
 	}
-	cfg, err := w.app.stanzas(c)[0].load()
+	_, cfgs, err := w.app.stanzas(c)[0].load()
 	if err != nil {
 		w.Fatal(err)
 	}
-	return stateKey(cfg)
+	return stateKey(cfgs[0])
 }
 
 // store commits to a state file and leaves it open.
