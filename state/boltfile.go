@@ -33,7 +33,7 @@ var boltOptions = bbolt.Options{
 	NoStatistics: true,
 }
 
-// boltFile is a state file that this process has open, shared by the Stores of its stanzas.
+// boltFile is a state file that this process has open, shared by the Stores of its sources.
 type boltFile struct {
 	path string      // absolute, without symbolic links
 	info os.FileInfo // of the open file: says which inode it is

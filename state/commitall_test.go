@@ -108,14 +108,14 @@ func TestAFileThatIsGoneFailsAllOfItAndNoOther(t *testing.T) {
 func TestASourceCostsTheSameHoweverManyThereAre(t *testing.T) {
 	withoutSync(t)
 	cost := func(others int) float64 {
-		path := filepath.Join(tempDir(t), "state.db")
+		dir := tempDir(t)
 		var all []Pending
 		for i := range others {
-			all = append(all, Pending{Store: mustOpen(t, path, newKey(t)), Change: Change{Watermark: at(i), Add: entries(i, i+10)}})
+			all = append(all, Pending{Store: mustOpen(t, filepath.Join(dir, "state.db"), newKey(t)), Change: Change{Watermark: at(i), Add: entries(i, i+10)}})
 		}
 		CommitAll(all)
 		return testing.AllocsPerRun(20, func() {
-			s, err := OpenFile(path, newKey(t), nil)
+			s, err := OpenFile(filepath.Join(dir, "state.db"), newKey(t), nil)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -108,7 +108,7 @@ func (c *child) kill(t *testing.T) (unread []string) {
 
 var crashKey = Key{API: "siem", Tenant: "kill -9"}
 
-// crashStep is the n-th commit: 300 rows come, those of five commits before go, and the gaps change.
+// crashStep is the n-th commit: 300 rows come, those of five commits before go, and the unread ranges change.
 func crashStep(n int) Change {
 	c := Change{Watermark: at(n), Add: entries(n*300, n*300+300), Unread: []UnreadRange{{Since: at(n), Until: at(n + 1), Reason: strconv.Itoa(n)}}}
 	if n >= 5 {
@@ -117,7 +117,7 @@ func crashStep(n int) Change {
 	return c
 }
 
-// crashSteps is the number of commits that a snapshot shows, going by its settled time.
+// crashSteps is the number of commits that a snapshot shows, going by its watermark.
 func crashSteps(s Snapshot) int {
 	if !s.Found {
 		return 0
@@ -257,16 +257,16 @@ func TestAStartOnAFullDiskReadsWhatIsThere(t *testing.T) {
 	wantLoad(t, again, Snapshot{Found: true, Watermark: at(2), IDs: entries(0, 9)})
 }
 
-func TestTooManyGapsAreRefusedWhole(t *testing.T) {
+func TestTooManyUnreadRangesAreRefusedWhole(t *testing.T) {
 	s := mustOpen(t, filepath.Join(tempDir(t), "state.db"), newKey(t))
 	mustCommit(t, s, Change{Watermark: at(1)})
-	gaps := slices.Repeat([]UnreadRange{{Since: at(1), Until: at(2), Reason: strings.Repeat("x", maxReason)}}, maxMeta/maxReason)
-	if err := s.Commit(Change{Watermark: at(2), Add: entries(0, 1), Unread: gaps}); err == nil || !strings.Contains(err.Error(), "16384 unread ranges") {
+	unread := slices.Repeat([]UnreadRange{{Since: at(1), Until: at(2), Reason: strings.Repeat("x", maxReason)}}, maxMeta/maxReason)
+	if err := s.Commit(Change{Watermark: at(2), Add: entries(0, 1), Unread: unread}); err == nil || !strings.Contains(err.Error(), "16384 unread ranges") {
 		t.Errorf("got %v", err)
 	}
 	wantLoad(t, s, Snapshot{Found: true, Watermark: at(1)})
-	mustCommit(t, s, Change{Watermark: at(3), Unread: gaps[:1000]})
-	wantLoad(t, s, Snapshot{Found: true, Watermark: at(3), Unread: gaps[:1000]})
+	mustCommit(t, s, Change{Watermark: at(3), Unread: unread[:1000]})
+	wantLoad(t, s, Snapshot{Found: true, Watermark: at(3), Unread: unread[:1000]})
 }
 
 // smallDisk is a directory on a disk of so many megabytes, which only this thread sees.

@@ -29,7 +29,7 @@ var sampleStates = []Snapshot{
 
 var sampleGaps = slices.Repeat([]UnreadRange{{Since: at(1), Until: at(2), Reason: strings.Repeat("long ", 200)}}, 6) // more than a page
 
-// sample is a state file with all that one can have: two stanzas, branch, leaf, overflow, inline and free pages.
+// sample is a state file with all that one can have: two sources, branch, leaf, overflow, inline and free pages.
 var sample = sync.OnceValue(func() []byte {
 	dir, err := os.MkdirTemp("", "state")
 	if err != nil {
@@ -296,7 +296,7 @@ func tolerate(t interface{ Fatalf(string, ...any) }, path string, data []byte) {
 		}
 	}
 	if snap, err = s.Load(); err != nil || !snap.Watermark.Equal(at(11)) || len(snap.IDs) != 2000 {
-		t.Fatalf("%d entries, settled %s, %v", len(snap.IDs), snap.Watermark, err)
+		t.Fatalf("%d entries, watermark %s, %v", len(snap.IDs), snap.Watermark, err)
 	}
 }
 

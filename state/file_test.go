@@ -346,7 +346,7 @@ func TestStateUnusedFor90DaysGoes(t *testing.T) {
 	use(stale, now.Add(-91*days-time.Minute))
 	use(fresh, now.Add(-89*days))
 	if got := prepared(now); len(got) != 0 {
-		t.Errorf("after a pause of all stanzas, %v went", got)
+		t.Errorf("after a pause of all sources, %v went", got)
 	}
 	use(own, now)
 	if got := prepared(now.Add(-2 * days)); len(got) != 0 {
@@ -355,7 +355,7 @@ func TestStateUnusedFor90DaysGoes(t *testing.T) {
 	open := mustOpen(t, path, stale)
 	use(stale, now.Add(-91*days)) // as if it had failed since
 	if got := prepared(now); len(got) != 0 {
-		t.Errorf("of open stanzas, %v went", got)
+		t.Errorf("of open sources, %v went", got)
 	}
 	mustClose(t, open)
 	use(stale, now.Add(-91*days)) // the tidying noted that it was in use
@@ -366,7 +366,7 @@ func TestStateUnusedFor90DaysGoes(t *testing.T) {
 	wantLoad(t, mustOpen(t, path, fresh), Snapshot{Found: true, Watermark: at(1), IDs: entries(0, 500)})
 }
 
-// Nothing is deleted in the first ten minutes, in which a start opens its stanzas, nor later by a clock that is wrong.
+// Nothing is deleted in the first ten minutes, in which a start opens its sources, nor later by a clock that is wrong.
 func TestNoSourceGoesBeforeItsTurnToBeOpened(t *testing.T) {
 	const days = 24 * time.Hour
 	for _, c := range []struct {
@@ -432,16 +432,16 @@ func TestTheFileStaysBoundedUnderChurn(t *testing.T) {
 	path := filepath.Join(tempDir(t), "state.db")
 	s := mustOpen(t, path, newKey(t))
 	const held, step = 5000, 500
-	var settled int64
+	var early int64
 	for i := 0; i < 300; i++ {
 		from := i * step
 		mustCommit(t, s, Change{Watermark: at(i), Add: entries(from, from+step), Drop: entries(max(0, from-held), max(0, from-held+step))})
 		if i == 50 {
-			settled = size(t, path)
+			early = size(t, path)
 		}
 	}
-	if now := size(t, path); now > settled || now > held*150 {
-		t.Errorf("%d bytes after 300 commits, %d after 50, for %d rows", now, settled, held)
+	if now := size(t, path); now > early || now > held*150 {
+		t.Errorf("%d bytes after 300 commits, %d after 50, for %d rows", now, early, held)
 	}
 	if snap := mustLoad(t, s); len(snap.IDs) != held+step-step {
 		t.Errorf("%d rows held", len(snap.IDs))

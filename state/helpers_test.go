@@ -169,5 +169,5 @@ func logTo() (*slog.Logger, *bytes.Buffer) {
 	return slog.New(slog.NewTextHandler(&text, nil)), &text
 }
 
-// at is a settled time that tells its number.
+// at is a watermark that tells its number.
 func at(i int) time.Time { return time.Unix(1_700_000_000+int64(i), 100).UTC() }

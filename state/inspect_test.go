@@ -46,8 +46,8 @@ func TestInspectShowsWhatWasCommitted(t *testing.T) {
 	path := filepath.Join(tempDir(t), "state.db")
 	a, b := newKey(t), newKey(t)
 	one, two := mustOpen(t, path, a), mustOpen(t, path, b)
-	gaps := []UnreadRange{{Since: at(1), Until: at(2), Reason: "an answer without an end"}}
-	mustCommit(t, one, Change{Watermark: at(5), Add: rowsAt(span(0, 10_000)...), Unread: gaps})
+	unread := []UnreadRange{{Since: at(1), Until: at(2), Reason: "an answer without an end"}}
+	mustCommit(t, one, Change{Watermark: at(5), Add: rowsAt(span(0, 10_000)...), Unread: unread})
 	mustCommit(t, two, Change{Watermark: at(7)})
 	for _, held := range []bool{true, false} {
 		rep := mustInspect(t, path)
@@ -56,10 +56,10 @@ func TestInspectShowsWhatWasCommitted(t *testing.T) {
 			t.Errorf("report %+v of a file of %d bytes, held %v (%v)", rep, info.Size(), held, err)
 		}
 		if len(rep.Sources) != 2 {
-			t.Fatalf("%d stanzas", len(rep.Sources))
+			t.Fatalf("%d sources", len(rep.Sources))
 		}
 		for i, want := range []SourceReport{
-			{Key: a, Watermark: at(5), Unread: gaps, IDs: 10_000, Oldest: at(0), Newest: at(9_999)},
+			{Key: a, Watermark: at(5), Unread: unread, IDs: 10_000, Oldest: at(0), Newest: at(9_999)},
 			{Key: b, Watermark: at(7)},
 		} {
 			got := rep.Sources[i]
@@ -79,7 +79,7 @@ func TestInspectShowsWhatWasCommitted(t *testing.T) {
 	}
 }
 
-// While another goroutine commits as fast as it can, every reading is one of the versions it made: as many rows as the settled
+// While another goroutine commits as fast as it can, every reading is one of the versions it made: as many rows as the watermark
 // time says.
 func TestInspectReadsOneVersionWhileItIsWritten(t *testing.T) {
 	path := filepath.Join(tempDir(t), "state.db")

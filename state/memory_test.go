@@ -9,8 +9,8 @@ import (
 )
 
 func TestMemoryOutlivesAHotReload(t *testing.T) {
-	// All stanzas close before the first opens again.
-	var stanzas []Key
+	// All sources close before the first opens again.
+	var sources []Key
 	var open []Store
 	for i := range 200 {
 		key := newKey(t)
@@ -19,12 +19,12 @@ func TestMemoryOutlivesAHotReload(t *testing.T) {
 			t.Fatal(err)
 		}
 		mustCommit(t, s, Change{Watermark: at(i), Add: entries(i, i+1)})
-		stanzas, open = append(stanzas, key), append(open, s)
+		sources, open = append(sources, key), append(open, s)
 	}
 	for _, s := range open {
 		mustClose(t, s)
 	}
-	for i, key := range stanzas {
+	for i, key := range sources {
 		s, err := OpenMemory(key)
 		if err != nil {
 			t.Fatal(err)
@@ -67,7 +67,7 @@ func TestMemoryForgetsWhatNoStanzaUsesForADay(t *testing.T) {
 	})
 }
 
-func TestMemoryHoldsABoundedNumberOfUnusedStanzas(t *testing.T) {
+func TestMemoryHoldsABoundedNumberOfUnusedSources(t *testing.T) {
 	first := newKey(t)
 	for i := range maxUnused + 10 {
 		key := first
@@ -81,15 +81,15 @@ func TestMemoryHoldsABoundedNumberOfUnusedStanzas(t *testing.T) {
 	}
 	memory.mu.Lock()
 	defer memory.mu.Unlock()
-	if n := len(memory.buckets); n > maxUnused {
+	if n := memory.unused; n > maxUnused {
 		t.Errorf("%d are held", n)
 	}
-	if memory.buckets[Key{API: first.API, Place: first.Place, Tenant: first.Tenant, Filters: fmt.Sprint(maxUnused + 9)}] == nil {
+	if memory.tenants[tenantOf(first)][Key{API: first.API, Place: first.Place, Tenant: first.Tenant, Filters: fmt.Sprint(maxUnused + 9)}] == nil {
 		t.Error("the newest is gone")
 	}
 }
 
-// The seen set of a full hour of a busy tenant fits well into what the plugin may add (issue: 64 MB).
+// The dedup set of a full hour of a busy tenant fits well into what the plugin may add (issue: 64 MB).
 func TestMemoryTakesLittleMoreThanItsEntries(t *testing.T) {
 	s, err := OpenMemory(newKey(t))
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// Any mix of commits, loads, closes and reopens of three stanzas acts like a map, in memory and in one file, which is sound
+// Any mix of commits, loads, closes and reopens of three sources acts like a map, in memory and in one file, which is sound
 // after each step.
 func TestStoresActLikeTheModel(t *testing.T) {
 	withoutSync(t)
@@ -33,32 +33,32 @@ func TestStoresActLikeTheModel(t *testing.T) {
 	}
 }
 
-type modelStanza struct {
-	key     Key
-	store   Store // nil: closed
-	seen    model
-	found   bool
-	settled time.Time
-	gaps    []UnreadRange
+type modelSource struct {
+	key       Key
+	store     Store // nil: closed
+	seen      model
+	found     bool
+	watermark time.Time
+	unread    []UnreadRange
 }
 
 func checkModel(t *testing.T, rt *rapid.T, where string, kind opener) {
 	tenant := newKey(t)
-	stanzas := make([]*modelStanza, 3)
-	for i := range stanzas {
+	sources := make([]*modelSource, 3)
+	for i := range sources {
 		key := tenant
 		key.Filters = fmt.Sprint(i)
-		stanzas[i] = &modelStanza{key: key, seen: make(model)}
+		sources[i] = &modelSource{key: key, seen: make(model)}
 	}
 	defer func() {
-		for _, st := range stanzas {
+		for _, st := range sources {
 			if st.store != nil {
 				_ = st.store.Close() // failed before
 			}
 		}
 	}()
-	pick := func(rt *rapid.T) *modelStanza {
-		st := rapid.SampledFrom(stanzas).Draw(rt, "stanza")
+	pick := func(rt *rapid.T) *modelSource {
+		st := rapid.SampledFrom(sources).Draw(rt, "source")
 		if st.store == nil {
 			s, err := kind.open(where, st.key)
 			if err != nil {
@@ -69,18 +69,18 @@ func checkModel(t *testing.T, rt *rapid.T, where string, kind opener) {
 		return st
 	}
 	genTime := rapid.Map(rapid.IntRange(0, 1000), at)
-	commit := func(rt *rapid.T, st *modelStanza, c Change) {
+	commit := func(rt *rapid.T, st *modelSource, c Change) {
 		if rapid.Bool().Draw(rt, "settles") {
-			c.Watermark = genTime.Draw(rt, "settled")
-			st.settled = c.Watermark
+			c.Watermark = genTime.Draw(rt, "watermark")
+			st.watermark = c.Watermark
 		}
-		for range rapid.IntRange(0, 3).Draw(rt, "gaps") {
+		for range rapid.IntRange(0, 3).Draw(rt, "unread") {
 			c.Unread = append(c.Unread, UnreadRange{Since: genTime.Draw(rt, "since"), Until: genTime.Draw(rt, "until"), Reason: rapid.String().Draw(rt, "reason")})
 		}
 		if err := st.store.Commit(c); err != nil {
 			rt.Fatal(err)
 		}
-		st.found, st.gaps = true, c.Unread
+		st.found, st.unread = true, c.Unread
 		st.seen.apply(c.Add, c.Drop)
 	}
 	rt.Repeat(map[string]func(*rapid.T){
@@ -116,10 +116,10 @@ func checkModel(t *testing.T, rt *rapid.T, where string, kind opener) {
 			if err != nil {
 				rt.Fatal(err)
 			}
-			want := Snapshot{Found: st.found, Watermark: st.settled, IDs: st.seen.all(), Unread: st.gaps}
-			for _, other := range stanzas {
+			want := Snapshot{Found: st.found, Watermark: st.watermark, IDs: st.seen.all(), Unread: st.unread}
+			for _, other := range sources {
 				if other != st {
-					want.meet(other.settled, other.gaps)
+					want.meet(other.watermark, other.unread)
 				}
 			}
 			if diff := differ(want, got); diff != "" {
@@ -127,7 +127,7 @@ func checkModel(t *testing.T, rt *rapid.T, where string, kind opener) {
 			}
 		},
 		"close": func(rt *rapid.T) {
-			st := rapid.SampledFrom(stanzas).Draw(rt, "stanza")
+			st := rapid.SampledFrom(sources).Draw(rt, "source")
 			if st.store == nil {
 				return
 			}
@@ -137,7 +137,7 @@ func checkModel(t *testing.T, rt *rapid.T, where string, kind opener) {
 			st.store = nil
 		},
 		"close all": func(rt *rapid.T) {
-			for _, st := range stanzas {
+			for _, st := range sources {
 				if st.store != nil {
 					if err := st.store.Close(); err != nil {
 						rt.Fatal(err)

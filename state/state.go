@@ -1,5 +1,5 @@
-// Package state keeps what was pulled: the settled time, the set of rows handed over and the known gaps, in memory or
-// in a file that stanzas share. It knows nothing of what an alert holds.
+// Package state keeps what was pulled: the watermark, the ids of the rows that were delivered and the unread ranges,
+// in memory or in a file that sources share. It knows nothing of what an alert holds.
 package state
 
 import (
@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// Errors of this package, wrapped in one that names the file or the stanza. Each says what the operator can do.
+// Errors of this package, wrapped in one that names the file or the source. Each says what the operator can do.
 var (
 	// ErrLocked: the file's lock was not to be had within 5 s.
 	ErrLocked = errors.New("another process holds it: stop that process, or give this one a db of its own")
@@ -40,14 +40,14 @@ var (
 // ID identifies a row.
 type ID [16]byte
 
-// Entry is one row of the seen set. The pair is the identity: a row that is to age by another time is dropped with its
+// Entry is one row of the dedup set. The pair is the identity: a row that is to age by another time is dropped with its
 // old Age and added with the new one.
 type Entry struct {
 	ID  ID
 	Age int64 // Unix time in nanoseconds by which the entry ages
 }
 
-// compare orders entries by age, then by hash: the order of Snapshot.IDs and of the file.
+// compare orders entries by age, then by ID: the order of Snapshot.IDs and of the file.
 func (e Entry) compare(o Entry) int {
 	if e.Age != o.Age {
 		return cmp.Compare(e.Age, o.Age)
@@ -62,7 +62,7 @@ type UnreadRange struct {
 	Reason string    `json:"reason"` // never a secret; stored up to maxReason bytes
 }
 
-// Key names the state of a stanza. Two stanzas with one Key would take each other's alerts.
+// Key names the state of a source: one tenant with its filters. Two sources with one Key would take each other's alerts.
 type Key struct {
 	API     string `json:"api"`
 	Place   string `json:"place"`
@@ -80,8 +80,8 @@ type Snapshot struct {
 	Watermark time.Time // zero when not Found
 	IDs       []Entry   // ascending by Age, then by ID
 	Unread    []UnreadRange
-	Neighbour time.Time // the latest settled time of another Key with the same API and Tenant; zero: none
-	// NeighbourUnread are the gaps of all such Keys, by their Since: whose filters became this Key's nobody knows.
+	Neighbour time.Time // the latest watermark of another Key with the same API and Tenant; zero: none
+	// NeighbourUnread are the unread ranges of all such Keys, by their Since: whose filters became this Key's nobody knows.
 	NeighbourUnread []UnreadRange
 }
 
@@ -90,7 +90,7 @@ type Snapshot struct {
 // First Drop is taken out, then Add put in. To drop what is not held or to add what is held is no fault, so that a
 // Change whose Commit failed can be merged with the next one and committed again.
 type Change struct {
-	Watermark time.Time     // the new settled time; zero leaves the stored one
+	Watermark time.Time     // the new watermark; zero leaves the stored one
 	Add       []Entry       // in any order
 	Drop      []Entry       // in any order
 	Unread    []UnreadRange // the whole list
@@ -109,16 +109,16 @@ type Store interface {
 }
 
 // meet adds another Key of the same API and Tenant to what is known of the neighbours.
-func (s *Snapshot) meet(settled time.Time, gaps []UnreadRange) {
-	s.Neighbour = latest(s.Neighbour, settled)
-	s.NeighbourUnread = append(s.NeighbourUnread, gaps...)
+func (s *Snapshot) meet(watermark time.Time, unread []UnreadRange) {
+	s.Neighbour = latest(s.Neighbour, watermark)
+	s.NeighbourUnread = append(s.NeighbourUnread, unread...)
 	slices.SortFunc(s.NeighbourUnread, func(a, b UnreadRange) int {
 		return cmp.Or(a.Since.Compare(b.Since), a.Until.Compare(b.Until), cmp.Compare(a.Reason, b.Reason))
 	})
 }
 
 const (
-	// maxReason bounds the text of one gap.
+	// maxReason bounds the text of one unread range.
 	maxReason = 1 << 10
 	// unusedFor is how long the state of a Key is kept in a file after its last use.
 	unusedFor = 90 * 24 * time.Hour
@@ -128,16 +128,16 @@ const (
 // UTF-8. It does not touch the caller's lists.
 func (c Change) clean() (Change, error) {
 	c.Watermark = c.Watermark.Round(0).UTC()
-	gaps := make([]UnreadRange, 0, len(c.Unread))
+	unread := make([]UnreadRange, 0, len(c.Unread))
 	for _, g := range c.Unread {
 		reason := strings.ToValidUTF8(g.Reason, "\uFFFD")
 		if len(reason) > maxReason {
 			reason = strings.ToValidUTF8(reason[:maxReason], "") // the cut may have split a character
 		}
-		gaps = append(gaps, UnreadRange{Since: g.Since.Round(0).UTC(), Until: g.Until.Round(0).UTC(), Reason: reason})
+		unread = append(unread, UnreadRange{Since: g.Since.Round(0).UTC(), Until: g.Until.Round(0).UTC(), Reason: reason})
 	}
-	c.Unread = gaps
-	for _, t := range append([]time.Time{c.Watermark}, boundsOf(gaps)...) {
+	c.Unread = unread
+	for _, t := range append([]time.Time{c.Watermark}, boundsOf(unread)...) {
 		if t.Year() < 1 || t.Year() > 9999 { // RFC 3339 has no more
 			return c, fmt.Errorf("state: the time %s cannot be stored: only the years 1 to 9999 can", t)
 		}
@@ -145,15 +145,15 @@ func (c Change) clean() (Change, error) {
 	return c, nil
 }
 
-func boundsOf(gaps []UnreadRange) []time.Time {
-	times := make([]time.Time, 0, 2*len(gaps))
-	for _, g := range gaps {
+func boundsOf(unread []UnreadRange) []time.Time {
+	times := make([]time.Time, 0, 2*len(unread))
+	for _, g := range unread {
 		times = append(times, g.Since, g.Until)
 	}
 	return times
 }
 
-// claims are the Keys of the open Stores of this process. They span memory and all files: two stanzas that pull the same
+// claims are the Keys of the open Stores of this process. They span memory and all files: two sources that pull the same
 // are a mistake wherever they store it.
 var claims = struct {
 	sync.Mutex

@@ -19,10 +19,10 @@ func TestWhatWasCommittedIsThereAfterReopening(t *testing.T) {
 	eachStore(t, func(t *testing.T, open func(Key) Store) {
 		key := newKey(t)
 		s := open(key)
-		gaps := []UnreadRange{{Since: at(1), Until: at(2), Reason: "500 from the service"}, {Since: at(7), Until: at(8)}}
-		mustCommit(t, s, Change{Watermark: at(9), Add: entries(0, 300), Unread: gaps})
-		mustCommit(t, s, Change{Watermark: at(10), Add: entries(300, 400), Drop: entries(0, 150), Unread: gaps[:1]})
-		want := Snapshot{Found: true, Watermark: at(10), IDs: entries(150, 400), Unread: gaps[:1]}
+		unread := []UnreadRange{{Since: at(1), Until: at(2), Reason: "500 from the service"}, {Since: at(7), Until: at(8)}}
+		mustCommit(t, s, Change{Watermark: at(9), Add: entries(0, 300), Unread: unread})
+		mustCommit(t, s, Change{Watermark: at(10), Add: entries(300, 400), Drop: entries(0, 150), Unread: unread[:1]})
+		want := Snapshot{Found: true, Watermark: at(10), IDs: entries(150, 400), Unread: unread[:1]}
 		wantLoad(t, s, want)
 		mustClose(t, s)
 		s = open(key)
@@ -31,7 +31,7 @@ func TestWhatWasCommittedIsThereAfterReopening(t *testing.T) {
 	})
 }
 
-func TestSeenIsInTheOrderOfAge(t *testing.T) {
+func TestIDsAreInTheOrderOfAge(t *testing.T) {
 	eachStore(t, func(t *testing.T, open func(Key) Store) {
 		s := open(newKey(t))
 		want := []Entry{{Age: -1 << 63}, {Age: -5}, {Age: 0}, {Age: 0, ID: ID{1}}, {Age: 0, ID: ID{1, 1}}, {Age: 256}, {Age: 1<<63 - 1}}
@@ -59,7 +59,7 @@ func TestDropsComeBeforeAddsAndMayBeRepeated(t *testing.T) {
 	})
 }
 
-func TestAZeroSettledLeavesTheStoredOne(t *testing.T) {
+func TestAZeroWatermarkLeavesTheStoredOne(t *testing.T) {
 	eachStore(t, func(t *testing.T, open func(Key) Store) {
 		s := open(newKey(t))
 		mustCommit(t, s, Change{Add: entries(0, 1)})
@@ -154,17 +154,17 @@ func TestNeighbourIsTheLatestOtherKeyOfTheTenant(t *testing.T) {
 		older := UnreadRange{Since: at(-9), Until: at(-8), Reason: "of one that is behind"}
 		mustCommit(t, open(early), Change{Watermark: at(1), Unread: []UnreadRange{older}})
 		s := open(late)
-		gaps := []UnreadRange{older, {Since: at(0), Until: at(1), Reason: "as before"}}
-		mustCommit(t, s, Change{Watermark: at(2), Unread: gaps[1:]})
+		unread := []UnreadRange{older, {Since: at(0), Until: at(1), Reason: "as before"}}
+		mustCommit(t, s, Change{Watermark: at(2), Unread: unread[1:]})
 		mustClose(t, s) // open or not does not matter
 		mustCommit(t, open(with(func(k *Key) { k.API = "graph" })), Change{Watermark: at(3)})
 		mustCommit(t, open(with(func(k *Key) { k.Tenant += "'s other" })), Change{Watermark: at(4)})
 		open(with(func(k *Key) { k.Filters = "never committed" }))
 
 		s = open(key)
-		wantLoad(t, s, Snapshot{Neighbour: at(2), NeighbourUnread: gaps})
+		wantLoad(t, s, Snapshot{Neighbour: at(2), NeighbourUnread: unread})
 		mustCommit(t, s, Change{Watermark: at(5)})
-		wantLoad(t, s, Snapshot{Found: true, Watermark: at(5), Neighbour: at(2), NeighbourUnread: gaps})
+		wantLoad(t, s, Snapshot{Found: true, Watermark: at(5), Neighbour: at(2), NeighbourUnread: unread})
 	})
 }
 
@@ -203,7 +203,7 @@ func TestStoresWorkConcurrently(t *testing.T) {
 					}
 					snap, err := s.Load()
 					if err != nil || !snap.Watermark.Equal(at(i)) || !slices.Equal(snap.IDs, entries(max(0, i*50-50), i*50+50)) {
-						t.Errorf("after commit %d: %d entries, settled %s, %v", i, len(snap.IDs), snap.Watermark, err)
+						t.Errorf("after commit %d: %d entries, watermark %s, %v", i, len(snap.IDs), snap.Watermark, err)
 						return
 					}
 				}

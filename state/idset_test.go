@@ -34,9 +34,9 @@ func (m model) all() []Entry {
 	return out
 }
 
-func TestSeenSetIsASet(t *testing.T) {
+func TestIDSetIsASet(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		var s seenSet
+		var s idSet
 		want := make(model)
 		t.Repeat(map[string]func(*rapid.T){
 			"add some": func(t *rapid.T) {
@@ -92,7 +92,7 @@ func TestSeenSetIsASet(t *testing.T) {
 }
 
 func TestRowsInOrderFillTheirChunks(t *testing.T) {
-	var s seenSet
+	var s idSet
 	for _, e := range entries(0, 100*chunkLen) {
 		s.add(e)
 	}
