@@ -1,4 +1,4 @@
-package pull
+package ledger
 
 import (
 	"crypto/sha256"
@@ -20,14 +20,14 @@ func id(n int) (r record.ID) {
 func keepNone(int64) bool { return false }
 
 // pruneAll visits every table.
-func (s *seen) pruneAll(before int64, keep func(int64) bool, drop func(record.ID, int64)) {
+func (s *dedup) pruneAll(before int64, keep func(int64) bool, drop func(record.ID, int64)) {
 	for range shards {
 		s.prune(before, keep, drop)
 	}
 }
 
-func TestSeenTellsWhatIsNew(t *testing.T) {
-	s := newSeen(10)
+func TestDedupTellsWhatIsNew(t *testing.T) {
+	s := newDedup(10)
 	if fresh, _ := s.add(id(1), 5*minute); !fresh {
 		t.Error("the first time a row came it was not new")
 	}
@@ -40,8 +40,8 @@ func TestSeenTellsWhatIsNew(t *testing.T) {
 	}
 }
 
-func TestSeenAgesByTheLastComing(t *testing.T) {
-	s := newSeen(10)
+func TestDedupAgesByTheLastComing(t *testing.T) {
+	s := newDedup(10)
 	s.load(id(1), 5*minute)
 	if _, moved := s.add(id(1), 14*minute); moved != nil {
 		t.Error("it moved for less than ten minutes")
@@ -61,8 +61,8 @@ func TestSeenAgesByTheLastComing(t *testing.T) {
 	}
 }
 
-func TestSeenTellsTheStoreOnlyOfWhatItHolds(t *testing.T) {
-	s := newSeen(10)
+func TestDedupTellsTheStoreOnlyOfWhatItHolds(t *testing.T) {
+	s := newDedup(10)
 	s.add(id(1), minute)
 	s.add(id(2), minute)
 	if at, ok := s.store(id(1)); !ok || at != minute {
@@ -81,8 +81,8 @@ func TestSeenTellsTheStoreOnlyOfWhatItHolds(t *testing.T) {
 	}
 }
 
-func TestSeenKeepsWhatIsInAGap(t *testing.T) {
-	s := newSeen(10)
+func TestDedupKeepsWhatIsInAnUnreadRange(t *testing.T) {
+	s := newDedup(10)
 	s.add(id(1), minute)
 	s.add(id(2), 3*minute)
 	s.pruneAll(10*minute, func(t int64) bool { return t == minute }, func(record.ID, int64) {})
@@ -95,9 +95,9 @@ func TestSeenKeepsWhatIsInAGap(t *testing.T) {
 }
 
 // A backlog goes by at hours a second: what lies behind must go as fast, or a set for one hour grows to one for days.
-func TestSeenPrunesAsFastAsTimeGoes(t *testing.T) {
+func TestDedupPrunesAsFastAsTimeGoes(t *testing.T) {
 	for _, step := range []int64{minute / 60, minute, 20 * minute} {
-		s, most, n := newSeen(1<<30), 0, 0
+		s, most, n := newDedup(1<<30), 0, 0
 		for second := range int64(1000) {
 			now := 100_000*minute + second*step
 			for i := range int64(100) {
@@ -118,8 +118,8 @@ func TestSeenPrunesAsFastAsTimeGoes(t *testing.T) {
 	}
 }
 
-func TestSeenForgetsTheOldestWhenItIsFull(t *testing.T) {
-	s := newSeen(3)
+func TestDedupForgetsTheOldestWhenItIsFull(t *testing.T) {
+	s := newDedup(3)
 	for n := range 5 {
 		s.add(id(n), int64(n+1)*minute)
 	}
@@ -136,9 +136,9 @@ func TestSeenForgetsTheOldestWhenItIsFull(t *testing.T) {
 
 // Whatever is added, moved, stored and pruned, the set is what a plain map would be, and the store is told of every change
 // to what it holds.
-func TestSeenAgainstAModel(t *testing.T) {
+func TestDedupAgainstAModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		s := newSeen(1000)
+		s := newDedup(1000)
 		model := map[record.ID]int64{}
 		stored := map[record.ID]int64{}
 		t.Repeat(map[string]func(*rapid.T){
@@ -194,8 +194,8 @@ func TestSeenAgainstAModel(t *testing.T) {
 }
 
 // Many identities, of which some go and come again, are all found and nothing else is.
-func TestSeenHoldsMany(t *testing.T) {
-	s := newSeen(1 << 30)
+func TestDedupHoldsMany(t *testing.T) {
+	s := newDedup(1 << 30)
 	many := func(n int) record.ID {
 		sum := sha256.Sum256(binary.LittleEndian.AppendUint64(nil, uint64(n)))
 		return record.ID(sum[:16])
@@ -225,8 +225,8 @@ func TestSeenHoldsMany(t *testing.T) {
 }
 
 // More than the set may hold of one minute: so many are forgotten, whichever.
-func TestSeenForgetsOfOneMinute(t *testing.T) {
-	s := newSeen(1600)
+func TestDedupForgetsOfOneMinute(t *testing.T) {
+	s := newDedup(1600)
 	for i := range 2000 {
 		s.add(id(i), 5*minute)
 	}
@@ -245,7 +245,7 @@ func digest(i int) (id record.ID) {
 // With `updates first` ages lie spread over half a year: dropping the oldest takes as few walks over all as with ages of an hour.
 func TestShrinkOfAgesFarApart(t *testing.T) {
 	const max = 20_000
-	s := newSeen(max)
+	s := newDedup(max)
 	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC).UnixNano()
 	age := map[record.ID]int64{}
 	for i := range max + 1 {
@@ -278,7 +278,7 @@ func BenchmarkShrinkOfAgesFarApart(b *testing.B) {
 	const max = 1_000_000
 	for b.Loop() {
 		b.StopTimer()
-		s := newSeen(max)
+		s := newDedup(max)
 		for i := range max + 1 {
 			s.add(digest(i), 1_700_000_000e9+int64(i)*180*24*60*minute/max)
 		}

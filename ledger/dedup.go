@@ -1,4 +1,4 @@
-package pull
+package ledger
 
 import (
 	"encoding/binary"
@@ -9,23 +9,24 @@ import (
 )
 
 const (
-	maxSeen = 5_000_000 // bounds the seen set of each stanza
-	shards  = 256
-	minute  = int64(60e9) // in ns
+	maxIDs = 5_000_000   // bounds the dedup set of each source
+	few    = 4_096       // ids that one table holds
+	shards = 256         // tables for more
+	minute = int64(60e9) // in ns
 
 	pruneRound = 5 * minute // of the watermark's way, after which every table was pruned, however fast a backlog goes by
-	pruneMost  = shards / 4 // tables in one call: what that takes is spent under the engine's lock
+	pruneMost  = shards / 4 // tables in one call: what that takes is spent under the ledger's lock
 )
 
-// seen holds the identities of the rows that were fetched, each with the time by which it ages (unix ns): the row's own
+// dedup holds the ids of the rows that were fetched, each with the time by which it ages (unix ns): the row's own
 // LastProcessedTimeUtc, or when it last came if that is unusable or outside what was asked.
 //
-// It is 256 hash tables with open addressing, of which one at a time grows or is pruned: about 30 bytes an identity, where a Go map and an
-// order by time beside it took 110. An identity is a digest, so its own bits are its hash. Not safe for concurrent use.
-type seen struct {
-	tables [shards]table
+// It is one hash table with open addressing, or 256 of them, of which one at a time grows or is pruned: about 30 bytes an id, where a
+// Go map and an order by time beside it took 110. An id is a digest, so its own bits are its hash. Not safe for concurrent use.
+type dedup struct {
+	tables []table // 1 or shards
 	n, max int
-	stale  int64 // ns by which an identity's age may lag behind
+	stale  int64 // ns by which an id's age may lag behind
 	next   int   // the table to prune next
 	due    int64 // tables to prune because time went on
 	before int64 // of the last prune
@@ -41,8 +42,8 @@ type slot struct {
 	age age
 }
 
-// age is unix ns with the lowest bit taken for "is in the store". The next bit, which the store keeps too, says that this is the time at which the
-// row came, not its own (see remembered).
+// age is unix ns with the lowest bit taken for "is in the store". The next bit, which the store keeps too, says that this is the time
+// at which the row came, not its own (Came).
 type age int64
 
 const ofComing = 2
@@ -61,7 +62,12 @@ func newAge(t int64, durable bool) age {
 	return age(t)
 }
 
-func newSeen(max int) *seen { return &seen{max: max, stale: 10 * minute} }
+func newDedup(max int) *dedup {
+	return &dedup{tables: make([]table, 1), max: max, stale: 10 * minute}
+}
+
+// of is the table of id.
+func (s *dedup) of(id record.ID) *table { return &s.tables[int(id[0])&(len(s.tables)-1)] }
 
 // find returns the slot of id, or the empty one where it would be; nil if the table has none.
 func (t *table) find(id record.ID) *slot {
@@ -79,7 +85,7 @@ func (t *table) find(id record.ID) *slot {
 	}
 }
 
-// put adds an identity that is not held.
+// put adds an id that is not held.
 func (t *table) put(id record.ID, a age) {
 	if t.n+1 > len(t.slots)/8*7 {
 		t.rebuild(16+len(t.slots)/8*9, func(slot) bool { return true })
@@ -100,26 +106,35 @@ func (t *table) rebuild(size int, keep func(slot) bool) {
 	}
 }
 
-func (s *seen) get(id record.ID) *slot {
-	if sl := s.tables[id[0]].find(id); sl != nil && sl.age != 0 {
+func (s *dedup) get(id record.ID) *slot {
+	if sl := s.of(id).find(id); sl != nil && sl.age != 0 {
 		return sl
 	}
 	return nil
 }
 
-func (s *seen) put(id record.ID, a age) {
-	s.tables[id[0]].put(id, a)
+func (s *dedup) put(id record.ID, a age) {
+	if s.n == few && len(s.tables) == 1 {
+		one := s.tables[0].slots
+		s.tables = make([]table, shards)
+		for _, sl := range one {
+			if sl.age != 0 {
+				s.of(sl.id).put(sl.id, sl.age)
+			}
+		}
+	}
+	s.of(id).put(id, a)
 	s.n++
 }
 
-// load adds an identity that the store holds.
-func (s *seen) load(id record.ID, t int64) {
+// load adds an id that the store holds.
+func (s *dedup) load(id record.ID, t int64) {
 	if s.get(id) == nil {
 		s.put(id, newAge(t, true))
 	}
 }
 
-// reaged is an identity in the store whose age has moved.
+// reaged is an id in the store whose age has moved.
 type reaged struct {
 	id       record.ID
 	old, new int64
@@ -128,7 +143,7 @@ type reaged struct {
 // add tells whether id is new, and remembers it with time t. Of one known already, the age moves on to t if that
 // is more than stale later (a row that keeps coming from outside the window stays known), or if t is the first that is of its coming; moved is
 // non-nil if the store holds the old age.
-func (s *seen) add(id record.ID, t int64) (fresh bool, moved *reaged) {
+func (s *dedup) add(id record.ID, t int64) (fresh bool, moved *reaged) {
 	sl := s.get(id)
 	if sl == nil {
 		s.put(id, newAge(t, false))
@@ -146,7 +161,7 @@ func (s *seen) add(id record.ID, t int64) (fresh bool, moved *reaged) {
 }
 
 // store marks id as held by the store. It returns id's age, and false if id is not known any more or was marked before.
-func (s *seen) store(id record.ID) (int64, bool) {
+func (s *dedup) store(id record.ID) (int64, bool) {
 	sl := s.get(id)
 	if sl == nil || sl.age.durable() {
 		return 0, false
@@ -156,29 +171,31 @@ func (s *seen) store(id record.ID) (int64, bool) {
 }
 
 // holds tells whether id is held with this age.
-func (s *seen) holds(id record.ID, t int64) bool {
+func (s *dedup) holds(id record.ID, t int64) bool {
 	sl := s.get(id)
 	return sl != nil && sl.age.time() == t
 }
 
-// prune drops what is older than before and keep does not keep; drop is called for each identity that the store holds. It visits one
+// prune drops what is older than before and keep does not keep; drop is called for each id that the store holds. It visits one
 // table, another each time, so that once a second all are visited within five minutes, and more of them the faster before moves on:
 // without that a backlog of days would all be held until its end. No call drops many more than a commit adds.
-func (s *seen) prune(before int64, keep func(t int64) bool, drop func(record.ID, int64)) {
+func (s *dedup) prune(before int64, keep func(t int64) bool, drop func(record.ID, int64)) {
+	all := int64(len(s.tables))
 	if moved := min(before-s.before, pruneRound); moved > 0 {
-		s.due = min(s.due+moved*shards/pruneRound, shards)
+		s.due = min(s.due+moved*all/pruneRound, all)
 	}
 	s.before = before
 	s.due = max(s.due, 1)
-	for held, n := s.n, 0; n < pruneMost && s.due > 0 && held-s.n < commitMost; n++ {
+	for held, n := s.n, 0; n < pruneMost && s.due > 0 && held-s.n < MostPerCommit; n++ {
+		s.next %= len(s.tables)
 		s.weed(&s.tables[s.next], func(sl slot) bool { return sl.age.time() >= before || keep(sl.age.time()) }, drop)
-		s.next = (s.next + 1) % shards
+		s.next = (s.next + 1) % len(s.tables)
 		s.due--
 	}
 }
 
 // weed drops from a table what keep does not keep.
-func (s *seen) weed(t *table, keep func(slot) bool, drop func(record.ID, int64)) {
+func (s *dedup) weed(t *table, keep func(slot) bool, drop func(record.ID, int64)) {
 	old := 0
 	for _, sl := range t.slots {
 		if sl.age != 0 && !keep(sl) {
@@ -200,9 +217,9 @@ func (s *seen) weed(t *table, keep func(slot) bool, drop func(record.ID, int64))
 	})
 }
 
-// shrink drops the oldest identities once more than max are held, and some more so that it is rarely needed: the oldest to a few
+// shrink drops the oldest ids once more than max are held, and some more so that it is rarely needed: the oldest to a few
 // thousandths of the time that they are spread over. It tells how many it dropped. Its time is that of four walks over all.
-func (s *seen) shrink(drop func(record.ID, int64)) int {
+func (s *dedup) shrink(drop func(record.ID, int64)) int {
 	if s.n <= s.max {
 		return 0
 	}
@@ -238,7 +255,7 @@ func (s *seen) shrink(drop func(record.ID, int64)) int {
 }
 
 // cut drops from a table what is older than from, and of what is older than to the share that quota is of all of it.
-func (s *seen) cut(t *table, from, to int64, quota, of int, drop func(record.ID, int64)) {
+func (s *dedup) cut(t *table, from, to int64, quota, of int, drop func(record.ID, int64)) {
 	older, own := 0, 0
 	for _, sl := range t.slots {
 		switch at := sl.age.time(); {
@@ -269,8 +286,8 @@ func (s *seen) cut(t *table, from, to int64, quota, of int, drop func(record.ID,
 	})
 }
 
-// each calls f for every identity that was marked as stored.
-func (s *seen) each(f func(id record.ID, t int64)) {
+// each calls f for every id that was marked as stored.
+func (s *dedup) each(f func(id record.ID, t int64)) {
 	for i := range s.tables {
 		for _, sl := range s.tables[i].slots {
 			if sl.age.durable() {
@@ -280,4 +297,4 @@ func (s *seen) each(f func(id record.ID, t int64)) {
 	}
 }
 
-func (s *seen) len() int { return s.n }
+func (s *dedup) len() int { return s.n }
