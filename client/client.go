@@ -181,6 +181,9 @@ func (c *Client) Now(ctx context.Context) (time.Time, error) {
 	return time.Now().Round(0).UTC(), nil
 }
 
+// Known is Now as far as it is known already; false: no Date is. It never waits.
+func (c *Client) Known() (time.Time, bool) { return c.clock.now(time.Now()) }
+
 // Mask returns text without the secrets that this client knows or that text seems to hold: for what is said of an answer's body, which may
 // echo a request. At most 400 bytes, in one line.
 func (c *Client) Mask(text string) string { return c.mask.text(text, 400) }

@@ -9,7 +9,9 @@ import (
 )
 
 const (
-	maxIDs = 5_000_000   // bounds the dedup set of each source
+	// MaxIDs bounds the dedup set of each source.
+	MaxIDs = 5_000_000
+
 	few    = 4_096       // ids that one table holds
 	shards = 256         // tables for more
 	minute = int64(60e9) // in ns

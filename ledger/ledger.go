@@ -69,7 +69,7 @@ type Ledger struct {
 // New returns the ledger of a source whose store holds snap. It keeps no part of snap.IDs.
 func New(snap state.Snapshot, opt Options) *Ledger {
 	if opt.Max == 0 {
-		opt.Max = maxIDs
+		opt.Max = MaxIDs
 	}
 	l := &Ledger{opt: opt, ids: newDedup(opt.Max), stored: snap.Watermark}
 	if opt.FirstOnly {

@@ -67,7 +67,7 @@ func (p *Planner) page(c Clock, w *window, a Answer) (o Outcome, more bool) {
 	default:
 		if a.Failure != None && !a.Failure.own() && g.tries < pageTries-1 && !a.Cut {
 			g.tries++ // a pass that begins anew for each failure may never come to its end
-			return Outcome{Wait: p.wait(c, a, false)}, true
+			return Outcome{Wait: p.wait(c, a, false), Reason: a.Reason}, true
 		}
 		if done := p.pageEnded(w, a); done {
 			w.paging = nil
@@ -103,7 +103,7 @@ func (p *Planner) pageEnded(w *window, a Answer) (done bool) {
 	case a.Failure != None:
 		return true
 	case a.Next == link && a.Rows == 0:
-		g.link = "" // an empty page that leads to itself is the end
+		g.link, w.got.Next = "", "" // an empty page that leads to itself is the end
 	case a.Next == link:
 		w.refuse(OfWindow, "the link to the next page leads to its own page; if it lasts, report it to Microsoft")
 		return true

@@ -116,8 +116,9 @@ type Answer struct {
 
 // Outcome is what follows from an answer.
 type Outcome struct {
-	Wait  time.Duration // after a failure: how long until the next request
-	Quiet bool          // the failure was told when its range was set aside
+	Wait   time.Duration // after a failure: how long until the next request; 0: none, or the request is sent again at once
+	Reason string        // of the failure
+	Quiet  bool          // it was told when its range was set aside
 }
 
 // Fact is something that operators or metrics should know of.
@@ -135,15 +136,15 @@ type FactKind int
 
 // Kinds of facts.
 const (
-	PollDone      FactKind = iota // all that was planned was read
-	OtherFilters                  // the tenant was pulled with other filters, up to To
-	ClockBack                     // the service's clock went back
-	SetAside                      // Window became an unread range: N are open
-	UnreadFull                    // it did not, for N are open already
-	Incomplete                    // it did, for the service says that something is missing from it
-	RangeRead                     // the unread range was read: N are open
-	SplitWindow                   // Window is asked again in halves
-	RowsMayHide                   // N rows, as many as answers of the service seem to hold at most, in a window that cannot be split
+	PollDone     FactKind = iota // all that was planned was read
+	OtherFilters                 // the tenant was pulled with other filters, up to To
+	ClockBack                    // the service's clock went back
+	SetAside                     // Window became an unread range: N are open
+	UnreadFull                   // it did not, for N are open already
+	Incomplete                   // it did, for the service says that something is missing from it
+	RangeRead                    // the unread range was read: N are open
+	SplitWindow                  // Window is asked again in halves
+	RowsMayHide                  // N rows, as many as answers of the service seem to hold at most, in a window that cannot be split
 )
 
 // Start is where a life begins.

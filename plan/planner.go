@@ -212,7 +212,7 @@ func (p *Planner) glanced(c Clock, a Answer) Outcome {
 		default:
 			p.poll.stack = append(p.poll.stack, w)
 		}
-		return Outcome{Wait: wait}
+		return Outcome{Wait: wait, Reason: a.Reason}
 	}
 	p.failures = failures{}
 	switch {
@@ -243,7 +243,7 @@ func (p *Planner) answered(c Clock, w *window) Outcome {
 			return Outcome{}
 		}
 		p.poll.partial = true
-		if !p.setAside(c, w, "the service says that something is missing: "+a.Partial) {
+		if !p.setAside(c, w, incomplete+a.Partial) {
 			p.giveRoom()
 		}
 		return Outcome{}
@@ -270,13 +270,19 @@ func (p *Planner) failed(c Clock, w *window, a Answer) Outcome {
 		p.split(w)
 		return Outcome{}
 	}
-	wait := p.wait(c, a, a.Failure.own())
+	if a.Failure == OfLink { // what came before the link shows that the service answers
+		if a.Rows > 0 && w.Span() > linkSpan {
+			p.split(w)
+		} else if !p.setAside(c, w, a.Reason) {
+			p.giveRoom()
+		}
+		return Outcome{}
+	}
+	wait := p.wait(c, a, a.Failure == OfWindow)
 	switch {
 	case w.ago: // windows are asked for instead
-	case a.Failure == OfLink && a.Rows > 0 && w.Span() > linkSpan:
-		p.split(w)
-	case a.Failure.own():
-		if w.fails++; w.fails < ownFailures && a.Failure != OfLink {
+	case a.Failure == OfWindow:
+		if w.fails++; w.fails < ownFailures {
 			p.poll.stack = append(p.poll.stack, w)
 		} else { // is it this window or the whole service?
 			p.poll.suspect = w
@@ -290,7 +296,7 @@ func (p *Planner) failed(c Clock, w *window, a Answer) Outcome {
 	default:
 		p.poll.stack = append(p.poll.stack, w)
 	}
-	return Outcome{Wait: wait}
+	return Outcome{Wait: wait, Reason: a.Reason}
 }
 
 // wait counts a failure, and tells how long nothing is asked.

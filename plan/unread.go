@@ -2,6 +2,7 @@ package plan
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"fluent-bit-defender/state"
@@ -59,12 +60,19 @@ func (us *unreadRanges) replace(r Range, parts ...Range) {
 	us.sortBy(list)
 }
 
-// add puts r into the list. With a neighbour it shares a reason with, it becomes one range of at most a minute.
-func (us *unreadRanges) add(r Range, reason string) Range {
+// incomplete begins the reason of a range that was read, but not whole.
+const incomplete = "the service says that something is missing: "
+
+// add puts r into the list. With neighbours of the same reason it becomes one range of at most most: a link that is refused, or
+// a service whose answers are incomplete for days, would else leave a range for each window.
+func (us *unreadRanges) add(r Range, reason string, most time.Duration) Range {
+	same := func(other string) bool {
+		return other == reason || strings.HasPrefix(other, incomplete) && strings.HasPrefix(reason, incomplete)
+	}
 	list := slices.DeleteFunc(slices.Clone(us.list), func(u state.UnreadRange) bool {
 		joined := Range{earlier(r.Since, u.Since), later(r.Until, u.Until)}
 		touch := !u.Since.After(r.Until) && !u.Until.Before(r.Since)
-		if !touch || u.Reason != reason || joined.Span() > readable {
+		if !touch || !same(u.Reason) || joined.Span() > most {
 			return false
 		}
 		delete(us.retries, rangeOf(u))
@@ -100,12 +108,12 @@ func (p *Planner) setAside(c Clock, w *window, reason string) bool {
 		p.tell(Fact{Kind: UnreadFull, Window: w.Range, N: n})
 		return false
 	}
-	r := p.unread.add(w.Range, reason)
-	p.unread.retry(r).due = c.Local.Add(p.backOff(0, time.Minute))
-	kind := SetAside
+	kind, most := SetAside, readable
 	if w.got.Failure == None {
-		kind = Incomplete
+		kind, most = Incomplete, p.cfg.MaxWindow
 	}
+	r := p.unread.add(w.Range, reason, most)
+	p.unread.retry(r).due = c.Local.Add(p.backOff(0, time.Minute))
 	p.tell(Fact{Kind: kind, Window: w.Range, Reason: reason, N: len(p.unread.list)})
 	p.settle(c, w)
 	return true
@@ -193,7 +201,8 @@ func (p *Planner) retried(c Clock, w *window, a Answer) Outcome {
 		if t.network++; a.Failure == OfNetwork && t.network >= ownFailures && w.Span() > readable && room {
 			p.divide(w, false) // it may be too much to be answered in time
 		}
-		return Outcome{Wait: p.wait(c, a, false)}
+		return Outcome{Wait: p.wait(c, a, false), Reason: a.Reason}
+	case a.Failure == OfLink: // what came before the link shows that the service answers
 	default:
 		o = Outcome{Wait: p.wait(c, a, true), Quiet: true}
 		if w.Span() > readable && room {

@@ -10,6 +10,7 @@ type window struct {
 	Range
 	unlimited bool      // ask without a limit: it cannot be split any more
 	ago       bool      // it is asked for by ago
+	fine      bool      // it is shorter than what neighbours share
 	unread    bool      // it is an unread range that is asked for again
 	fails     int       // of its own, in a row
 	network   int       // times the connection failed, or took too long
@@ -28,7 +29,7 @@ func (w *window) request(limit int) Request {
 		r.Page = w.paging.link
 	}
 	shared := edge
-	if w.Span() < smallest {
+	if w.fine {
 		shared = w.Span() / 4 // or halves would not be shorter
 	}
 	r.Since, r.Until = w.Since.Add(-shared), w.Until
@@ -44,7 +45,8 @@ func (w *window) halves() (older, newer Range) {
 func (p *Planner) split(w *window) {
 	older, newer := w.halves()
 	p.tell(Fact{Kind: SplitWindow, Window: w.Range, Reason: w.got.Reason, N: w.got.Rows})
-	p.poll.stack = append(p.poll.stack, &window{Range: newer}, &window{Range: older})
+	fine := w.fine || w.Span() <= smallest
+	p.poll.stack = append(p.poll.stack, &window{Range: newer, fine: fine}, &window{Range: older, fine: fine})
 }
 
 // nextWindow takes the next window to read, nil at the end.

@@ -16,8 +16,8 @@ import (
 )
 
 // scene is a history without chance: a service with alerts evenly spread over a span, and an engine that polls it every minute.
-func scene(rows int, span time.Duration, change func(*plan)) *history {
-	p := plan{seed: 7, span: span, cfg: conf.Config{
+func scene(rows int, span time.Duration, change func(*life)) *history {
+	p := life{seed: 7, span: span, cfg: conf.Config{
 		PollInterval: time.Minute, Overlap: 2 * time.Minute, MaxWindow: time.Hour, InitialLookback: 10 * time.Minute,
 		RetryMax: 5 * time.Minute, ConnectTimeout: 10 * time.Second, ReadTimeout: 20 * time.Second,
 		BatchSize: 1 << 20, QueueLimit: 8 << 20, MaxAlertSize: 1 << 20,
@@ -42,7 +42,7 @@ func (h *history) liveFor(d time.Duration) {
 	}
 }
 
-// A span that cannot be read for two days delays what is newer by minutes, is known as a gap meanwhile, also over a restart, and
+// A span that cannot be read for two days delays what is newer by minutes, is known as an unread range meanwhile, also over a restart, and
 // comes when the service heals.
 func TestAStuckSpanDoesNotHoldWhatIsNewer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -53,11 +53,11 @@ func TestAStuckSpanDoesNotHoldWhatIsNewer(t *testing.T) {
 		h.liveFor(3 * time.Hour)
 		gaps := h.core.engine.Stats().Unread
 		if gaps < 1 || gaps > 4 {
-			t.Errorf("%d gaps are open", gaps)
+			t.Errorf("%d unread ranges are open", gaps)
 		}
 		h.stop(false)
 		if len(h.disk.gaps) != gaps {
-			t.Errorf("%d gaps are stored, %d were open", len(h.disk.gaps), gaps)
+			t.Errorf("%d unread ranges are stored, %d were open", len(h.disk.gaps), gaps)
 		}
 		h.start()
 		h.liveFor(span - 3*time.Hour)
@@ -87,7 +87,7 @@ func TestAStuckSpanDoesNotHoldWhatIsNewer(t *testing.T) {
 		h.liveFor(time.Hour)
 		h.stop(false)
 		if len(h.disk.gaps) != 0 {
-			t.Errorf("gaps left: %v", h.disk.gaps)
+			t.Errorf("unread ranges left: %v", h.disk.gaps)
 		}
 		h.check()
 		for _, f := range h.faults {
@@ -128,7 +128,7 @@ func TestABrokenRowComesRawOnce(t *testing.T) {
 			t.Errorf("raw text\n%q\nis not the broken row\n%q", got, broken.Broken)
 		}
 		if n := strings.Count(h.log.String(), "same syntax error"); n != 1 {
-			t.Errorf("the bad text was told of %d times:\n%s", n, h.log.String())
+			t.Errorf("the invalid text was told of %d times:\n%s", n, h.log.String())
 		}
 	})
 }
@@ -136,7 +136,7 @@ func TestABrokenRowComesRawOnce(t *testing.T) {
 // With ago, each poll is one request without a window.
 func TestAgoAsksForASpan(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := scene(60, time.Hour, func(p *plan) { p.cfg.Ago, p.cfg.AgoText = 10*time.Minute, "PT10M" })
+		h := scene(60, time.Hour, func(p *life) { p.cfg.Ago, p.cfg.AgoText = 10*time.Minute, "PT10M" })
 		h.liveFor(time.Hour)
 		windows, agos := 0, 0
 		for _, en := range h.svc.Journal() {
@@ -164,7 +164,7 @@ func TestAgoAsksForASpan(t *testing.T) {
 // The queue holds no more than its limit and one row, however long nobody takes.
 func TestTheQueueIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := scene(2000, 9*time.Minute, func(p *plan) { p.cfg.BatchSize, p.cfg.QueueLimit, p.cfg.MaxAlertSize = 16_384, 32_768, 16_384 })
+		h := scene(2000, 9*time.Minute, func(p *life) { p.cfg.BatchSize, p.cfg.QueueLimit, p.cfg.MaxAlertSize = 16_384, 32_768, 16_384 })
 		h.core.pause()
 		h.liveFor(30 * time.Minute)
 		if q := h.core.engine.Stats().Queued; q < 30_000 || q > 32_768+2_000 {
@@ -191,7 +191,7 @@ func TestRotationLosesNothing(t *testing.T) {
 	}
 	write(defendersim.DefaultSecret)
 	synctest.Test(t, func(t *testing.T) {
-		h := scene(400, 2*time.Hour, func(p *plan) { p.secretFile, p.cfg.RetryMax = file, time.Minute })
+		h := scene(400, 2*time.Hour, func(p *life) { p.secretFile, p.cfg.RetryMax = file, time.Minute })
 		h.svc.SetTokenLife(time.Minute)
 		for i := range 12 {
 			h.liveFor(9 * time.Minute)
@@ -221,7 +221,7 @@ func TestAnAnswerWithoutEndIsGivenUp(t *testing.T) {
 	for name, piece := range map[string]string{"white space": strings.Repeat(" ", 4096), "repetitions": `{"AlertId":"again","AlertTime":"2026-01-01T00:00:00Z"},`} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				h := scene(30, 20*time.Minute, func(p *plan) { p.barren = 1 << 20 })
+				h := scene(30, 20*time.Minute, func(p *life) { p.barren = 1 << 20 })
 				h.svc.Queue(defendersim.KindAlerts, nil, defendersim.Page("endless", "", func(w io.Writer) error {
 					_, err := io.WriteString(w, "[")
 					for err == nil {

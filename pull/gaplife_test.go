@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"fluent-bit-defender/internal/defendersim"
+	planner "fluent-bit-defender/plan"
 )
 
 // Gaps whose retries meet more than the failure that made them.
@@ -20,14 +21,14 @@ func (h *history) filled(t *testing.T, d time.Duration) {
 	h.stop(false)
 	h.lostAndTwice(t)
 	if len(h.disk.gaps) > 0 {
-		t.Errorf("%d gaps are left", len(h.disk.gaps))
+		t.Errorf("%d unread ranges are left", len(h.disk.gaps))
 	}
 }
 
-// Rows without a time fill the limited answer for a gap: it is asked without limit.
-func TestAGapOfAlienRowsIsFilled(t *testing.T) {
+// Rows without a time fill the limited answer for an unread range: it is asked without limit.
+func TestAnUnreadRangeOfRowsOutsideIsRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := sceneAt(spread(60, 0, time.Hour), func(p *plan) {
+		h := sceneAt(spread(60, 0, time.Hour), func(p *life) {
 			p.cfg.Limit = 20
 			p.modes.UntimedNewest, p.modes.UntimedFor = true, 24*time.Hour
 		}, nil)
@@ -41,10 +42,10 @@ func TestAGapOfAlienRowsIsFilled(t *testing.T) {
 	})
 }
 
-// How many rows are in bad text nobody knows: the gap is halved, then asked without limit.
-func TestAGapWithBadTextIsFilled(t *testing.T) {
+// How many rows are in invalid text nobody knows: the gap is halved, then asked without limit.
+func TestAnUnreadRangeWithInvalidTextIsRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := sceneAt(spread(60, 0, time.Hour), func(p *plan) { p.cfg.Limit = 1000 }, nil)
+		h := sceneAt(spread(60, 0, time.Hour), func(p *life) { p.cfg.Limit = 1000 }, nil)
 		for _, r := range h.svc.Ledger() {
 			if at := r.LastProcessed.Sub(h.began); at > 20*time.Minute && at < 21*time.Minute {
 				h.svc.Poison(r.Key(), time.Time{}, "")
@@ -55,15 +56,15 @@ func TestAGapWithBadTextIsFilled(t *testing.T) {
 		h.liveFor(5 * time.Hour)
 		h.stop(false)
 		if len(h.disk.gaps) > 0 {
-			t.Errorf("%d gaps are left", len(h.disk.gaps))
+			t.Errorf("%d unread ranges are left", len(h.disk.gaps))
 		}
 	})
 }
 
 // A cache gives what the gap held when it was young, without the row that came late.
-func TestACacheDoesNotCloseAGap(t *testing.T) {
+func TestACacheDoesNotCloseAnUnreadRange(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := sceneAt(nil, func(p *plan) { p.cfg.Overlap = 15 * time.Minute }, nil)
+		h := sceneAt(nil, func(p *life) { p.cfg.Overlap = 15 * time.Minute }, nil)
 		at := h.began.Add(10 * time.Minute)
 		a := defendersim.NewGenerator(rand.New(rand.NewPCG(99, 99)), defendersim.Mix{}).Alert(at)
 		a.VisibleAt = at.Add(14 * time.Minute)
@@ -89,9 +90,9 @@ func TestACacheDoesNotCloseAGap(t *testing.T) {
 }
 
 // Hours that can never be read leave room for the gaps of what comes.
-func TestGapsForEverLeaveRoomForNewOnes(t *testing.T) {
+func TestUnreadRangesForEverLeaveRoomForNewOnes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := sceneAt(spread(8*60, 0, 8*time.Hour), func(p *plan) { p.cfg.InitialLookback = 72 * time.Hour }, func(h *history) {
+		h := sceneAt(spread(8*60, 0, 8*time.Hour), func(p *life) { p.cfg.InitialLookback = 72 * time.Hour }, func(h *history) {
 			h.svc.OnRequest(func(r defendersim.Request) *defendersim.Fault {
 				if r.Kind == defendersim.KindAlerts && r.Query.Since.Before(h.began.Add(-12*time.Hour)) {
 					return defendersim.Status(400)
@@ -104,8 +105,8 @@ func TestGapsForEverLeaveRoomForNewOnes(t *testing.T) {
 		h.liveFor(8 * time.Hour)
 		open := h.core.engine.Stats().Unread
 		h.stop(false)
-		if open < maxGaps/2 || open > maxGaps/2+20 {
-			t.Errorf("%d gaps are open", open)
+		if open < planner.MostUnread/2 || open > planner.MostUnread/2+20 {
+			t.Errorf("%d unread ranges are open", open)
 		}
 		for _, r := range h.svc.Ledger() {
 			if at := r.LastProcessed.Sub(h.began); (at < 5*time.Hour || at > 6*time.Hour+3*time.Minute && at < 7*time.Hour+30*time.Minute) && len(h.core.arrived[r.ID]) != 1 {
@@ -121,7 +122,7 @@ func TestGapsForEverLeaveRoomForNewOnes(t *testing.T) {
 // A long gap of Graph, with more alerts than a page, is halved also while its answers are called incomplete.
 func TestALongGapThatStaysIncompleteIsHalved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h, all := graphScene(120, time.Minute, func(p *plan) {
+		h, all := graphScene(120, time.Minute, func(p *life) {
 			p.cfg.Limit, p.cfg.Overlap, p.cfg.InitialLookback = 10, 2*time.Minute, 3*time.Hour
 		})
 		heals := h.began.Add(2*time.Hour + 6*time.Minute + 43*time.Second)
@@ -151,7 +152,7 @@ func TestALongGapThatStaysIncompleteIsHalved(t *testing.T) {
 // More steps than are planned at once are asked for in one cycle all the same: what holds settled must not hold the newest.
 func TestAPlanOfManyStepsReachesThePresent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := sceneAt(spread(30, -30*time.Minute, 0), func(p *plan) { p.cfg.InitialLookback, p.cfg.MaxWindow = 40*time.Hour, time.Minute }, nil)
+		h := sceneAt(spread(30, -30*time.Minute, 0), func(p *life) { p.cfg.InitialLookback, p.cfg.MaxWindow = 40*time.Hour, time.Minute }, nil)
 		h.liveFor(30 * time.Second)
 		h.stop(false)
 		h.lostAndTwice(t)

@@ -16,7 +16,7 @@ import (
 var hosts atomic.Int64
 
 // drawGraph turns p into a history with Microsoft Graph.
-func drawGraph(t *rapid.T, p *plan) {
+func drawGraph(t *rapid.T, p *life) {
 	chance := func(name string, of int) bool { return rapid.IntRange(0, of-1).Draw(t, name) == 1 }
 	p.graph = true
 	p.cfg.Ago, p.cfg.AgoText = 0, ""
@@ -87,7 +87,7 @@ func (h *history) checkGraph(from time.Time) {
 		if h.first {
 			key = v.ID
 		}
-		if !v.Poisoned && len(h.core.arrived[key]) == 0 && !h.core.inBadText(v.ID, v.UpdatedText) {
+		if !v.Poisoned && len(h.core.arrived[key]) == 0 && !h.core.inInvalidText(v.ID, v.UpdatedText) {
 			h.lost++
 			h.fail("lost: %s updated %s visible %s", v.Key(), v.Updated.Sub(h.began), v.Visible.Sub(h.began))
 		}

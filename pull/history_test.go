@@ -25,7 +25,7 @@ import (
 
 // plan is one history: what the service does, what goes wrong, and when the process pauses, restarts or dies. All of it is drawn
 // before the history is lived, so that rapid can shrink and replay it.
-type plan struct {
+type life struct {
 	seed  uint64
 	cfg   conf.Config
 	modes defendersim.Modes
@@ -44,13 +44,17 @@ type plan struct {
 	slowOver   time.Duration // windows longer than that take longer than read_timeout; 0: none does
 	next       *conf.Config  // every other life has this configuration; nil: all have cfg
 	barren     int64         // bytes of an answer that may bring nothing new; 0: as in life
-	floor      int           // rows at which a hidden cap can be suspected; 0: 20, for histories are small
+	floor      int           // rows at which a cap of the service can be suspected; 0: 20, for histories are small
+	maxIDs     int           // 0: as in life
 	events     []event
 
 	graph   bool // Microsoft Graph instead of the SIEM API
 	updates int  // of its alerts
 	first   bool // updates first
 }
+
+// mostRequests of one history are far more than any needs.
+const mostRequests = 200_000
 
 type event struct {
 	at   time.Duration
@@ -103,10 +107,10 @@ var tokenFaults = []func() *defendersim.Fault{
 	func() *defendersim.Fault { return defendersim.Entra(90033) },
 }
 
-func drawPlan(t *rapid.T) plan {
+func drawLife(t *rapid.T) life {
 	pick := func(name string, from ...time.Duration) time.Duration { return rapid.SampledFrom(from).Draw(t, name) }
 	chance := func(name string, of int) bool { return rapid.IntRange(0, of-1).Draw(t, name) == 1 }
-	p := plan{seed: rapid.Uint64().Draw(t, "seed")}
+	p := life{seed: rapid.Uint64().Draw(t, "seed")}
 	c := &p.cfg
 	c.PollInterval = pick("poll", 10*time.Second, 30*time.Second, time.Minute)
 	c.Overlap = pick("overlap", time.Minute, 10*time.Second, 3*time.Minute)
@@ -200,9 +204,9 @@ func TestHistories(t *testing.T) {
 		t.Run(strconv.Itoa(shard), func(t *testing.T) {
 			t.Parallel()
 			rapid.Check(t, func(rt *rapid.T) {
-				p := drawPlan(rt)
+				p := drawLife(rt)
 				var h *history
-				synctest.Test(t, func(*testing.T) { h = live(p) })
+				synctest.Test(t, func(*testing.T) { h = relive(p) })
 				if len(h.faults) > 0 {
 					rt.Fatalf("%s\n%+v\n%s%s", strings.Join(h.faults, "\n"), p, h.log.String(), h.journal())
 				}
@@ -212,12 +216,13 @@ func TestHistories(t *testing.T) {
 }
 
 type history struct {
-	plan
+	life
 	svc     *defendersim.Service
 	rnd     *rand.Rand // of events
 	wire    *rand.Rand // of faults
 	disk    *crashStore
 	core    *core
+	source  *Source
 	store   *crashStore
 	began   time.Time
 	since   time.Time // start of the first life that stored anything
@@ -238,9 +243,9 @@ func (h *history) fail(format string, args ...any) {
 }
 
 // newHistory makes the service and the core of a plan; alerts and the first start are the caller's.
-func newHistory(p plan) *history {
+func newHistory(p life) *history {
 	h := &history{
-		plan: p, rnd: rand.New(rand.NewPCG(p.seed, 1)), wire: rand.New(rand.NewPCG(p.seed, 3)),
+		life: p, rnd: rand.New(rand.NewPCG(p.seed, 1)), wire: rand.New(rand.NewPCG(p.seed, 3)),
 		disk: newDisk(), began: time.Now().UTC()}
 	h.svc = defendersim.New(defendersim.Config{Seed: p.seed, Modes: p.modes, JournalSize: 100_000})
 	h.core = &core{arrived: map[string][]arrival{}, keyOf: defendersim.KeyOf}
@@ -252,7 +257,7 @@ func newHistory(p plan) *history {
 }
 
 // live lives p inside a bubble and checks it.
-func live(p plan) *history {
+func relive(p life) *history {
 	h := newHistory(p)
 	keys := h.populate()
 	for i := range min(p.poison, len(keys)) {
@@ -294,6 +299,9 @@ func (h *history) populate() (keys []string) {
 
 // fault is what goes wrong with one request.
 func (h *history) fault(req defendersim.Request) *defendersim.Fault {
+	if req.N > mostRequests {
+		panic(fmt.Sprintf("more than %d requests: %+v", mostRequests, h.life))
+	}
 	if h.skews {
 		// Single Dates only, never two in a row. What is set here holds for the next request.
 		h.svc.SetModes(func(m *defendersim.Modes) {
@@ -311,13 +319,13 @@ func (h *history) fault(req defendersim.Request) *defendersim.Fault {
 	if !h.healed.Load() && h.slowOver > 0 && req.Kind != defendersim.KindToken && req.Query.Until.Sub(req.Query.Since) > h.slowOver {
 		return defendersim.Late(h.cfg.ReadTimeout + 5*time.Second)
 	}
-	if h.healed.Load() || h.wire.Float64() >= h.faultShare || len(h.plan.faults) == 0 {
+	if h.healed.Load() || h.wire.Float64() >= h.faultShare || len(h.life.faults) == 0 {
 		return nil
 	}
 	if req.Kind == defendersim.KindToken {
 		return tokenFaults[h.wire.IntN(len(tokenFaults))]()
 	}
-	return faultKinds[h.plan.faults[h.wire.IntN(len(h.plan.faults))]].make(h.wire)
+	return faultKinds[h.life.faults[h.wire.IntN(len(h.life.faults))]].make(h.wire)
 }
 
 func (h *history) start() {
@@ -342,13 +350,12 @@ func (h *history) start() {
 		panic(err)
 	}
 	h.store = h.disk.open()
-	e, err := New(&cfg, c, h.store, log)
+	jitter := rand.New(rand.NewPCG(h.seed, uint64(len(h.starts))))
+	s, err := newSource(&cfg, c, h.store, log, tuning{jitter: jitter.Float64, capFloor: cmp.Or(h.floor, 20), maxIDs: h.maxIDs})
 	if err != nil {
 		panic(err)
 	}
-	jitter := rand.New(rand.NewPCG(h.seed, uint64(len(h.starts))))
-	e.jitter = jitter.Float64
-	e.hidden.floor = cmp.Or(h.floor, 20)
+	e := NewRunner(OptionsOf(&cfg, log))
 	e.barrenMost = cmp.Or(h.barren, barrenMost)
 	h.starts = append(h.starts, time.Now())
 	if !h.disk.found {
@@ -358,6 +365,10 @@ func (h *history) start() {
 	h.core.engine, h.core.paused = e, false
 	h.core.lives++
 	e.Start()
+	if err := e.Add(s); err != nil {
+		panic(err)
+	}
+	h.source = s
 }
 
 // stop ends the process: cleanly, or as kill -9 does.
@@ -394,7 +405,7 @@ func (h *history) run() {
 	// After the span: the longest waits of the engine, then gaps, then what becomes visible late.
 	poll := 3 * h.cfg.PollInterval
 	if h.next != nil {
-		poll = 8 * max(h.cfg.PollInterval, h.next.PollInterval) // a gap behind a limit is halved once in a poll
+		poll = 8 * max(h.cfg.PollInterval, h.next.PollInterval) // an unread range behind a limit is halved once in a poll
 	}
 	rest := h.cfg.Overlap + poll + 6*h.cfg.RetryMax + 4*time.Minute + max(h.shift, 0)
 	for time.Since(h.began) < h.span+rest+max(-h.shift, 0) {
@@ -468,7 +479,7 @@ func (h *history) check() {
 		h.checkGraph(from)
 	} else {
 		for _, row := range h.svc.Due(defendersim.Filter{}, from, h.began.Add(h.span), h.cfg.Overlap) {
-			if !row.Poisoned && len(h.core.arrived[row.ID]) == 0 && !h.core.inBadText(row.FullID, row.Processed) {
+			if !row.Poisoned && len(h.core.arrived[row.ID]) == 0 && !h.core.inInvalidText(row.FullID, row.Processed) {
 				h.lost++
 				h.fail("lost: %s processed %s visible %s", row.ID, row.LastProcessed.Sub(h.began), row.VisibleAt.Sub(h.began))
 			}

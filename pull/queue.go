@@ -6,83 +6,161 @@ import (
 	"sync/atomic"
 	"time"
 
+	"fluent-bit-defender/ledger"
 	"fluent-bit-defender/record"
 )
 
-// openFor is how long a batch may stay open for more rows while Fluent Bit waits for one.
+// openFor is how long a buffer may stay open for more rows while Fluent Bit waits for some.
 const openFor = 250 * time.Millisecond
 
 // Batch is a run of records, ready for one append. Whoever took it owns Data until Done.
 type Batch struct {
-	Data   []byte // msgpack records one after the other
+	Data  []byte // msgpack records one after the other
+	first *buffer
+	parts []part
+}
+
+// part is what is left of a buffer once its bytes are in a Batch.
+type part struct {
+	lane          *lane
+	seq           uint64
+	ids           []record.ID
+	raw, repaired int
+	size          int // bytes
+}
+
+// buffer holds records of one source. While it is filled it belongs to whoever fills it, then to the queue.
+type buffer struct {
+	data   []byte
 	ids    []record.ID
-	seq    uint64
+	seq    uint64    // of the source's buffers
 	opened time.Time // when its first row came
 
 	raw, repaired int // of its rows
 }
 
-// queue holds the batches between the pulling goroutine and Fluent Bit's thread. Its own lock keeps the
-// callback apart from everything that takes longer.
+// lane is a source's part of the queue.
+type lane struct {
+	ledger *ledger.Ledger
+
+	// Guarded by the queue's lock.
+	full  []*buffer
+	open  *buffer // not full yet; nobody fills it while it lies here
+	bytes int     // of both
+	seq   uint64
+	inRow bool // it is in the queue's row
+	gone  bool // nothing of it is taken any more
+}
+
+// delivered is a part that Fluent Bit has copied.
+type delivered struct {
+	lane *lane
+	ledger.Delivered
+}
+
+// sums count what was delivered.
+type sums struct{ rows, raw, repaired, bytes uint64 }
+
+// queue holds what was fetched until Fluent Bit's thread takes it, from each source in its turn. Its own lock keeps the callback apart from
+// everything that takes longer.
 type queue struct {
-	lock    sync.Mutex
-	ready   []*Batch
-	open    *Batch // not full yet; nobody fills it while it lies here
-	bytes   int    // of ready and open
-	limit   int
-	size    int // of a full batch
-	spare   []*Batch
-	done    []handedBatch // handed over, and not counted yet
-	seq     uint64
-	pauses  int // since the last Resume
-	active  time.Duration
-	resumed time.Time // when the time that is not in active yet began
-	left    time.Time // when the core began to end; zero: it has not
+	limit, size int         // bytes of all, and of a full batch
+	fence       func() bool // nil: none. False: nothing is delivered now
 
-	hungry  atomic.Bool   // Fluent Bit found nothing to take
-	drained chan struct{} // a batch was taken
+	lock  sync.Mutex
+	row   []*lane // that have something, in their turn
+	lanes int     // all
+	bytes int
+	spare []*buffer
+	done  []delivered // not yet in their ledgers
+	sums  sums
+	core  coreClock
+	room  chan struct{} // closed, and another made, when something was taken
+
+	hungry atomic.Bool // Fluent Bit found nothing to take
 }
 
-func (q *queue) init(limit, size int) {
-	q.limit, q.size = limit, size
-	q.resumed = time.Now()
-	q.drained = make(chan struct{}, 1)
+func (q *queue) init(limit, size int, fence func() bool) {
+	q.limit, q.size, q.fence = limit, size, fence
+	q.core.resumed = time.Now()
+	q.room = make(chan struct{})
 }
 
-// unpark returns the batch to fill: the open one, so that small answers share a batch, or a new one.
-func (q *queue) unpark() *Batch {
+func (q *queue) join() {
 	q.lock.Lock()
 	defer q.lock.Unlock()
-	if b := q.open; b != nil {
-		q.open = nil
-		q.bytes -= len(b.Data)
+	q.lanes++
+}
+
+// leave throws away what l holds: none of it is taken any more.
+func (q *queue) leave(l *lane) {
+	q.lock.Lock()
+	defer q.lock.Unlock()
+	if l.gone {
+		return
+	}
+	q.bytes -= l.bytes
+	l.full, l.open, l.bytes, l.gone = nil, nil, 0, true
+	q.lanes--
+	close(q.room)
+	q.room = make(chan struct{})
+}
+
+// unpark returns the buffer to fill: the open one, so that small answers share it, or a new one.
+func (q *queue) unpark(l *lane) *buffer {
+	q.lock.Lock()
+	defer q.lock.Unlock()
+	if b := l.open; b != nil {
+		l.open = nil
+		l.bytes -= len(b.data)
+		q.bytes -= len(b.data)
 		return b
 	}
-	return q.newBatch()
+	return q.newBuffer(l)
 }
 
 // park leaves b where Fluent Bit can take it before it is full.
-func (q *queue) park(b *Batch) {
+func (q *queue) park(l *lane, b *buffer) {
 	q.lock.Lock()
 	defer q.lock.Unlock()
 	if len(b.ids) == 0 {
-		q.seq-- // it was the last, and never held a row
-		q.spare = append(q.spare, b)
+		l.seq-- // it was the last, and never held a row
+		q.recycle(b)
 		return
 	}
-	q.open = b
-	q.bytes += len(b.Data)
+	if l.gone {
+		return
+	}
+	l.open = b
+	q.grew(l, len(b.data))
 }
 
-// newBatch returns an empty batch. The caller holds lock.
-func (q *queue) newBatch() *Batch {
-	b := &Batch{}
+func (q *queue) grew(l *lane, n int) {
+	l.bytes += n
+	q.bytes += n
+	if !l.inRow {
+		l.inRow = true
+		q.row = append(q.row, l)
+	}
+}
+
+// newBuffer returns an empty buffer. The caller holds lock.
+func (q *queue) newBuffer(l *lane) *buffer {
+	b := &buffer{}
 	if n := len(q.spare); n > 0 {
 		b, q.spare = q.spare[n-1], q.spare[:n-1]
 	}
-	q.seq++
-	b.seq = q.seq
+	l.seq++
+	b.seq = l.seq
 	return b
+}
+
+// recycle keeps b for the next to fill. The caller holds lock.
+func (q *queue) recycle(b *buffer) {
+	*b = buffer{data: b.data[:0]}
+	if len(q.spare) <= q.limit/q.size {
+		q.spare = append(q.spare, b)
+	}
 }
 
 // forgetSpare lets go of buffers that a backlog has left behind.
@@ -92,17 +170,20 @@ func (q *queue) forgetSpare() {
 	q.spare = nil
 }
 
-// push gives away a full batch and returns the next one to fill.
-func (q *queue) push(b *Batch) *Batch {
+// push gives away a full buffer and returns the next one to fill, which begins with rest: that may stand behind the end of b.
+func (q *queue) push(l *lane, b *buffer, rest []byte) *buffer {
 	q.lock.Lock()
 	defer q.lock.Unlock()
-	q.ready = append(q.ready, b)
-	q.bytes += len(b.Data)
-	q.hungry.Store(false)
-	next := q.newBatch()
-	if next.Data == nil { // where one batch was full the next will be: growing to it step by step would leave garbage of its size
-		next.Data = make([]byte, 0, q.size+q.size/16)
+	next := q.newBuffer(l)
+	if next.data == nil { // where one was full the next will be: growing to it step by step would leave garbage of its size
+		next.data = make([]byte, 0, q.size+q.size/16)
 	}
+	next.data = append(next.data, rest...)
+	if !l.gone {
+		l.full = append(l.full, b)
+		q.grew(l, len(b.data))
+	}
+	q.hungry.Store(false)
 	return next
 }
 
@@ -112,124 +193,118 @@ func (q *queue) queued() int {
 	return q.bytes
 }
 
-// wait blocks until less than limit bytes are queued; false when ctx ended first.
-func (q *queue) wait(ctx context.Context) bool {
-	for q.queued() >= q.limit {
+// crowded tells whether a source that holds held bytes beside has to wait: the queue is full, or its own half of one that others share. The
+// channel is closed when something was taken.
+func (q *queue) crowded(l *lane, held int) (<-chan struct{}, bool) {
+	q.lock.Lock()
+	defer q.lock.Unlock()
+	return q.room, q.bytes+held >= q.limit || q.lanes > 1 && l.bytes+held >= max(q.limit/2, q.size)
+}
+
+// wait blocks until there is room; false when ctx ended first.
+func (q *queue) wait(ctx context.Context, l *lane) bool {
+	for {
+		room, full := q.crowded(l, 0)
+		if !full {
+			return true
+		}
 		select {
-		case <-q.drained:
+		case <-room:
 		case <-ctx.Done():
 			return false
 		}
 	}
-	return true
 }
 
-// Take gives the next batch to Fluent Bit's thread; nil when none is ready or the instance is paused. It never
-// waits.
-func (e *Engine) Take() *Batch {
-	q := &e.queue
-	q.lock.Lock()
-	defer q.lock.Unlock()
-	if q.pauses > 0 {
+// next takes the next buffer of the lane whose turn it is, if it has at most most bytes; nil: there is none. The caller holds lock.
+func (q *queue) next(most int) (*lane, *buffer) {
+	for len(q.row) > 0 {
+		l := q.row[0]
+		b := l.open
+		if len(l.full) > 0 {
+			b = l.full[0]
+		}
+		if b != nil && len(b.data) > most {
+			return nil, nil
+		}
+		q.row[0] = nil
+		q.row = q.row[1:]
+		l.inRow = false
+		if b == nil {
+			continue
+		}
+		if b == l.open {
+			l.open = nil
+		} else {
+			l.full[0] = nil
+			l.full = l.full[1:]
+		}
+		l.bytes -= len(b.data)
+		q.bytes -= len(b.data)
+		if len(l.full) > 0 || l.open != nil {
+			l.inRow = true
+			q.row = append(q.row, l)
+		}
+		return l, b
+	}
+	return nil, nil
+}
+
+func partOf(l *lane, b *buffer) part {
+	return part{lane: l, seq: b.seq, ids: b.ids, raw: b.raw, repaired: b.repaired, size: len(b.data)}
+}
+
+// Take gives the next batch to Fluent Bit's thread; nil when none is ready, the input is paused or the fence is down. It never waits. Small
+// buffers are joined, so that many sources need few batches.
+func (q *queue) Take() *Batch {
+	if q.fence != nil && !q.fence() {
 		return nil
 	}
-	var b *Batch
-	switch {
-	case len(q.ready) > 0:
-		b = q.ready[0]
-		q.ready[0] = nil
-		q.ready = q.ready[1:]
-	case q.open != nil:
-		b, q.open = q.open, nil
-	default:
+	q.lock.Lock()
+	defer q.lock.Unlock()
+	if q.core.pauses > 0 {
+		return nil
+	}
+	l, b := q.next(int(^uint(0) >> 1))
+	if b == nil {
 		q.hungry.Store(true)
 		return nil
 	}
-	q.bytes -= len(b.Data)
-	select {
-	case q.drained <- struct{}{}:
-	default:
+	batch := &Batch{Data: b.data, first: b, parts: []part{partOf(l, b)}}
+	for {
+		l, b := q.next(q.size - len(batch.Data))
+		if b == nil {
+			break
+		}
+		batch.Data = append(batch.Data, b.data...)
+		batch.parts = append(batch.parts, partOf(l, b))
+		q.recycle(b)
 	}
-	return b
+	close(q.room)
+	q.room = make(chan struct{})
+	return batch
 }
 
-// Done says that the core has copied b: its rows are handed over, and durable five unpaused seconds later. It never
-// waits.
-func (e *Engine) Done(b *Batch) {
-	q := &e.queue
+// Done says that Fluent Bit has copied b: its rows are delivered, and durable some unpaused time later. It never waits.
+func (q *queue) Done(b *Batch) {
 	q.lock.Lock()
 	defer q.lock.Unlock()
-	// Not under mu: that may be held for as long as it takes to look through all that is remembered.
-	q.done = append(q.done, handedBatch{ids: b.ids, seq: b.seq, at: q.activeNow(), given: time.Now(), raw: b.raw, repaired: b.repaired, size: len(b.Data)})
-	*b = Batch{Data: b.Data[:0]}
-	if len(q.spare) <= q.limit/q.size {
-		q.spare = append(q.spare, b)
+	// Not into the ledgers: they may be locked for as long as it takes to look through all that is remembered.
+	active, now := q.core.active(), time.Now()
+	for _, p := range b.parts {
+		q.sums.rows += uint64(len(p.ids))
+		q.sums.raw += uint64(p.raw)
+		q.sums.repaired += uint64(p.repaired)
+		q.sums.bytes += uint64(p.size)
+		q.done = append(q.done, delivered{p.lane, ledger.Delivered{Seq: p.seq, IDs: p.ids, Active: active, At: now}})
 	}
+	b.first.data = b.Data
+	q.recycle(b.first)
+	*b = Batch{}
 }
 
-// Pause stops the hand-over and the time by which a batch becomes durable: the core leaves a paused input's ring as it
-// is.
-func (e *Engine) Pause() {
-	q := &e.queue
-	q.lock.Lock()
-	defer q.lock.Unlock()
-	if q.pauses++; q.pauses == 1 {
-		q.active += time.Since(q.resumed)
-	}
-}
-
-// Resume ends a pause.
-func (e *Engine) Resume() {
-	q := &e.queue
-	q.lock.Lock()
-	defer q.lock.Unlock()
-	if q.pauses > 0 {
-		q.resumed = time.Now()
-	}
-	q.pauses = 0
-}
-
-// Leave says that the core is about to end: what it was given in the half second before may lie in its ring, which nobody empties any more. Stop
-// leaves that uncommitted. Where Leave is not called, Stop takes all for handed over.
-func (e *Engine) Leave() {
-	q := &e.queue
-	q.lock.Lock()
-	defer q.lock.Unlock()
-	if q.left.IsZero() {
-		q.left = time.Now()
-	}
-}
-
-// inRing tells whether what was given at that time may never have left the core's ring.
-func (q *queue) inRing(given time.Time) bool {
-	q.lock.Lock()
-	defer q.lock.Unlock()
-	return !q.left.IsZero() && q.left.Sub(given) < ringTime
-}
-
-func (q *queue) isPaused() bool {
-	q.lock.Lock()
-	defer q.lock.Unlock()
-	return q.pauses > 0
-}
-
-// activeTime is the time since the engine was made that it was not paused.
-func (q *queue) activeTime() time.Duration {
-	q.lock.Lock()
-	defer q.lock.Unlock()
-	return q.activeNow()
-}
-
-// activeNow is activeTime for who holds lock.
-func (q *queue) activeNow() time.Duration {
-	if q.pauses > 0 {
-		return q.active
-	}
-	return q.active + time.Since(q.resumed)
-}
-
-// takeDone returns the batches that were handed over since it was last called.
-func (q *queue) takeDone() []handedBatch {
+// takeDone returns what was delivered since it was last called.
+func (q *queue) takeDone() []delivered {
 	q.lock.Lock()
 	defer q.lock.Unlock()
 	done := q.done
@@ -237,11 +312,10 @@ func (q *queue) takeDone() []handedBatch {
 	return done
 }
 
-// backPressured tells, at exit, whether the core had paused the instance before, by back-pressure or a rate limit: on its way out an instance
-// that ran gets two pauses, one that is paused none more, or two more (flb_input_pause in 5.1.1); what old cores give beyond that the plugin
-// keeps to itself. With `threaded off` every instance of the thread sees the pauses of all, two each. Cores without pauses give none.
-func (q *queue) backPressured() bool {
+// stats fills in what the queue counts.
+func (q *queue) stats(s *Stats) {
 	q.lock.Lock()
 	defer q.lock.Unlock()
-	return q.pauses%2 == 1
+	s.Delivered, s.Raw, s.Repaired, s.DeliveredSize = q.sums.rows-q.sums.raw, q.sums.raw, q.sums.repaired, q.sums.bytes
+	s.Queued, s.Paused = q.bytes, q.core.pauses > 0
 }

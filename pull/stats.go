@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"fluent-bit-defender/client"
@@ -39,7 +40,7 @@ func (h *Histogram) observe(d time.Duration) {
 	h.Sum += s
 }
 
-// Stats are the engine's counters since it was made, and what they stand at now. Rows = HandedOver + Raw + Duplicates, once
+// Stats are the counters of a runner's sources since it was made, and what they stand at now. Rows = Delivered + Raw + Duplicates, once
 // nothing is queued.
 type Stats struct {
 	Requests       [len(Outcomes)]uint64
@@ -49,11 +50,11 @@ type Stats struct {
 	BytesRead      uint64        // of decompressed answers
 	Rows           uint64
 	Duplicates     uint64
-	HandedOver     uint64 // alerts that became records
-	Raw            uint64 // rows that did not and were handed over raw
-	Repaired       uint64 // of HandedOver and Raw: with U+FFFD in place of what was no UTF-8
-	HandedOverSize uint64 // bytes of records
-	Forgotten      uint64 // hashes dropped because the seen set was full
+	Delivered      uint64 // alerts that became records
+	Raw            uint64 // rows that did not and were delivered raw
+	Repaired       uint64 // of Delivered and Raw: with U+FFFD in place of what was no UTF-8
+	DeliveredSize  uint64 // bytes of records
+	Forgotten      uint64 // ids dropped because the dedup set was full
 	Commits        uint64
 	CommitFailures uint64
 
@@ -76,40 +77,28 @@ func (s *Stats) Asked() (n uint64) {
 	return n
 }
 
-// Stats may be called from any goroutine and never waits: while the engine looks through all that it remembers, they are those of the
-// call before.
-func (e *Engine) Stats() Stats {
-	e.told.Lock()
-	defer e.told.Unlock()
-	if e.mu.TryLock() {
-		e.told.Stats = e.countedStats()
-		e.mu.Unlock()
-	}
-	s := e.told.Stats
-	s.Queued, s.Paused = e.queued(), e.isPaused()
-	s.Client = e.client.Stats()
-	return s
+// position is how far one source is.
+type position struct {
+	watermark, lastDone time.Time // of the service
+	service, local      time.Time // when its last poll began
+	unread, ids         int
 }
 
-// countedStats is the part of Stats that mu guards. The caller holds it.
-func (e *Engine) countedStats() Stats {
-	e.collect()
-	s := e.stats
-	s.Unread, s.IDs, s.Watermark = len(e.gaps), e.seen.len(), e.settled
-	if !e.latest.IsZero() {
-		s.Now = e.latest.Add(time.Since(e.latestAt))
-	}
-	return s
+// meter counts for all sources of a runner. Its lock is held for a few additions only, so that Stats never waits.
+type meter struct {
+	mu        sync.Mutex
+	stats     Stats
+	positions map[*Source]position
 }
 
-func (e *Engine) count(f func(*Stats)) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	f(&e.stats)
+func (m *meter) count(f func(*Stats)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	f(&m.stats)
 }
 
-// countRequest counts a request that came to err, and that began at start.
-func (e *Engine) countRequest(err error, partial bool, start time.Time) {
+// request counts a request that came to err, and that began at start.
+func (m *meter) request(err error, partial bool, start time.Time) {
 	if errors.Is(err, context.Canceled) || errors.Is(err, client.ErrClosed) {
 		return // it was us
 	}
@@ -123,8 +112,44 @@ func (e *Engine) countRequest(err error, partial bool, start time.Time) {
 	case partial:
 		came = outcomePartial
 	}
-	e.count(func(s *Stats) {
+	m.count(func(s *Stats) {
 		s.Requests[came]++
 		s.Seconds.observe(time.Since(start))
 	})
+}
+
+// place notes how far s is.
+func (m *meter) place(s *Source, p position) {
+	p.ids = s.ledger.Len()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.positions[s] = p
+}
+
+// forget takes s out of the positions.
+func (m *meter) forget(s *Source) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.positions, s)
+}
+
+// read returns the sums, and of times the worst.
+func (m *meter) read() Stats {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s := m.stats
+	for _, p := range m.positions {
+		s.Unread += p.unread
+		s.IDs += p.ids
+		if s.Watermark.IsZero() || !p.watermark.IsZero() && p.watermark.Before(s.Watermark) {
+			s.Watermark = p.watermark
+			if !p.service.IsZero() {
+				s.Now = p.service.Add(time.Since(p.local))
+			}
+		}
+		if s.LastSuccess.IsZero() || !p.lastDone.IsZero() && p.lastDone.Before(s.LastSuccess) {
+			s.LastSuccess = p.lastDone
+		}
+	}
+	return s
 }

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"fluent-bit-defender/internal/defendersim"
-	"fluent-bit-defender/state"
 )
 
 // written is a log without times.
@@ -24,20 +23,20 @@ func written(out *strings.Builder) *slog.Logger {
 }
 
 // A failure that lasts is told at once, when it turns into one of another kind, every ten minutes with a count, and when it is over.
-func TestTroubleDoesNotFlood(t *testing.T) {
+func TestStreakDoesNotFlood(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out strings.Builder
 		log := written(&out)
-		var tr trouble
+		var tr streak
 		for range 12 * 60 {
 			tr.failed(log, slog.LevelWarn, "500", "the service fails")
 			time.Sleep(time.Second)
 		}
 		tr.failed(log, slog.LevelError, "403", "forbidden")
-		tr.healed(log, "all is well")
-		tr.healed(log, "all is well")
+		tr.recovered(log, "all is well")
+		tr.recovered(log, "all is well")
 		tr.failed(log, slog.LevelWarn, "500", "the service fails")
-		tr.healed(log, "all is well")
+		tr.recovered(log, "all is well")
 		want := `level=WARN msg="the service fails"
 level=WARN msg="the service fails (601 failures since 2000-01-01T00:00:00Z)"
 level=ERROR msg="forbidden (721 failures since 2000-01-01T00:00:00Z)"
@@ -52,11 +51,11 @@ level=INFO msg="all is well after 1 failure"
 }
 
 // Causes that alternate at every request are each told once in ten minutes.
-func TestAlternatingTroubleDoesNotFlood(t *testing.T) {
+func TestAlternatingFailuresDoesNotFlood(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out strings.Builder
 		log := written(&out)
-		var tr trouble
+		var tr streak
 		for i := range 15 * 60 {
 			tr.failed(log, slog.LevelWarn, fmt.Sprint(i%3), fmt.Sprintf("cause %d", i%3))
 			time.Sleep(time.Second)
@@ -75,17 +74,17 @@ level=WARN msg="cause 2 (603 failures since 2000-01-01T00:00:00Z)"
 }
 
 // Neither a cause that is new at every request nor one that goes and comes again makes more than a few lines a minute, or memory that grows.
-func TestNewTroubleAtEveryRequestDoesNotFlood(t *testing.T) {
+func TestNewFailuresAtEveryRequestDoesNotFlood(t *testing.T) {
 	const minutes = 30
 	for name, heals := range map[string]bool{"always new": false, "it comes and goes": true} {
 		synctest.Test(t, func(t *testing.T) {
 			var out strings.Builder
 			log := written(&out)
-			var tr trouble
+			var tr streak
 			for i := range minutes * 60 {
 				tr.failed(log, slog.LevelWarn, fmt.Sprint(i), "cause")
 				if heals {
-					tr.healed(log, "all is well")
+					tr.recovered(log, "all is well")
 				}
 				if len(tr.kinds) > 50 || len(tr.lines) > mostLines {
 					t.Fatalf("%s: %d kinds and %d lines are kept", name, len(tr.kinds), len(tr.lines))
@@ -101,11 +100,11 @@ func TestNewTroubleAtEveryRequestDoesNotFlood(t *testing.T) {
 }
 
 // A failure after which nothing comes for long is told at once also when much else was.
-func TestTroubleMakesRoom(t *testing.T) {
+func TestStreakMakesRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out strings.Builder
 		log := written(&out)
-		var tr trouble
+		var tr streak
 		tr.makeRoom()
 		for i := range 20 {
 			tr.failed(log, slog.LevelWarn, fmt.Sprint(i), "cause")
@@ -142,7 +141,7 @@ func TestSortOf(t *testing.T) {
 // What one request after the other fails for is told each time, in the words that say what to do.
 func TestEachCauseIsTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := scene(60, 30*time.Minute, func(p *plan) { p.cfg.RetryMax = time.Second })
+		h := scene(60, 30*time.Minute, func(p *life) { p.cfg.RetryMax = time.Second })
 		h.liveFor(2 * time.Minute)
 		h.svc.Queue(defendersim.KindAlerts, defendersim.HTML(), defendersim.EmptyBody(), defendersim.CutOf(0.5, defendersim.CutText), defendersim.Status(500))
 		h.liveFor(5 * time.Minute)
@@ -174,24 +173,4 @@ func TestNamed(t *testing.T) {
 	if once.Error() != "alerts request: it broke" || !errors.Is(once, base) || named(once) != once || named(nil) != nil {
 		t.Errorf("%v, then %v; of nil %v", once, named(once), named(nil))
 	}
-}
-
-// That there are too many gaps is told once, with what follows and what to do, however often the next is tried.
-func TestTooManyGapsDoNotFlood(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var out strings.Builder
-		e := &Engine{log: written(&out), gaps: make([]state.UnreadRange, maxGaps)}
-		pc := &piece{since: time.Now(), until: time.Now().Add(time.Minute)}
-		for range 100 {
-			if e.makeGap(pc, errors.New("it broke"), time.Now()) {
-				t.Fatal("a gap was made")
-			}
-			time.Sleep(time.Second)
-		}
-		want := `level=ERROR msg="1000 gaps are open already, the most that are kept: nothing newer than 2000-01-01T00:00:00Z to 2000-01-01T00:01:00Z ` +
-			`is pulled until one can be read; look at the reasons (defenderctl state) and open a case with Microsoft"` + "\n"
-		if out.String() != want {
-			t.Errorf("got\n%swant\n%s", out.String(), want)
-		}
-	})
 }

@@ -1,0 +1,148 @@
+package pull
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"fluent-bit-defender/plan"
+	"fluent-bit-defender/state"
+)
+
+const (
+	oncePatience = 8                     // failures in a row that are no window's own, after which Once gives up: about four minutes
+	onceOwn      = 24                    // the same of those that are
+	onceUnread   = 3                     // ranges in a row that cannot be read after which it gives up
+	oncePoll     = 10 * time.Millisecond // between two looks for a batch
+)
+
+// UnreadError says that Once read all but these ranges, which failed again and again.
+type UnreadError struct{ Unread []state.UnreadRange }
+
+func (e *UnreadError) Error() string {
+	u := e.Unread[0]
+	text := fmt.Sprintf("the alerts processed from %s to %s could not be read: %s", u.Since.Format(time.RFC3339), u.Until.Format(time.RFC3339), u.Reason)
+	if n := len(e.Unread) - 1; n > 0 {
+		text += fmt.Sprintf(" (and %d ranges more)", n)
+	}
+	return text
+}
+
+// Once pulls what was processed from since to until, oldest first, with the splitting, limits and memory of Start, which must not be called as
+// well; s was not added. It goes on where the store of s ends, and asks for its unread ranges again; a store belongs to one such range.
+// Neither ago nor initial_lookback play a part. Rows of up to two seconds around the range may come too.
+//
+// deliver is called from one goroutine with whole records, one or more, which are its own until it returns; they count as delivered then,
+// unless it returns an error, which ends the pull and is returned. Once returns when all was delivered, or at the first error that only an
+// operator can mend, after some minutes of others, or with ctx's cause. An *UnreadError comes when all the rest was delivered. Call Stop in
+// any case: it stores what was.
+func (r *Runner) Once(ctx context.Context, s *Source, since, until time.Time, deliver func(records []byte) error) error {
+	s.planner.Once(plan.Range{Since: since, Until: until})
+	if err := r.Add(s); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(r.ctx, func() { cancel(context.Canceled) })()
+	r.running.Go(func() { r.guard("committing", r.commitLoop) })
+
+	delivered := make(chan error, 1)
+	read := make(chan struct{}) // closed: no more batches will come
+	go func() {
+		defer func() {
+			if p := recover(); p != nil {
+				delivered <- internal("delivering", p)
+				cancel(context.Canceled)
+			}
+		}()
+		err := r.deliverAll(ctx, read, deliver)
+		if err != nil {
+			cancel(err)
+		}
+		delivered <- err
+	}()
+	err := s.once(ctx)
+	close(read)
+	if derr := <-delivered; derr != nil && !errors.Is(derr, context.Canceled) {
+		return derr
+	}
+	return err
+}
+
+// deliverAll delivers every batch until no more will come.
+func (r *Runner) deliverAll(ctx context.Context, read <-chan struct{}, deliver func([]byte) error) error {
+	for last := false; ; {
+		b := r.Take()
+		switch {
+		case b != nil:
+			if err := deliver(b.Data); err != nil {
+				return err
+			}
+			r.Done(b)
+		case last:
+			return nil
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		default:
+			select {
+			case <-read:
+				last = true
+			case <-time.After(oncePoll):
+			}
+		}
+	}
+}
+
+// once takes the steps of the one range until it is read, or is given up.
+func (s *Source) once(ctx context.Context) error {
+	some := false // an answer was read to its end
+	failures, unread := [2]int{}, 0
+	for {
+		r := s.do(ctx)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if r.kind == plan.Wait {
+			if r.due.IsZero() {
+				break
+			}
+			if !sleep(ctx, time.Until(r.due)) {
+				return context.Cause(ctx)
+			}
+			continue
+		}
+		own := 0
+		switch r.Failure {
+		case plan.None:
+			some = some || r.kind == plan.Ask
+			failures = [2]int{}
+			if r.kind == plan.Ask {
+				unread = 0
+			}
+			if r.setAside {
+				unread++
+			}
+			if unread == onceUnread {
+				return &UnreadError{slices.Clone(s.planner.Unread())}
+			}
+			continue
+		case plan.OfOperator:
+			return r.err
+		case plan.OfWindow:
+			if own = 1; !some && refused(r.err) {
+				return r.err
+			}
+		case plan.OfLink:
+			own = 1
+		}
+		if failures[own]++; failures[0] == oncePatience || failures[1] == onceOwn {
+			return r.err
+		}
+	}
+	if unread := s.planner.Unread(); len(unread) > 0 {
+		return &UnreadError{slices.Clone(unread)}
+	}
+	return nil
+}

@@ -1,0 +1,251 @@
+package pull
+
+import (
+	"container/heap"
+	"context"
+	"fmt"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"fluent-bit-defender/client"
+	"fluent-bit-defender/state"
+)
+
+const (
+	slowStep   = 2 * time.Second       // a source whose steps take this long leaves a slot to the others
+	startEvery = 20 * time.Millisecond // between the first steps of sources: each asks for a token
+)
+
+// job is a source and when it is due.
+type job struct {
+	source *Source
+	due    time.Time // local
+	index  int       // in the heap; -1: it is not there
+	began  time.Time // of the step that runs; zero: none does
+	slow   bool      // its last step was
+	cancel context.CancelFunc
+	idle   chan struct{} // closed once it is removed and no step runs
+}
+
+// scheduler says which source is due. At most parallel steps run at once, and all but one of these slots at most are for slow sources.
+type scheduler struct {
+	mu       sync.Mutex
+	parallel int
+	jobs     map[state.Key]*job
+	due      jobHeap
+	waiting  []*job // due and slow, without a slot
+	running  map[*job]bool
+	started  time.Time     // when the last new source was due first
+	wake     chan struct{} // something changed
+}
+
+func (s *scheduler) init(parallel int) {
+	s.parallel = parallel
+	s.jobs, s.running, s.wake = map[state.Key]*job{}, map[*job]bool{}, make(chan struct{}, 1)
+}
+
+func (s *scheduler) add(src *Source) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.jobs[src.key] != nil {
+		return fmt.Errorf("source %s: %w", src.key, state.ErrKeyInUse)
+	}
+	now := time.Now()
+	s.started = maxTime(now, s.started.Add(startEvery))
+	j := &job{source: src, due: s.started, idle: make(chan struct{})}
+	s.jobs[src.key] = j
+	heap.Push(&s.due, j)
+	s.changed()
+	return nil
+}
+
+// remove takes a source out and cuts its step short. idle is closed once no step of it runs.
+func (s *scheduler) remove(key state.Key) (src *Source, idle <-chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	j := s.jobs[key]
+	if j == nil {
+		return nil, nil
+	}
+	delete(s.jobs, key)
+	for i, w := range s.waiting {
+		if w == j {
+			s.waiting = append(s.waiting[:i], s.waiting[i+1:]...)
+			break
+		}
+	}
+	switch {
+	case s.running[j]:
+		j.cancel()
+	default:
+		if j.index >= 0 {
+			heap.Remove(&s.due, j.index)
+		}
+		close(j.idle)
+	}
+	return j.source, j.idle
+}
+
+// next takes the jobs to run now, and tells when the next is due; zero: none is.
+func (s *scheduler) next(ctx context.Context, now time.Time) (start []*job, contexts []context.Context, due time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	slow := 0
+	for j := range s.running {
+		if j.slow || now.Sub(j.began) >= slowStep {
+			slow++
+		}
+	}
+	run := func(j *job) {
+		c, cancel := context.WithCancel(ctx)
+		j.began, j.cancel = now, cancel
+		s.running[j] = true
+		start, contexts = append(start, j), append(contexts, c)
+		if j.slow {
+			slow++
+		}
+	}
+	slots := max(1, s.parallel-1)
+	for len(s.waiting) > 0 && slow < slots && len(s.running) < s.parallel {
+		run(s.waiting[0])
+		s.waiting = s.waiting[1:]
+	}
+	for len(s.due) > 0 && !s.due[0].due.After(now) && len(s.running) < s.parallel {
+		j := heap.Pop(&s.due).(*job)
+		if j.slow && slow >= slots {
+			s.waiting = append(s.waiting, j)
+			continue
+		}
+		run(j)
+	}
+	if len(s.due) > 0 && len(s.running) < s.parallel {
+		due = s.due[0].due
+	}
+	return start, contexts, due
+}
+
+// done ends a step of j, which is due again then; zero: never.
+func (s *scheduler) done(j *job, due time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	j.cancel()
+	j.slow, j.began = time.Since(j.began) >= slowStep, time.Time{}
+	delete(s.running, j)
+	switch {
+	case s.jobs[j.source.key] != j:
+		close(j.idle)
+	case !due.IsZero():
+		j.due = due
+		heap.Push(&s.due, j)
+	}
+	s.changed()
+}
+
+// changed wakes who schedules. The caller holds mu.
+func (s *scheduler) changed() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// all are the sources.
+func (s *scheduler) all() []*Source {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := make([]*Source, 0, len(s.jobs))
+	for _, j := range s.jobs {
+		all = append(all, j.source)
+	}
+	return all
+}
+
+// clientStats are the sums over all clients, and of times the earliest.
+func (s *scheduler) clientStats() (sum client.Stats) {
+	for _, src := range s.all() {
+		c := src.client.Stats()
+		sum.Tokens += c.Tokens
+		sum.Held += c.Held
+		sum.TokenEnds = soonest(sum.TokenEnds, c.TokenEnds)
+		sum.CertificateEnds = soonest(sum.CertificateEnds, c.CertificateEnds)
+	}
+	return sum
+}
+
+// schedule runs the steps that are due until ctx ends.
+func (r *Runner) schedule(ctx context.Context) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		start, contexts, due := r.sched.next(ctx, time.Now())
+		for i, j := range start {
+			r.running.Go(func() { r.step(contexts[i], j) })
+		}
+		wait := time.Hour
+		if !due.IsZero() {
+			wait = time.Until(due)
+		}
+		timer.Reset(wait)
+		select {
+		case <-ctx.Done():
+			return
+		case <-r.sched.wake:
+		case <-timer.C:
+		}
+	}
+}
+
+// freeStart gives back what the start of a process needs and no later moment does: the system's certificates and the first handshake.
+var freeStart sync.Once
+
+func (r *Runner) step(ctx context.Context, j *job) {
+	due := j.source.step(ctx)
+	if ctx.Err() == nil && due.After(time.Now()) { // it rests
+		freeStart.Do(debug.FreeOSMemory)
+		r.forgetSpare()
+	}
+	r.sched.done(j, due)
+}
+
+// jobHeap is a heap by due.
+type jobHeap []*job
+
+func (h jobHeap) Len() int           { return len(h) }
+func (h jobHeap) Less(i, j int) bool { return h[i].due.Before(h[j].due) }
+func (h jobHeap) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].index, h[j].index = i, j
+}
+
+// Push and Pop are for package heap.
+func (h *jobHeap) Push(x any) {
+	j := x.(*job)
+	j.index = len(*h)
+	*h = append(*h, j)
+}
+
+// Pop takes the last.
+func (h *jobHeap) Pop() any {
+	old := *h
+	j := old[len(old)-1]
+	old[len(old)-1] = nil
+	*h = old[:len(old)-1]
+	j.index = -1
+	return j
+}
+
+func maxTime(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// soonest is the earlier of two times, of which zero is none.
+func soonest(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}

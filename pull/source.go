@@ -1,0 +1,238 @@
+package pull
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"fluent-bit-defender/client"
+	"fluent-bit-defender/conf"
+	"fluent-bit-defender/ledger"
+	"fluent-bit-defender/plan"
+	"fluent-bit-defender/record"
+	"fluent-bit-defender/state"
+)
+
+const (
+	graphPage  = 1000        // rows of a page of Microsoft Graph, where no limit is set
+	capFloor   = 1000        // fewest rows of an answer that may have met a cap of the service
+	crashPause = time.Minute // rest after an internal error
+)
+
+// Source is one tenant with its filters: it asks, drops what was seen, and delivers the rest into the queue of its runner. It does one step
+// at a time, when the runner tells it to; between two it has no goroutine, timer, connection or buffer.
+type Source struct {
+	key    state.Key
+	cfg    *conf.Config
+	client *client.Client
+	store  state.Store
+	log    *slog.Logger
+	rows   string // the kind of reader that its rows need
+
+	// Each of these is used by one step at a time.
+	planner  *plan.Planner
+	dateless bool // the service sends no Date: the local clock counts
+	seq      uint64
+	syntax   syntaxErrors
+	report   reports
+
+	ledger *ledger.Ledger // safe for concurrent use
+	lane   lane           // the queue's
+	run    *Runner        // set once, by Add
+}
+
+// KeyOf is the key of the state of the source that cfg describes.
+func KeyOf(cfg *conf.Config) state.Key {
+	return state.Key{API: cfg.API, Place: cfg.Place(), Tenant: cfg.TenantID, Filters: cfg.Filters()}
+}
+
+// tuning is what only tests change.
+type tuning struct {
+	jitter   func() float64 // in [0, 1); tests replace it to replay a history
+	capFloor int
+	maxIDs   int // 0: as in life
+}
+
+// NewSource loads the state of one tenant from st. The source owns c and st once it was added to a runner, which closes both. It returns the
+// error of Store.Load.
+func NewSource(cfg *conf.Config, c *client.Client, st state.Store, log *slog.Logger) (*Source, error) {
+	return newSource(cfg, c, st, log, tuning{jitter: rand.Float64, capFloor: capFloor})
+}
+
+func newSource(cfg *conf.Config, c *client.Client, st state.Store, log *slog.Logger, tune tuning) (*Source, error) {
+	snap, err := st.Load()
+	if err != nil {
+		return nil, fmt.Errorf("load the state: %w", err)
+	}
+	opt := ledger.Options{FirstOnly: cfg.Updates == "first", Max: tune.maxIDs}
+	s := &Source{key: KeyOf(cfg), cfg: cfg, client: c, store: st, log: log, rows: fmt.Sprintf("%+v", readerOptions(cfg))}
+	if m, ok := st.(interface{ Release() }); ok {
+		m.Release()
+		opt.Whole = true
+	}
+	s.ledger = ledger.New(snap, opt)
+	s.lane.ledger = s.ledger
+	p := plan.Config{
+		Overlap: cfg.Overlap, MaxWindow: cfg.MaxWindow, Lookback: cfg.InitialLookback, PollInterval: cfg.PollInterval, RetryMax: cfg.RetryMax,
+		Ago: cfg.Ago, Limit: cfg.Limit, CapFloor: tune.capFloor, Jitter: tune.jitter,
+	}
+	if cfg.API == conf.Graph {
+		p.PageSize = cmp.Or(cfg.Limit, graphPage)
+	}
+	s.planner = plan.New(p, plan.Start{Found: snap.Found, Watermark: snap.Watermark, Unread: snap.Unread,
+		Neighbour: snap.Neighbour, NeighbourUnread: snap.NeighbourUnread}, time.Now())
+	return s, nil
+}
+
+// readerOptions are those of a reader for rows of this source.
+func readerOptions(cfg *conf.Config) record.Options {
+	schema := record.SIEM
+	if cfg.API == conf.Graph {
+		schema = record.Graph
+		schema.FirstOnly = cfg.Updates == "first"
+	}
+	return record.Options{Schema: schema, TimeKey: cfg.TimeKey, EventIDKey: cfg.EventIDKey, DropNull: cfg.DropNull,
+		MaxAlert: cfg.MaxAlertSize, MaxRecord: cfg.BatchSize}
+}
+
+// clock is what is known of the time now.
+func (s *Source) clock() plan.Clock {
+	c := plan.Clock{Local: time.Now(), Trusted: s.client.Certain(), Disputed: s.client.Doubtful()}
+	if t, ok := s.client.Known(); ok {
+		c.Service = t
+	} else if s.dateless {
+		c.Service = c.Local.Round(0).UTC()
+	}
+	return c
+}
+
+// result is what one step came to.
+type result struct {
+	plan.Answer
+	kind     plan.Kind
+	due      time.Time // local: when the next is; zero: never
+	err      error
+	setAside bool // the window became an unread range
+}
+
+// step does what the planner asks for next, and tells when the next is due, by the local clock; zero: never. An end of ctx cuts it short.
+func (s *Source) step(ctx context.Context) (due time.Time) {
+	defer func() {
+		if p := recover(); p != nil { // a fault of ours must not end Fluent Bit, nor the pulling
+			s.log.Error(fmt.Sprintf("%v; starting again in %s", internal("pulling", p), crashPause))
+			due = time.Now().Add(crashPause)
+		}
+	}()
+	return s.do(ctx).due
+}
+
+func (s *Source) do(ctx context.Context) (r result) {
+	next := s.planner.Next(s.clock())
+	r.kind = next.Kind
+	r.setAside = s.tellFacts()
+	s.checkpoint() // before the rows of what is asked next: the poll may have begun by it
+	switch next.Kind {
+	case plan.Wait:
+		r.due = next.At
+		return r
+	case plan.GetTime:
+		r.err = s.getTime(ctx)
+	case plan.Glance:
+		r.err = s.glance(ctx, next.Request)
+	case plan.Ask:
+		r.Answer, r.err = s.request(ctx, next.Request)
+	}
+	if ctx.Err() != nil {
+		return result{kind: next.Kind, err: context.Cause(ctx)}
+	}
+	r.Failure = failureOf(r.err, next.Request.Page != "")
+	if r.err != nil {
+		r.Reason = s.textOf(r.err)
+		var ce *client.Error
+		if errors.As(r.err, &ce) {
+			r.After = ce.RetryAfter
+		}
+	}
+	now := s.clock()
+	o := s.planner.Answer(now, r.Answer)
+	s.tellFailure(r.Answer, o, r.err)
+	r.setAside = s.tellFacts() || r.setAside
+	s.checkpoint()
+	r.due = now.Local
+	return r
+}
+
+// checkpoint hands what the planner knows now to the ledger and the runner.
+func (s *Source) checkpoint() {
+	clock := s.clock()
+	if s.planner.Watermark().IsZero() {
+		return // no poll has begun: nothing is known
+	}
+	s.ledger.Checkpoint(ledger.Checkpoint{Seq: s.seq, Watermark: s.planner.Watermark(), Unread: s.planner.Unread(), KeepFrom: s.planner.KeepFrom(clock)})
+	p := position{watermark: s.planner.Watermark(), unread: len(s.planner.Unread()), lastDone: s.planner.LastDone()}
+	p.service, p.local = s.planner.Began()
+	s.run.meter.place(s, p)
+}
+
+// getTime finds the service's time with a request for a token.
+func (s *Source) getTime(ctx context.Context) error {
+	asked := time.Now()
+	_, err := s.client.Now(ctx)
+	if err != nil {
+		s.run.meter.request(err, false, asked)
+		return err
+	}
+	_, known := s.client.Known()
+	s.dateless = !known
+	return nil
+}
+
+// glance makes a request for its Date, or its status, alone. The answer is not read.
+func (s *Source) glance(ctx context.Context, r plan.Request) error {
+	asked := time.Now()
+	ans, err := s.client.Fetch(ctx, client.Query{Since: r.Since, Until: r.Until, Limit: r.Limit})
+	s.run.meter.request(err, false, asked)
+	if err == nil {
+		ans.Body.Close()
+	}
+	return err
+}
+
+// failureOf is what an error says about the request. page: the request was for a link.
+func failureOf(err error, page bool) plan.Failure {
+	var ce *client.Error
+	switch {
+	case err == nil:
+		return plan.None
+	case !errors.As(err, &ce), ce.Kind == client.KindService:
+		return plan.OfWindow
+	case ce.Kind == client.KindRefused && page:
+		return plan.OfLink
+	case ce.Kind == client.KindRefused:
+		return plan.OfWindow
+	case ce.Kind == client.KindNetwork:
+		return plan.OfNetwork
+	case mustAct(ce.Kind):
+		return plan.OfOperator
+	}
+	return plan.OfService
+}
+
+// mustAct tells whether nothing will change until an operator acts.
+func mustAct(k client.Kind) bool {
+	switch k {
+	case client.KindToken, client.KindUnauthorized, client.KindForbidden, client.KindConfig:
+		return true
+	}
+	return false
+}
+
+// refused tells whether the service refused the very query.
+func refused(err error) bool {
+	var ce *client.Error
+	return errors.As(err, &ce) && ce.Kind == client.KindRefused
+}
