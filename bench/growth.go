@@ -49,8 +49,12 @@ func growth(most int) error {
 		if err != nil {
 			return err
 		}
-		e, err := pull.New(cfg, c, st, quiet)
+		source, err := pull.NewSource(cfg, c, st, quiet)
 		if err != nil {
+			return err
+		}
+		e := pull.NewRunner(pull.OptionsOf(cfg, quiet))
+		if err := e.Add(source); err != nil {
 			return err
 		}
 		began := time.Now()

@@ -127,17 +127,17 @@ func pullOnce(s *service, rows uint64) (pulled, error) {
 	}
 	cpu, began := cpuTime(), time.Now()
 	e.Start()
-	for e.Stats().HandedOver < rows {
+	for e.Stats().Delivered < rows {
 		if b := e.Take(); b != nil {
 			e.Done(b)
 		} else {
 			time.Sleep(time.Millisecond)
 		}
 		if time.Since(began) > 5*time.Minute {
-			return pulled{}, fmt.Errorf("%d of %d rows after five minutes", e.Stats().HandedOver, rows)
+			return pulled{}, fmt.Errorf("%d of %d rows after five minutes", e.Stats().Delivered, rows)
 		}
 	}
-	p := pulled{rows: e.Stats().HandedOver, bytes: e.Stats().BytesRead, cpu: cpuTime() - cpu, wall: time.Since(began)}
+	p := pulled{rows: e.Stats().Delivered, bytes: e.Stats().BytesRead, cpu: cpuTime() - cpu, wall: time.Since(began)}
 	return p, e.Stop(context.Background())
 }
 

@@ -128,7 +128,7 @@ func (p *Planner) Next(c Clock) Step {
 			if c.Service.IsZero() {
 				return Step{Kind: GetTime}
 			}
-			if !c.Trusted && p.poll.dates < mostDates {
+			if !c.Trusted && p.poll.dates < mostDates && p.once == nil {
 				return p.glance(c)
 			}
 			p.begin(c)

@@ -124,6 +124,9 @@ func (p *Planner) setAside(c Clock, w *window, reason string) bool {
 // three that failed, or once the next poll is due.
 func (p *Planner) nextUnread(c Clock) *window {
 	us := &p.unread
+	if p.once != nil {
+		return us.untried()
+	}
 	if !us.listed {
 		us.listed, us.tried = true, 0
 		us.todo = us.order()
@@ -141,6 +144,17 @@ func (p *Planner) nextUnread(c Clock) *window {
 		return &window{Range: r, unread: true, unlimited: t.unlimited || r.Span() <= smallest}
 	}
 	us.listed, us.todo = false, nil
+	return nil
+}
+
+// untried is an unread range that was not asked for again yet, nil: none is. One that fails is divided until each part was asked for.
+func (us *unreadRanges) untried() *window {
+	for _, u := range us.list {
+		if t := us.retry(rangeOf(u)); t.fails == 0 {
+			r := rangeOf(u)
+			return &window{Range: r, unread: true, unlimited: t.unlimited || r.Span() <= smallest}
+		}
+	}
 	return nil
 }
 
@@ -229,7 +243,7 @@ func (p *Planner) readUnread(c Clock, w *window, a Answer) {
 		return
 	}
 	// Else late rows may still come to it, or came since a cache kept the answer: the next poll asks for it again.
-	if w.Until.After(p.poll.now.Add(-p.cfg.Overlap)) || c.Disputed || a.Cached {
+	if p.once == nil && (w.Until.After(p.poll.now.Add(-p.cfg.Overlap)) || c.Disputed || a.Cached) {
 		return
 	}
 	p.unread.replace(w.Range)

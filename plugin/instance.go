@@ -19,7 +19,7 @@ const (
 	tellEvery   = 10 * time.Minute        // between two lines about the same thing
 )
 
-// engine is pull.Engine; tests put others in its place.
+// engine is a pull.Runner; tests put others in its place.
 type engine interface {
 	Take() *pull.Batch
 	Done(*pull.Batch)

@@ -41,7 +41,7 @@ var metrics = []metric{
 			"It stands still: see `requests_total`; with only `ok` there, the service has no rows for this tenant and these filters.",
 	},
 	{
-		theme: themeAlerts, read: count(func(r *reading) uint64 { return r.HandedOver }),
+		theme: themeAlerts, read: count(func(r *reading) uint64 { return r.Delivered }),
 		Metric: flb.Metric{Kind: flb.Counter, Name: "alerts_handed_over_total", Help: "Alerts that Fluent Bit took as records."},
 		wrong: "It falls behind `rows_received_total` less `duplicates_dropped_total`: Fluent Bit does not take what was fetched; see `queue_bytes` and `paused`. " +
 			"Together with `rows_raw_total` it is Fluent Bit's own `fluentbit_input_records_total` of the same `name`, which may be a batch ahead.",
@@ -63,7 +63,7 @@ var metrics = []metric{
 		wrong:  "It rises: the service sends broken text; nothing else of these alerts is lost.",
 	},
 	{
-		theme: themeAlerts, read: count(func(r *reading) uint64 { return r.HandedOverSize }),
+		theme: themeAlerts, read: count(func(r *reading) uint64 { return r.DeliveredSize }),
 		Metric: flb.Metric{Kind: flb.Counter, Name: "handed_over_bytes_total", Help: "Bytes of the records that Fluent Bit took."},
 		wrong:  "Its rate is what outputs and `mem_buf_limit` must be sized for.",
 	},

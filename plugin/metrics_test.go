@@ -46,7 +46,7 @@ func testMeter() *meter {
 func TestEachMetricIsReadFromItsOwnNumber(t *testing.T) {
 	at := time.Date(2026, 7, 1, 0, 0, 0, 250e6, time.UTC)
 	s := pull.Stats{
-		Retries: 1, Throttled: 2500 * time.Millisecond, BytesRead: 3, Rows: 4, Duplicates: 5, HandedOver: 6, Raw: 7, Repaired: 8, HandedOverSize: 9,
+		Retries: 1, Throttled: 2500 * time.Millisecond, BytesRead: 3, Rows: 4, Duplicates: 5, Delivered: 6, Raw: 7, Repaired: 8, DeliveredSize: 9,
 		Forgotten: 10, Commits: 11, CommitFailures: 12, Unread: 13, IDs: 14, Queued: 15, Paused: true,
 		Watermark: at, Now: at.Add(90 * time.Second), LastSuccess: at.Add(time.Second),
 		Client: client.Stats{Tokens: 16, TokenEnds: at.Add(2 * time.Second), CertificateEnds: at.Add(3 * time.Second), Held: 4 * time.Second},

@@ -14,11 +14,11 @@ import (
 	"fluent-bit-defender/state"
 )
 
-// startWithin is how long after its Exit Init waits for an engine that outlived it. Its last commit waits for a disk, which may well be slow for
+// startWithin is how long after its Exit Init waits for a runner that outlived it. Its last commit waits for a disk, which may well be slow for
 // seconds, and a stanza that is refused at a reload ends Fluent Bit. Nothing else of Fluent Bit runs meanwhile; it sets no limit to an Init.
 const startWithin = 30 * time.Second
 
-// errHeld: an engine that outlived its Exit has the state of the stanza.
+// errHeld: a runner that outlived its Exit has the state of the stanza.
 var errHeld = errors.New("what ran before the reload holds the state")
 
 // open makes an instance of the stanza that Init is called for and starts it. False: it was told why, and nothing is left.
@@ -32,15 +32,15 @@ func open(plugin unsafe.Pointer) bool {
 		core.Log().Close()
 		return false
 	}
-	e, key, err := build(func(key string) string { return flb.Property(plugin, key) }, log)
+	r, key, err := build(func(key string) string { return flb.Property(plugin, key) }, log)
 	if err != nil {
 		report(log, err)
 		core.Log().Close()
 		return false
 	}
-	m := newMeter(core, log, time.Now(), e.Stats())
-	instances.add(&instance{lines: core.Log(), log: log, engine: e, meter: m, state: key, old: old}, core.Thread(), token)
-	e.Start()
+	m := newMeter(core, log, time.Now(), r.Stats())
+	instances.add(&instance{lines: core.Log(), log: log, engine: r, meter: m, state: key, old: old}, core.Thread(), token)
+	r.Start()
 	core.Log().Flush()
 	return true
 }
@@ -62,18 +62,18 @@ func report(log *slog.Logger, err error) {
 	}
 }
 
-// build makes the engine of a stanza, whose state has the key. On an error nothing is left open.
-func build(get func(key string) string, log *slog.Logger) (*pull.Engine, state.Key, error) {
+// build makes the runner of a stanza, whose state has the key. On an error nothing is left open.
+func build(get func(key string) string, log *slog.Logger) (*pull.Runner, state.Key, error) {
 	cfg, err := conf.Load(get)
 	if err != nil {
 		return nil, state.Key{}, err
 	}
-	key := state.Key{API: cfg.API, Place: cfg.Place(), Tenant: cfg.TenantID, Filters: cfg.Filters()}
-	e, err := buildFor(cfg, key, log)
-	return e, key, err
+	key := pull.KeyOf(cfg)
+	r, err := buildFor(cfg, key, log)
+	return r, key, err
 }
 
-func buildFor(cfg *conf.Config, key state.Key, log *slog.Logger) (*pull.Engine, error) {
+func buildFor(cfg *conf.Config, key state.Key, log *slog.Logger) (*pull.Runner, error) {
 	for _, w := range cfg.Warnings() {
 		log.Warn(w)
 	}
@@ -92,8 +92,13 @@ func buildFor(cfg *conf.Config, key state.Key, log *slog.Logger) (*pull.Engine, 
 	if err != nil {
 		return nil, errors.Join(err, store.Close())
 	}
-	e, err := pull.New(cfg, c, store, log)
+	source, err := pull.NewSource(cfg, c, store, log)
 	if err != nil {
+		c.Close()
+		return nil, errors.Join(err, store.Close())
+	}
+	r := pull.NewRunner(pull.OptionsOf(cfg, log))
+	if err := r.Add(source); err != nil {
 		c.Close()
 		return nil, errors.Join(err, store.Close())
 	}
@@ -107,7 +112,7 @@ func buildFor(cfg *conf.Config, key state.Key, log *slog.Logger) (*pull.Engine, 
 	}
 	log.Info(fmt.Sprintf("pulling %s alerts of tenant %s", cfg.API, cfg.TenantID), "place", cfg.Place(), "filters", filters,
 		"every", cfg.PollInterval, "state", where, "version", client.Version)
-	return e, nil
+	return r, nil
 }
 
 func openState(cfg *conf.Config, key state.Key, log *slog.Logger) (state.Store, error) {

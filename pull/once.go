@@ -13,8 +13,7 @@ import (
 
 const (
 	oncePatience = 8                     // failures in a row that are no window's own, after which Once gives up: about four minutes
-	onceOwn      = 24                    // the same of those that are
-	onceUnread   = 3                     // ranges in a row that cannot be read after which it gives up
+	onceOwn      = 12                    // the same of those that are
 	oncePoll     = 10 * time.Millisecond // between two looks for a batch
 )
 
@@ -97,52 +96,46 @@ func (r *Runner) deliverAll(ctx context.Context, read <-chan struct{}, deliver f
 
 // once takes the steps of the one range until it is read, or is given up.
 func (s *Source) once(ctx context.Context) error {
-	some := false // an answer was read to its end
-	failures, unread := [2]int{}, 0
+	var given patience
 	for {
-		r := s.do(ctx)
-		if ctx.Err() != nil {
+		r := s.do(ctx, given.over)
+		switch {
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case given.err != nil:
+			return given.err
+		case r.kind == plan.Wait && r.due.IsZero():
+			if unread := s.planner.Unread(); len(unread) > 0 {
+				return &UnreadError{slices.Clone(unread)}
+			}
+			return nil
+		case r.kind == plan.Wait && !sleep(ctx, time.Until(r.due)):
 			return context.Cause(ctx)
 		}
-		if r.kind == plan.Wait {
-			if r.due.IsZero() {
-				break
-			}
-			if !sleep(ctx, time.Until(r.due)) {
-				return context.Cause(ctx)
-			}
-			continue
-		}
-		own := 0
-		switch r.Failure {
-		case plan.None:
-			some = some || r.kind == plan.Ask
-			failures = [2]int{}
-			if r.kind == plan.Ask {
-				unread = 0
-			}
-			if r.setAside {
-				unread++
-			}
-			if unread == onceUnread {
-				return &UnreadError{slices.Clone(s.planner.Unread())}
-			}
-			continue
-		case plan.OfOperator:
-			return r.err
-		case plan.OfWindow:
-			if own = 1; !some && refused(r.err) {
-				return r.err
-			}
-		case plan.OfLink:
-			own = 1
-		}
-		if failures[own]++; failures[0] == oncePatience || failures[1] == onceOwn {
-			return r.err
-		}
 	}
-	if unread := s.planner.Unread(); len(unread) > 0 {
-		return &UnreadError{slices.Clone(unread)}
+}
+
+// patience is how much goes wrong before a pull is given up.
+type patience struct {
+	some        bool // an answer was read to its end
+	own, others int  // failures in a row, that speak against their window or not
+	err         error
+}
+
+// over tells whether the pull is given up for what came: err says why then.
+func (p *patience) over(r result) bool {
+	switch {
+	case r.Failure == plan.None:
+		p.own, p.others = 0, 0
+		p.some = p.some || r.kind == plan.Ask
+		return false
+	case r.Failure == plan.OfWindow, r.Failure == plan.OfLink:
+		p.own++
+	default:
+		p.others++
 	}
-	return nil
+	if r.Failure == plan.OfOperator || refused(r.err) && !p.some || p.own == onceOwn || p.others == oncePatience {
+		p.err = r.err
+	}
+	return p.err != nil
 }

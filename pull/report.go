@@ -58,13 +58,11 @@ func (s *Source) tellFailure(a plan.Answer, o plan.Outcome, err error) {
 	s.report.failures.failed(s.log, level, kind, fmt.Sprintf("%s; trying again in %s, no alert is lost meanwhile", reason, o.Wait.Round(time.Second)))
 }
 
-// tellFacts tells what the planner found, and whether a window was set aside.
-func (s *Source) tellFacts() (setAside bool) {
+// tellFacts tells what the planner found.
+func (s *Source) tellFacts() {
 	for _, f := range s.planner.Facts() {
 		s.tell(f)
-		setAside = setAside || f.Kind == plan.SetAside
 	}
-	return setAside
 }
 
 func (s *Source) tell(f plan.Fact) {

@@ -52,6 +52,7 @@ func (s *Source) request(ctx context.Context, req plan.Request) (plan.Answer, er
 	defer s.run.readers.put(s, a.reader)
 	a.body = barren{body: ans.Body, most: s.run.barrenMost}
 	a.reader.Reset(&a.body, func() time.Time { return req.Now })
+	a.reader.SetTenant(s.cfg.TenantID)
 	a.reader.Salvage(a.passOver)
 	err = named(a.read(ctx))
 	s.run.park(&s.lane, a.buf)

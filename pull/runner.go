@@ -36,7 +36,7 @@ type Options struct {
 
 // OptionsOf are those of a stanza.
 func OptionsOf(cfg *conf.Config, log *slog.Logger) Options {
-	return Options{BatchSize: cfg.BatchSize, QueueLimit: cfg.QueueLimit, Parallel: 8, Log: log}
+	return Options{BatchSize: cfg.BatchSize, QueueLimit: cfg.QueueLimit, Parallel: cfg.Parallel, Log: log}
 }
 
 // Runner runs the sources of one stanza. Start it once, Stop it once.

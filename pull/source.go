@@ -95,7 +95,7 @@ func readerOptions(cfg *conf.Config) record.Options {
 		schema = record.Graph
 		schema.FirstOnly = cfg.Updates == "first"
 	}
-	return record.Options{Schema: schema, TimeKey: cfg.TimeKey, EventIDKey: cfg.EventIDKey, DropNull: cfg.DropNull,
+	return record.Options{Schema: schema, TimeKey: cfg.TimeKey, EventIDKey: cfg.EventIDKey, TenantKey: cfg.TenantIDKey, DropNull: cfg.DropNull,
 		MaxAlert: cfg.MaxAlertSize, MaxRecord: cfg.BatchSize}
 }
 
@@ -113,10 +113,9 @@ func (s *Source) clock() plan.Clock {
 // result is what one step came to.
 type result struct {
 	plan.Answer
-	kind     plan.Kind
-	due      time.Time // local: when the next is; zero: never
-	err      error
-	setAside bool // the window became an unread range
+	kind plan.Kind
+	due  time.Time // local: when the next is; zero: never
+	err  error
 }
 
 // step does what the planner asks for next, and tells when the next is due, by the local clock; zero: never. An end of ctx cuts it short.
@@ -127,13 +126,14 @@ func (s *Source) step(ctx context.Context) (due time.Time) {
 			due = time.Now().Add(crashPause)
 		}
 	}()
-	return s.do(ctx).due
+	return s.do(ctx, nil).due
 }
 
-func (s *Source) do(ctx context.Context) (r result) {
+// do takes one step. If over is not nil and says so of what came, the planner does not hear of it, and nothing is told.
+func (s *Source) do(ctx context.Context, over func(result) bool) (r result) {
 	next := s.planner.Next(s.clock())
 	r.kind = next.Kind
-	r.setAside = s.tellFacts()
+	s.tellFacts()
 	s.checkpoint() // before the rows of what is asked next: the poll may have begun by it
 	switch next.Kind {
 	case plan.Wait:
@@ -157,10 +157,13 @@ func (s *Source) do(ctx context.Context) (r result) {
 			r.After = ce.RetryAfter
 		}
 	}
+	if over != nil && over(r) {
+		return r
+	}
 	now := s.clock()
 	o := s.planner.Answer(now, r.Answer)
 	s.tellFailure(r.Answer, o, r.err)
-	r.setAside = s.tellFacts() || r.setAside
+	s.tellFacts()
 	s.checkpoint()
 	r.due = now.Local
 	return r

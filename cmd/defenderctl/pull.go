@@ -86,12 +86,12 @@ func (a *app) pull(ctx context.Context, o pullOptions) error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("stanza %s: %w", s.name, err), store.Close())
 	}
-	e, err := pull.New(&span, c, store, log)
+	source, err := pull.NewSource(&span, c, store, log)
 	if err != nil {
 		c.Close()
 		return errors.Join(err, store.Close())
 	}
-	return a.window(ctx, e, schema(cfg).Updated, since, until)
+	return a.once(ctx, pull.NewRunner(pull.OptionsOf(&span, log)), source, schema(cfg).Updated, since, until)
 }
 
 // windowStore remembers what was written of one window: apart from what the plugin remembers in the same file, if it is the same.
@@ -108,24 +108,24 @@ func windowStore(cfg *conf.Config, db string, since, until moment, log *slog.Log
 	return state.OpenFile(db, key, log)
 }
 
-// window runs the engine over the span and writes what comes. field holds a row's own time.
-func (a *app) window(ctx context.Context, e *pull.Engine, field string, since, until moment) error {
+// once runs the source over the span and writes what comes. field holds a row's own time.
+func (a *app) once(ctx context.Context, r *pull.Runner, source *pull.Source, field string, since, until moment) error {
 	end := until.Time
 	if end.IsZero() {
-		end = a.now().Add(24 * time.Hour) // the engine stops at the service's present
+		end = a.now().Add(24 * time.Hour) // it stops at the service's present
 	}
 	out := bufio.NewWriterSize(a.out, 64<<10)
 	l := newLines(out, field, since.Time, until.Time)
 	finish := func() {}
 	if a.errTTY {
 		stop := make(chan struct{})
-		go a.progress(e, stop)
+		go a.progress(r, stop)
 		finish = func() {
 			stop <- struct{}{}
 			fmt.Fprintf(a.err, "\r\x1b[K%s\n", plural(l.written, "alert"))
 		}
 	}
-	err := e.Window(ctx, since.Time, end, func(records []byte) error {
+	err := r.Once(ctx, source, since.Time, end, func(records []byte) error {
 		if err := l.write(records); err != nil {
 			return err
 		}
@@ -133,11 +133,11 @@ func (a *app) window(ctx context.Context, e *pull.Engine, field string, since, u
 	})
 	finish()
 	// What was written is stored also after Ctrl-C.
-	if stopErr := e.Stop(context.WithoutCancel(ctx)); err == nil {
+	if stopErr := r.Stop(context.WithoutCancel(ctx)); err == nil {
 		err = stopErr
 	}
-	var gaps *pull.GapsError
-	if errors.As(err, &gaps) {
+	var unread *pull.UnreadError
+	if errors.As(err, &unread) {
 		return fmt.Errorf("%w; all else was written, and with --db the same command asks for the rest", err)
 	}
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
@@ -146,8 +146,8 @@ func (a *app) window(ctx context.Context, e *pull.Engine, field string, since, u
 	return err
 }
 
-// progress shows on a terminal how far the engine is, until it is told to stop.
-func (a *app) progress(e *pull.Engine, stop <-chan struct{}) {
+// progress shows on a terminal how far it is, until it is told to stop.
+func (a *app) progress(r *pull.Runner, stop <-chan struct{}) {
 	tick := time.NewTicker(time.Second / 2)
 	defer tick.Stop()
 	for {
@@ -155,12 +155,12 @@ func (a *app) progress(e *pull.Engine, stop <-chan struct{}) {
 		case <-stop:
 			return
 		case <-tick.C:
-			s := e.Stats()
+			s := r.Stats()
 			at := "asking"
 			if !s.Watermark.IsZero() {
 				at = "at " + stamp(s.Watermark)
 			}
-			fmt.Fprintf(a.err, "\r\x1b[K%s: %s, %s, %s", at, plural(s.HandedOver+s.Raw, "alert"), plural(s.Asked(), "request"), size(int64(s.BytesRead)))
+			fmt.Fprintf(a.err, "\r\x1b[K%s: %s, %s, %s", at, plural(s.Delivered+s.Raw, "alert"), plural(s.Asked(), "request"), size(int64(s.BytesRead)))
 		}
 	}
 }
