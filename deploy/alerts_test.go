@@ -152,8 +152,8 @@ func TestRulesFire(t *testing.T) {
 	f("in 29 days", "DefenderCredentialEnds", minute, "The certificate of defender_eu ends in 28d 23h 59m 0s", certificate+"now2505600x5")
 	f("none is used", "DefenderCredentialEnds", minute, never, certificate+"NaNx5")
 
-	f("a gap is open", "DefenderGapsOpen", 31*minute, "2 spans of time of defender_eu cannot be pulled", "fluentbit_defender_gaps_open 2x60")
-	f("a gap was filled soon", "DefenderGapsOpen", 31*minute, never, "fluentbit_defender_gaps_open 2x20 0x60")
+	f("a gap is open", "DefenderGapsOpen", 31*minute, "2 spans of time of defender_eu cannot be pulled", "fluentbit_defender_unread_ranges 2x60")
+	f("a gap was filled soon", "DefenderGapsOpen", 31*minute, never, "fluentbit_defender_unread_ranges 2x20 0x60")
 
 	f("rows came raw", "DefenderRowsRaw", 10*minute, "defender_eu handed over rows that could not become records",
 		"fluentbit_defender_rows_raw_total 0x5 3x60")

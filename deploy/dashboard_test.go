@@ -160,11 +160,11 @@ func TestDashboardShowsAHealthyInput(t *testing.T) {
 		switch strings.TrimPrefix(name, prefix) {
 		case "start_timestamp_seconds":
 			values = "now+0x60"
-		case "last_success_timestamp_seconds", "settled_timestamp_seconds":
+		case "last_success_timestamp_seconds", "watermark_timestamp_seconds":
 			values = "now-60+60x60"
 		case "token_expiry_timestamp_seconds", "certificate_expiry_timestamp_seconds":
 			values = "now+9000000x60"
-		case "gaps_open", "paused":
+		case "unread_ranges", "paused":
 			values = "0x60"
 		case "behind_seconds":
 			values = strings.Repeat("905 966 ", 30)

@@ -146,7 +146,7 @@ func (in *instance) close() {
 		err = fmt.Errorf("not finished within %s", leaveWithin)
 	}
 	if err != nil {
-		in.log.Warn(fmt.Sprintf("stopping: %v; what was handed over last may come again after the next start", err))
+		in.log.Warn(fmt.Sprintf("stopping: %v; what was delivered last may come again after the next start", err))
 	}
 	in.batch = nil
 	in.lines.Close()

@@ -38,7 +38,7 @@ func value(s flbhost.Samples, instance, name string, labels ...string) float64 {
 func settledDown(s flbhost.Samples, instance string) bool {
 	rows := value(s, instance, "rows_received_total")
 	return rows > 0 && value(s, instance, "queue_bytes") == 0 &&
-		rows == value(s, instance, "alerts_handed_over_total")+value(s, instance, "rows_raw_total")+value(s, instance, "duplicates_dropped_total")
+		rows == value(s, instance, "alerts_delivered_total")+value(s, instance, "rows_raw_total")+value(s, instance, "duplicates_dropped_total")
 }
 
 // A run with a fault of each kind: every row that came is accounted for, and so is every request.
@@ -74,7 +74,7 @@ func TestMetricsAddUp(t *testing.T) {
 			t.Errorf("%s %q is %v, want %v", name, labels, got, want)
 		}
 	}
-	is(41, "alerts_handed_over_total")
+	is(41, "alerts_delivered_total")
 	is(1, "rows_raw_total")
 	is(1, "rows_repaired_total")
 	for _, outcome := range pull.Outcomes {
@@ -86,7 +86,7 @@ func TestMetricsAddUp(t *testing.T) {
 	is(requests, "request_duration_seconds_count")
 	is(requests, "request_duration_seconds_bucket", "le", "+Inf")
 	is(0, "paused")
-	is(0, "gaps_open")
+	is(0, "unread_ranges")
 	is(0, "commit_failures_total")
 	is(0, "throttled_seconds_total", "by", "plugin")
 	if n := value(s, "one", "throttled_seconds_total", "by", "service"); n < 1 {
@@ -105,7 +105,7 @@ func TestMetricsAddUp(t *testing.T) {
 		}
 	}
 	now := w.svc.Now()
-	near("settled_timestamp_seconds", now.Add(-time.Minute), limit) // overlap 1m
+	near("watermark_timestamp_seconds", now.Add(-time.Minute), limit) // overlap 1m
 	near("last_success_timestamp_seconds", now, limit)
 	near("start_timestamp_seconds", time.Now(), limit)
 	if n := value(s, "one", "behind_seconds"); n < 58 || n > 60+limit.Seconds() {

@@ -37,12 +37,12 @@ var metrics = []metric{
 	{
 		theme: themeAlerts, read: count(func(r *reading) uint64 { return r.Rows }),
 		Metric: flb.Metric{Kind: flb.Counter, Name: "rows_received_total", Help: "Rows of answers, those that came before included."},
-		wrong: "With nothing queued it equals `alerts_handed_over_total` + `rows_raw_total` + `duplicates_dropped_total`. " +
+		wrong: "With nothing queued it equals `alerts_delivered_total` + `rows_raw_total` + `duplicates_dropped_total`. " +
 			"It stands still: see `requests_total`; with only `ok` there, the service has no rows for this tenant and these filters.",
 	},
 	{
 		theme: themeAlerts, read: count(func(r *reading) uint64 { return r.Delivered }),
-		Metric: flb.Metric{Kind: flb.Counter, Name: "alerts_handed_over_total", Help: "Alerts that Fluent Bit took as records."},
+		Metric: flb.Metric{Kind: flb.Counter, Name: "alerts_delivered_total", Help: "Alerts that Fluent Bit took as records."},
 		wrong: "It falls behind `rows_received_total` less `duplicates_dropped_total`: Fluent Bit does not take what was fetched; see `queue_bytes` and `paused`. " +
 			"Together with `rows_raw_total` it is Fluent Bit's own `fluentbit_input_records_total` of the same `name`, which may be a batch ahead.",
 	},
@@ -55,7 +55,7 @@ var metrics = []metric{
 	{
 		theme: themeAlerts, read: count(func(r *reading) uint64 { return r.Duplicates }),
 		Metric: flb.Metric{Kind: flb.Counter, Name: "duplicates_dropped_total", Help: "Rows that were not handed over because they had come before."},
-		wrong:  "It rises with every poll by design: polls overlap by `overlap`, and each row in there comes again. Many times `alerts_handed_over_total`: a smaller `overlap` or a longer `poll_interval` saves traffic.",
+		wrong:  "It rises with every poll by design: polls overlap by `overlap`, and each row in there comes again. Many times `alerts_delivered_total`: a smaller `overlap` or a longer `poll_interval` saves traffic.",
 	},
 	{
 		theme: themeAlerts, read: count(func(r *reading) uint64 { return r.Repaired }),
@@ -64,7 +64,7 @@ var metrics = []metric{
 	},
 	{
 		theme: themeAlerts, read: count(func(r *reading) uint64 { return r.DeliveredSize }),
-		Metric: flb.Metric{Kind: flb.Counter, Name: "handed_over_bytes_total", Help: "Bytes of the records that Fluent Bit took."},
+		Metric: flb.Metric{Kind: flb.Counter, Name: "delivered_bytes_total", Help: "Bytes of the records that Fluent Bit took."},
 		wrong:  "Its rate is what outputs and `mem_buf_limit` must be sized for.",
 	},
 	{
@@ -94,7 +94,7 @@ var metrics = []metric{
 	{
 		theme: themeService, read: count(func(r *reading) uint64 { return r.BytesRead }),
 		Metric: flb.Metric{Kind: flb.Counter, Name: "received_bytes_total", Help: "Bytes of answers, decompressed."},
-		wrong:  "Many times `handed_over_bytes_total`: as for `duplicates_dropped_total`.",
+		wrong:  "Many times `delivered_bytes_total`: as for `duplicates_dropped_total`.",
 	},
 	{
 		theme: themeService, read: count(func(r *reading) uint64 { return r.Retries }),
@@ -111,7 +111,7 @@ var metrics = []metric{
 	},
 	{
 		theme: themeTime, read: one(func(r *reading) float64 { return unix(r.Watermark) }),
-		Metric: flb.Metric{Kind: flb.Gauge, Name: "settled_timestamp_seconds",
+		Metric: flb.Metric{Kind: flb.Gauge, Name: "watermark_timestamp_seconds",
 			Help: "Unix time before which every alert was fetched, by the service's clock. NaN: not known yet."},
 		wrong: "It stands still: no request succeeds, or a span is asked again and again; the log says why.",
 	},
@@ -135,7 +135,7 @@ var metrics = []metric{
 	},
 	{
 		theme: themeTime, read: one(func(r *reading) float64 { return float64(r.Unread) }),
-		Metric: flb.Metric{Kind: flb.Gauge, Name: "gaps_open", Help: "Spans that keep failing and are asked again, in halves down to a minute, while newer alerts go on."},
+		Metric: flb.Metric{Kind: flb.Gauge, Name: "unread_ranges", Help: "Spans that keep failing and are asked again, in halves down to a minute, while newer alerts go on."},
 		wrong:  "Above 0: the alerts of that span are not there yet. The log names the span and the failure at error level; it is asked again with a growing pause until it can be read.",
 	},
 	{
@@ -159,7 +159,7 @@ var metrics = []metric{
 	{
 		theme: themeState, read: count(func(r *reading) uint64 { return r.Commits }),
 		Metric: flb.Metric{Kind: flb.Counter, Name: "commits_total", Help: "Commits to the state."},
-		wrong:  "It stands still while `alerts_handed_over_total` rises: what was handed over since then comes again after a crash.",
+		wrong:  "It stands still while `alerts_delivered_total` rises: what was handed over since then comes again after a crash.",
 	},
 	{
 		theme: themeState, read: count(func(r *reading) uint64 { return r.CommitFailures }),
@@ -168,7 +168,7 @@ var metrics = []metric{
 	},
 	{
 		theme: themeState, read: one(func(r *reading) float64 { return float64(r.IDs) }),
-		Metric: flb.Metric{Kind: flb.Gauge, Name: "seen_rows", Help: "Rows remembered, so that none is handed over twice. About 30 bytes of memory each."},
+		Metric: flb.Metric{Kind: flb.Gauge, Name: "remembered_rows", Help: "Rows remembered, so that none is handed over twice. About 30 bytes of memory each."},
 		wrong:  "Near 5 million: `overlap` or `ago` spans too many alerts; see `seen_forgotten_total`.",
 	},
 	{

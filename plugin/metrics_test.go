@@ -64,10 +64,10 @@ func TestEachMetricIsReadFromItsOwnNumber(t *testing.T) {
 	maps.Copy(want, map[string]float64{
 		"request_duration_seconds more": 300, "request_duration_seconds sum": 1.5,
 		"retries_total": 1, "throttled_seconds_total service": 2.5, "throttled_seconds_total plugin": 4, "received_bytes_total": 3,
-		"rows_received_total": 4, "duplicates_dropped_total": 5, "alerts_handed_over_total": 6, "rows_raw_total": 7, "rows_repaired_total": 8,
-		"handed_over_bytes_total": 9, "seen_forgotten_total": 10, "commits_total": 11, "commit_failures_total": 12, "gaps_open": 13,
-		"seen_rows": 14, "queue_bytes": 15, "paused": 1, "token_renewals_total": 16,
-		"settled_timestamp_seconds": 1782864000.25, "behind_seconds": 90, "last_success_timestamp_seconds": 1782864001.25,
+		"rows_received_total": 4, "duplicates_dropped_total": 5, "alerts_delivered_total": 6, "rows_raw_total": 7, "rows_repaired_total": 8,
+		"delivered_bytes_total": 9, "seen_forgotten_total": 10, "commits_total": 11, "commit_failures_total": 12, "unread_ranges": 13,
+		"remembered_rows": 14, "queue_bytes": 15, "paused": 1, "token_renewals_total": 16,
+		"watermark_timestamp_seconds": 1782864000.25, "behind_seconds": 90, "last_success_timestamp_seconds": 1782864001.25,
 		"token_expiry_timestamp_seconds": 1782864002.25, "certificate_expiry_timestamp_seconds": 1782864003.25,
 		"start_timestamp_seconds": 1782864010.25,
 	})
@@ -144,7 +144,7 @@ func TestWhatIsNotKnownIsNaN(t *testing.T) {
 		}
 	}
 	slices.Sort(unknown)
-	want := "behind_seconds certificate_expiry_timestamp_seconds last_success_timestamp_seconds settled_timestamp_seconds token_expiry_timestamp_seconds"
+	want := "behind_seconds certificate_expiry_timestamp_seconds last_success_timestamp_seconds watermark_timestamp_seconds token_expiry_timestamp_seconds"
 	if got := strings.Join(unknown, " "); got != want {
 		t.Errorf("NaN are %s, want %s", got, want)
 	}

@@ -34,11 +34,11 @@ var outcomes = map[string][2]string{
 
 // questions are what dashboards and rules ask most.
 var questions = []struct{ Asks, Query string }{
-	{"Alerts a minute", "60 * rate(fluentbit_defender_alerts_handed_over_total[5m])"},
+	{"Alerts a minute", "60 * rate(fluentbit_defender_alerts_delivered_total[5m])"},
 	{"Seconds since the last poll that read all, or since the start", `time() - max by (name) ({__name__=~"fluentbit_defender_(last_success|start)_timestamp_seconds"})`},
 	{"Share of requests that failed", `sum by (name) (rate(fluentbit_defender_requests_total{outcome!~"ok|partial"}[15m])) / sum by (name) (rate(fluentbit_defender_requests_total[15m]))`},
 	{"Days until the certificate ends", "(fluentbit_defender_certificate_expiry_timestamp_seconds - time()) / 86400"},
-	{"Rows fetched and not yet handed over", "fluentbit_defender_rows_received_total - fluentbit_defender_alerts_handed_over_total - fluentbit_defender_rows_raw_total - fluentbit_defender_duplicates_dropped_total"},
+	{"Rows fetched and not yet handed over", "fluentbit_defender_rows_received_total - fluentbit_defender_alerts_delivered_total - fluentbit_defender_rows_raw_total - fluentbit_defender_duplicates_dropped_total"},
 }
 
 func TestMetricsPageIsUpToDate(t *testing.T) {

@@ -172,6 +172,11 @@ func (r *Runner) finish() error {
 	return errors.Join(errs...)
 }
 
+// tellInternal tells of a panic that a loop or a step recovered from.
+func tellInternal(log *slog.Logger, what string, p any) {
+	log.Error(fmt.Sprintf("internal error while %s: %v; starting again in %s; please report this: %s", what, p, crashPause, debug.Stack()))
+}
+
 func internal(what string, p any) error {
 	return fmt.Errorf("internal error while %s: %v; please report this: %s", what, p, debug.Stack())
 }
@@ -182,7 +187,7 @@ func (r *Runner) guard(what string, loop func(context.Context)) {
 		func() {
 			defer func() {
 				if p := recover(); p != nil {
-					r.opt.Log.Error(fmt.Sprintf("%v; starting again in %s", internal(what, p), crashPause))
+					tellInternal(r.opt.Log, what, p)
 				}
 			}()
 			loop(r.ctx)

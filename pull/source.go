@@ -122,7 +122,7 @@ type result struct {
 func (s *Source) step(ctx context.Context) (due time.Time) {
 	defer func() {
 		if p := recover(); p != nil { // a fault of ours must not end Fluent Bit, nor the pulling
-			s.log.Error(fmt.Sprintf("%v; starting again in %s", internal("pulling", p), crashPause))
+			tellInternal(s.log, "pulling", p)
 			due = time.Now().Add(crashPause)
 		}
 	}()

@@ -15,7 +15,7 @@ type SyntaxError struct {
 }
 
 func (e *SyntaxError) Error() string {
-	return fmt.Sprintf("the answer is no valid JSON at byte %d: %s; at the third time the same, the bad text is handed over raw", e.Offset, e.Msg)
+	return fmt.Sprintf("the answer is no valid JSON at byte %d: %s; at the third time the same, the invalid text is delivered raw", e.Offset, e.Msg)
 }
 
 // NotAlertsError says that the answer is something other than alerts: empty, HTML, an object without alert fields, text after the

@@ -101,13 +101,13 @@ func (s *scenario) amiss(h *flbhost.Host, now flbhost.Samples) string {
 	stanzas := names(now)
 	for _, stanza := range stanzas {
 		of := func(name string) float64 { return metricOf(now, stanza, name) }
-		received, handed, twice, raw := of("rows_received_total"), of("alerts_handed_over_total"), of("duplicates_dropped_total"), of("rows_raw_total")
+		received, handed, twice, raw := of("rows_received_total"), of("alerts_delivered_total"), of("duplicates_dropped_total"), of("rows_raw_total")
 		if queue := of("queue_bytes"); queue != 0 || received != handed+twice+raw {
 			return fmt.Sprintf("%s: %g rows received, %g handed over, %g duplicates, %g raw, %g bytes in the queue", stanza, received, handed, twice, raw, queue)
 		}
 	}
 	total := func(name string) float64 { return now.Sum(ourMetrics + name) }
-	if handed, came := int(total("alerts_handed_over_total")+total("rows_raw_total")), s.count()-s.before; handed != came || len(stanzas) == 0 || total("requests_total") == 0 {
+	if handed, came := int(total("alerts_delivered_total")+total("rows_raw_total")), s.count()-s.before; handed != came || len(stanzas) == 0 || total("requests_total") == 0 {
 		return fmt.Sprintf("%g requests of the stanzas %q, %d records handed over, %d came", total("requests_total"), stanzas, handed, came)
 	}
 	over := false

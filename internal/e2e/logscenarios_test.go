@@ -141,10 +141,10 @@ func gapAndLostState(s *scenario) {
 	if err := os.Rename(db+".away", db); err != nil {
 		s.Fatal(err)
 	}
-	s.says(h, 25*time.Second, "info", "is filled; gaps open: 0")
+	s.says(h, 25*time.Second, "info", "is filled; unread ranges: 0")
 	s.says(h, 25*time.Second, "info", "the state is stored again")
 	s.end(h)
-	s.once(s.said(h, "error", "warn", "info"), "newer alerts go on, this span is asked again until it can be read; nothing to do unless it lasts for hours; gaps open: 1", "is filled; gaps open: 0",
+	s.once(s.said(h, "error", "warn", "info"), "newer alerts go on, this range is asked again until it can be read; nothing to do unless it lasts for hours; unread ranges: 1", "is filled; unread ranges: 0",
 		"cannot store what was pulled", "the state is stored again")
 }
 

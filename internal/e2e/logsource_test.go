@@ -123,7 +123,7 @@ func TestEveryLogLineIsDocumented(t *testing.T) {
 					}
 					check(src, call, level, line)
 				}
-			case name == "healed":
+			case name == "recovered":
 				if line, ok := arg(1); ok {
 					check(src, call, "info", line+" after 7 failures")
 				}
@@ -143,10 +143,10 @@ func TestEveryLogLineIsDocumented(t *testing.T) {
 	}
 }
 
-// withSuffix completes what trouble and oddities add to a text of theirs.
+// withSuffix completes what a streak and a rowsLog add to a text of theirs.
 func withSuffix(src source, line string) string {
 	switch filepath.Base(src.path) {
-	case "trouble.go":
+	case "report.go":
 		line = strings.Replace(line, "7s after 7s", "alerts are pulled again after 7 failures", 1)
 		line = strings.Replace(line, "7s (7s so far)", "a row holds bad UTF-8 or lone surrogates: they are repaired as U+FFFD; nothing to do (7 such rows so far)", 1)
 	}
@@ -267,15 +267,20 @@ func TestEveryFailureIsDocumented(t *testing.T) {
 			})
 		}
 	}
-	for _, src := range sources(t, "pull") {
-		if base := filepath.Base(src.path); base != "ask.go" && base != "pages.go" {
+	for _, src := range sources(t, "pull", "plan") {
+		if base := filepath.Base(src.path); base != "rows.go" && base != "pages.go" {
 			continue
 		}
 		ast.Inspect(src.File, func(n ast.Node) bool {
 			if call, ok := n.(*ast.CallExpr); ok {
-				if fun, ok := call.Fun.(*ast.SelectorExpr); ok && (fun.Sel.Name == "Errorf" || fun.Sel.Name == "New") {
+				fun, ok := call.Fun.(*ast.SelectorExpr)
+				switch {
+				case ok && (fun.Sel.Name == "Errorf" || fun.Sel.Name == "New"):
 					what, _ := example(call)
 					check(src, n, what, "alerts request: "+what)
+				case ok && fun.Sel.Name == "refuse" && len(call.Args) == 2:
+					what, _ := example(call.Args[1])
+					check(src, n, "alerts request: "+what)
 				}
 			}
 			return true

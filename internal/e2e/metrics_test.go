@@ -77,7 +77,7 @@ func metricOf(s flbhost.Samples, stanza, name string, labels ...string) float64 
 
 // addUp tells whether this many alerts were handed over by a stanza, and each row that it received is accounted for.
 func addUp(s flbhost.Samples, stanza string, alerts, raw int) bool {
-	return metricOf(s, stanza, "alerts_handed_over_total") == float64(alerts) && metricOf(s, stanza, "rows_raw_total") == float64(raw) &&
+	return metricOf(s, stanza, "alerts_delivered_total") == float64(alerts) && metricOf(s, stanza, "rows_raw_total") == float64(raw) &&
 		metricOf(s, stanza, "queue_bytes") == 0 && metricOf(s, stanza, "rows_received_total") ==
 		float64(alerts+raw)+metricOf(s, stanza, "duplicates_dropped_total")
 }
@@ -203,7 +203,7 @@ func TestMetricsDuringAPauseOfOneOfTwoStanzas(t *testing.T) {
 	if w.svc.Stats().Alerts <= askedFor {
 		t.Error("nothing was asked during the pause")
 	}
-	if core, told := since.Sum("fluentbit_input_records_total", "name", "last"), metricOf(since, "last", "alerts_handed_over_total"); core < told {
+	if core, told := since.Sum("fluentbit_input_records_total", "name", "last"), metricOf(since, "last", "alerts_delivered_total"); core < told {
 		t.Errorf("Fluent Bit counts %g records of the last stanza, which tells of %g", core, told)
 	}
 
