@@ -25,6 +25,7 @@ func main() {
 	so := flag.String("so", "../build/in_defender.so", "the shared object, for memory and backlog; empty: without them")
 	most := flag.Int("most", 10_000_000, "rows of the largest window")
 	backlog := flag.Int64("backlog", 1_000_000, "alerts of the backlog; 0: without it")
+	tenantCounts := flag.String("tenants", "1,10,100,1000", "numbers of tenants in one stanza; empty: without")
 	flag.Parse()
 	var err error
 	if *size > 0 {
@@ -39,6 +40,9 @@ func main() {
 		}
 		if err == nil && *so != "" && *backlog > 0 {
 			err = catchUp(*so, *backlog)
+		}
+		if err == nil && *so != "" && *tenantCounts != "" {
+			err = tenants(*so, *tenantCounts)
 		}
 	}
 	if err != nil {

@@ -152,6 +152,10 @@ func TestRulesFire(t *testing.T) {
 	f("in 29 days", "DefenderCredentialEnds", minute, "The certificate of defender_eu ends in 28d 23h 59m 0s", certificate+"now2505600x5")
 	f("none is used", "DefenderCredentialEnds", minute, never, certificate+"NaNx5")
 
+	failing := "fluentbit_defender_tenants_failing "
+	f("two tenants fail", "DefenderTenantsFailing", 16*minute, "2 tenants of defender_eu fail", failing+"2x60")
+	f("one after the other fails for a minute", "DefenderTenantsFailing", 40*minute, never, failing+"1 0 0 2 0 1 0 0 1 0x60")
+
 	f("a gap is open", "DefenderGapsOpen", 31*minute, "2 spans of time of defender_eu cannot be pulled", "fluentbit_defender_unread_ranges 2x60")
 	f("a gap was filled soon", "DefenderGapsOpen", 31*minute, never, "fluentbit_defender_unread_ranges 2x20 0x60")
 

@@ -15,6 +15,7 @@ import (
 
 	"fluent-bit-defender/plugin/flb"
 	"fluent-bit-defender/pull"
+	"fluent-bit-defender/state"
 
 	"github.com/fluent/fluent-bit-go/input"
 )
@@ -52,6 +53,8 @@ func (f *fake) Stats() pull.Stats {
 	f.call("stats")
 	return pull.Stats{}
 }
+func (*fake) holds() []state.Key { return nil }
+
 func (f *fake) Stop(ctx context.Context) error {
 	if f.all != nil {
 		*f.all = append(*f.all, f.name)
@@ -376,6 +379,8 @@ func (h hanging) Pause()            {}
 func (h hanging) Resume()           {}
 func (h hanging) Leave()            {}
 func (h hanging) Stats() pull.Stats { return pull.Stats{} }
+func (hanging) holds() []state.Key  { return nil }
+
 func (h hanging) Stop(context.Context) error {
 	<-h.unblock
 	return nil

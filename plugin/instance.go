@@ -19,7 +19,7 @@ const (
 	tellEvery   = 10 * time.Minute        // between two lines about the same thing
 )
 
-// engine is a pull.Runner; tests put others in its place.
+// engine is a stanza; tests put others in its place.
 type engine interface {
 	Take() *pull.Batch
 	Done(*pull.Batch)
@@ -28,6 +28,7 @@ type engine interface {
 	Leave()
 	Stats() pull.Stats
 	Stop(context.Context) error
+	holds() []state.Key // of the state that is open
 }
 
 // instance is one stanza from Init to Exit. All calls come from its thread, one at a time.
@@ -36,8 +37,7 @@ type instance struct {
 	lines  *flb.Log
 	log    *slog.Logger
 	engine engine
-	meter  *meter    // nil: the core has no metrics
-	state  state.Key // of what the engine has open
+	meter  *meter // nil: the core has no metrics
 
 	// The core asks a paused instance for data all the same when another one's collector was stopped in its place.
 	pauses      int // since the last resume
@@ -142,7 +142,7 @@ func (in *instance) close() {
 			in.meter.set(in.engine)
 		}
 	case <-late.C:
-		instances.leave(gone, in.state)
+		instances.leave(gone, in.engine.holds())
 		err = fmt.Errorf("not finished within %s", leaveWithin)
 	}
 	if err != nil {

@@ -139,6 +139,17 @@ var metrics = []metric{
 		wrong:  "Above 0: the alerts of that span are not there yet. The log names the span and the failure at error level; it is asked again with a growing pause until it can be read.",
 	},
 	{
+		theme: themeTime, read: one(func(r *reading) float64 { return float64(r.Sources) }),
+		Metric: flb.Metric{Kind: flb.Gauge, Name: "tenants", Help: "Tenants that are pulled: 1, or those of tenants_file."},
+		wrong:  "It is not the number of entries in `tenants_file`: entries with a fault, or tenants that cannot begin; the log names them.",
+	},
+	{
+		theme: themeTime, read: one(func(r *reading) float64 { return float64(r.Failing) }),
+		Metric: flb.Metric{Kind: flb.Gauge, Name: "tenants_failing", Help: "Of these, those whose last request failed."},
+		wrong: "Above 0 for long: the log names them with the reason, and `defenderctl check` asks them now. Of many tenants all other metrics here show the one that is " +
+			"worst.",
+	},
+	{
 		theme: themeCredential, read: count(func(r *reading) uint64 { return r.Client.Tokens }),
 		Metric: flb.Metric{Kind: flb.Counter, Name: "token_renewals_total", Help: "Access tokens that Entra ID gave, the first included."},
 		wrong: "One about every hour is normal. It rises with every poll: the service refuses the tokens; see `unauthorized` in `requests_total`. It stands still for hours: " +

@@ -4,14 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 	"unsafe"
 
-	"fluent-bit-defender/client"
 	"fluent-bit-defender/conf"
 	"fluent-bit-defender/plugin/flb"
 	"fluent-bit-defender/pull"
-	"fluent-bit-defender/state"
 )
 
 // startWithin is how long after its Exit Init waits for a runner that outlived it. Its last commit waits for a disk, which may well be slow for
@@ -32,15 +31,15 @@ func open(plugin unsafe.Pointer) bool {
 		core.Log().Close()
 		return false
 	}
-	r, key, err := build(func(key string) string { return flb.Property(plugin, key) }, log)
+	s, cfgs, err := build(func(key string) string { return flb.Property(plugin, key) }, log)
 	if err != nil {
 		report(log, err)
 		core.Log().Close()
 		return false
 	}
-	m := newMeter(core, log, time.Now(), r.Stats())
-	instances.add(&instance{lines: core.Log(), log: log, engine: r, meter: m, state: key, old: old}, core.Thread(), token)
-	r.Start()
+	m := newMeter(core, log, time.Now(), s.Stats())
+	instances.add(&instance{lines: core.Log(), log: log, engine: s, meter: m, old: old}, core.Thread(), token)
+	s.start(cfgs)
 	core.Log().Flush()
 	return true
 }
@@ -62,62 +61,21 @@ func report(log *slog.Logger, err error) {
 	}
 }
 
-// build makes the runner of a stanza, whose state has the key. On an error nothing is left open.
-func build(get func(key string) string, log *slog.Logger) (*pull.Runner, state.Key, error) {
-	cfg, err := conf.Load(get)
+// build opens what a stanza needs, without starting it. On an error nothing is left open.
+func build(get func(key string) string, log *slog.Logger) (*stanza, []*conf.Config, error) {
+	s, cfgs, err := load(get, log)
 	if err != nil {
-		return nil, state.Key{}, err
-	}
-	key := pull.KeyOf(cfg)
-	r, err := buildFor(cfg, key, log)
-	return r, key, err
-}
-
-func buildFor(cfg *conf.Config, key state.Key, log *slog.Logger) (*pull.Runner, error) {
-	for _, w := range cfg.Warnings() {
-		log.Warn(w)
+		return nil, nil, err
 	}
 	if !instances.await(startWithin) {
-		if instances.left(key) {
-			return nil, errHeld
+		if slices.ContainsFunc(cfgs, func(cfg *conf.Config) bool { return instances.left(pull.KeyOf(cfg)) }) {
+			return nil, nil, errHeld
 		}
 		log.Warn(fmt.Sprintf("a stanza that ran before the reload has not ended within %s: a disk or network share hangs; "+
 			"look at those of its db and its credential's file; this stanza has another state, and starts", startWithin))
 	}
-	store, err := openState(cfg, key, log)
-	if err != nil {
-		return nil, err
+	if err := s.open(cfgs); err != nil {
+		return nil, nil, err
 	}
-	c, err := client.New(cfg, client.WithLogger(log))
-	if err != nil {
-		return nil, errors.Join(err, store.Close())
-	}
-	source, err := pull.NewSource(cfg, c, store, log)
-	if err != nil {
-		c.Close()
-		return nil, errors.Join(err, store.Close())
-	}
-	r := pull.NewRunner(pull.OptionsOf(cfg, log))
-	if err := r.Add(source); err != nil {
-		c.Close()
-		return nil, errors.Join(err, store.Close())
-	}
-	where := cfg.DB
-	if where == "" {
-		where = "memory"
-	}
-	filters := cfg.Filters()
-	if filters == "" {
-		filters = "none"
-	}
-	log.Info(fmt.Sprintf("pulling %s alerts of tenant %s", cfg.API, cfg.TenantID), "place", cfg.Place(), "filters", filters,
-		"every", cfg.PollInterval, "state", where, "version", client.Version)
-	return r, nil
-}
-
-func openState(cfg *conf.Config, key state.Key, log *slog.Logger) (state.Store, error) {
-	if cfg.DB == "" {
-		return state.OpenMemory(key)
-	}
-	return state.OpenFile(cfg.DB, key, log)
+	return s, cfgs, nil
 }

@@ -112,10 +112,10 @@ func (t *table) resumed(thread int) bool {
 }
 
 // leave notes an engine that outlived its Exit: it still holds its state. gone is closed when it has stopped.
-func (t *table) leave(gone <-chan struct{}, key state.Key) {
+func (t *table) leave(gone <-chan struct{}, keys []state.Key) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.leaving = append(t.leaving, leaver{gone, key, time.Now()})
+	t.leaving = append(t.leaving, leaver{gone, keys, time.Now()})
 }
 
 // await waits until all that outlived their Exit have stopped, for a hot reload may begin the same stanza anew. False: some
@@ -142,13 +142,13 @@ func (t *table) await(limit time.Duration) bool {
 func (t *table) left(key state.Key) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return slices.ContainsFunc(t.leaving, func(l leaver) bool { return l.key == key && !l.stopped() })
+	return slices.ContainsFunc(t.leaving, func(l leaver) bool { return slices.Contains(l.keys, key) && !l.stopped() })
 }
 
 // leaver is an engine that outlived its Exit.
 type leaver struct {
 	gone  <-chan struct{}
-	key   state.Key
+	keys  []state.Key
 	since time.Time
 }
 

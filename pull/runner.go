@@ -63,7 +63,7 @@ func NewRunner(opt Options) *Runner {
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	r.queue.init(opt.QueueLimit, opt.BatchSize, opt.Fence)
 	r.sched.init(opt.Parallel)
-	r.meter.positions = map[*Source]position{}
+	r.meter.positions, r.meter.failing = map[*Source]position{}, map[*Source]bool{}
 	return r
 }
 
@@ -282,7 +282,7 @@ func (r *Runner) tellForgotten(s *Source, n uint64) {
 func (r *Runner) Stats() Stats {
 	s := r.meter.read()
 	r.queue.stats(&s)
-	s.Client = r.sched.clientStats()
+	s.Client, s.Sources = r.sched.clientStats()
 	return s
 }
 

@@ -161,16 +161,17 @@ func (s *scheduler) all() []*Source {
 	return all
 }
 
-// clientStats are the sums over all clients, and of times the earliest.
-func (s *scheduler) clientStats() (sum client.Stats) {
-	for _, src := range s.all() {
+// clientStats are the sums over all clients, of times the earliest, and how many there are.
+func (s *scheduler) clientStats() (sum client.Stats, sources int) {
+	all := s.all()
+	for _, src := range all {
 		c := src.client.Stats()
 		sum.Tokens += c.Tokens
 		sum.Held += c.Held
 		sum.TokenEnds = soonest(sum.TokenEnds, c.TokenEnds)
 		sum.CertificateEnds = soonest(sum.CertificateEnds, c.CertificateEnds)
 	}
-	return sum
+	return sum, len(all)
 }
 
 // schedule runs the steps that are due until ctx ends.

@@ -149,6 +149,7 @@ func (s *Source) do(ctx context.Context, over func(result) bool) (r result) {
 	if ctx.Err() != nil {
 		return result{kind: next.Kind, err: context.Cause(ctx)}
 	}
+	s.run.meter.outcome(s, r.err != nil)
 	r.Failure = failureOf(r.err, next.Request.Page != "")
 	if r.err != nil {
 		r.Reason = s.textOf(r.err)

@@ -63,6 +63,8 @@ type Stats struct {
 	Watermark   time.Time // everything processed before it was fetched; zero: not known yet
 	Now         time.Time // the service's; zero: not known yet
 	LastSuccess time.Time // service time at which the last cycle that read all began; zero: none yet
+	Sources     int
+	Failing     int // of Sources: those whose last request failed
 	Unread      int
 	IDs         int // hashes held
 	Queued      int // bytes fetched and not yet taken
@@ -89,6 +91,7 @@ type meter struct {
 	mu        sync.Mutex
 	stats     Stats
 	positions map[*Source]position
+	failing   map[*Source]bool
 }
 
 func (m *meter) count(f func(*Stats)) {
@@ -126,11 +129,23 @@ func (m *meter) place(s *Source, p position) {
 	m.positions[s] = p
 }
 
-// forget takes s out of the positions.
+// outcome notes whether the last request of s failed.
+func (m *meter) outcome(s *Source, failed bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if failed {
+		m.failing[s] = true
+	} else {
+		delete(m.failing, s)
+	}
+}
+
+// forget takes s out of what is counted now.
 func (m *meter) forget(s *Source) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	delete(m.positions, s)
+	delete(m.failing, s)
 }
 
 // read returns the sums, and of times the worst.
@@ -138,6 +153,7 @@ func (m *meter) read() Stats {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	s := m.stats
+	s.Failing = len(m.failing)
 	for _, p := range m.positions {
 		s.Unread += p.unread
 		s.IDs += p.ids

@@ -64,7 +64,7 @@ func NewReader(opt Options) *Reader {
 	return r
 }
 
-// SetTenant sets the tenant that Options.TenantKey adds from the next Reset on; of an empty one nothing is added.
+// SetTenant sets the tenant that Options.TenantKey adds from now on; of an empty one nothing is added.
 func (r *Reader) SetTenant(id string) {
 	r.t.tenant = r.t.tenant[:0]
 	if id != "" && len(r.t.tenantKey) > 0 {

@@ -88,7 +88,7 @@ func TestEveryLogLineIsDocumented(t *testing.T) {
 		}
 	}
 	levels := map[string]string{"Info": "info", "Warn": "warn", "Error": "error"}
-	for _, src := range sources(t, "pull", "client", "state", "plugin", "plugin/flb") {
+	for _, src := range sources(t, "pull", "client", "state", "plugin", "plugin/flb", "tenants") {
 		ast.Inspect(src.File, func(n ast.Node) bool {
 			call, ok := n.(*ast.CallExpr)
 			if !ok {

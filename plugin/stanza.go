@@ -1,0 +1,213 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"os"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"time"
+
+	"fluent-bit-defender/client"
+	"fluent-bit-defender/conf"
+	"fluent-bit-defender/pull"
+	"fluent-bit-defender/state"
+	"fluent-bit-defender/tenants"
+)
+
+// mostStopping is how many tenants are stopped or changed at once: each waits some seconds until what was delivered is durable.
+const mostStopping = 32
+
+// stanza is what runs behind an instance: a runner with the source of its tenant, or with those of its tenants_file, which it follows.
+type stanza struct {
+	*pull.Runner
+	conf   *conf.Stanza
+	log    *slog.Logger
+	gather *pull.Gatherer // nil: one tenant
+	stop   context.CancelFunc
+
+	watching sync.WaitGroup
+
+	mu   sync.Mutex
+	keys map[state.Key]bool // of what is open
+}
+
+// load reads a stanza with its tenants. Nothing is open yet.
+func load(get func(key string) string, log *slog.Logger) (*stanza, []*conf.Config, error) {
+	whole, cfgs, err := tenants.Load(get, os.Getenv)
+	if err != nil {
+		return nil, nil, err
+	}
+	s := &stanza{conf: whole, log: log, stop: func() {}, keys: map[state.Key]bool{}}
+	if whole.TenantsFile != "" {
+		// Each tenant is asked once within a poll and its jitter.
+		s.gather = pull.NewGatherer(log, min(whole.PollInterval*11/10+5*time.Second, 75*time.Second))
+	}
+	return s, cfgs, nil
+}
+
+// open begins with the tenants, all of them or none.
+func (s *stanza) open(cfgs []*conf.Config) error {
+	for _, w := range s.conf.Warnings() {
+		s.log.Warn(w)
+	}
+	s.Runner = pull.NewRunner(pull.OptionsOf(s.conf.Config, s.log))
+	for _, cfg := range cfgs {
+		if err := s.begin(cfg); err != nil {
+			if s.gather != nil {
+				err = fmt.Errorf("tenant %s: %w", cfg.Label(), err)
+			}
+			return errors.Join(err, s.Runner.Stop(context.Background()))
+		}
+	}
+	s.announce(cfgs)
+	return nil
+}
+
+func (s *stanza) announce(cfgs []*conf.Config) {
+	where := s.conf.DB
+	if where == "" {
+		where = "memory"
+	}
+	if s.gather != nil {
+		s.log.Info(fmt.Sprintf("pulling alerts of %d tenants", len(cfgs)), "tenants_file", s.conf.TenantsFile, "every", s.conf.PollInterval,
+			"parallel", s.conf.Parallel, "state", where, "version", client.Version)
+		return
+	}
+	cfg := cfgs[0]
+	filters := cfg.Filters()
+	if filters == "" {
+		filters = "none"
+	}
+	s.log.Info(fmt.Sprintf("pulling %s alerts of tenant %s", cfg.API, cfg.TenantID), "place", cfg.Place(), "filters", filters,
+		"every", cfg.PollInterval, "state", where, "version", client.Version)
+}
+
+// begin opens what one tenant needs and adds its source to the runner. After an error nothing of it is open.
+func (s *stanza) begin(cfg *conf.Config) error {
+	log := s.log
+	if s.gather != nil {
+		log = s.gather.Logger(cfg.Label(), cfg.TenantID)
+	}
+	key := pull.KeyOf(cfg)
+	store, err := openState(cfg, key, s.log)
+	if err != nil {
+		return err
+	}
+	c, err := client.New(cfg, client.WithLogger(log))
+	if err != nil {
+		return errors.Join(err, store.Close())
+	}
+	source, err := pull.NewSource(cfg, c, store, log)
+	if err == nil {
+		err = s.Runner.Add(source)
+	}
+	if err != nil {
+		c.Close()
+		return errors.Join(err, store.Close())
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.keys[key] = true
+	return nil
+}
+
+// end stops one tenant. What was delivered last is made durable before.
+func (s *stanza) end(ctx context.Context, cfg *conf.Config) {
+	key := pull.KeyOf(cfg)
+	if err := s.Runner.Remove(ctx, key); err != nil {
+		s.log.Warn(fmt.Sprintf("stopping tenant %s: %v; what was delivered last may come again when it comes back", cfg.Label(), err))
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.keys, key)
+}
+
+// start begins to pull, and to follow the file of tenants.
+func (s *stanza) start(cfgs []*conf.Config) {
+	s.Runner.Start()
+	if s.gather == nil {
+		return
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	s.stop = stop
+	watcher := tenants.NewWatcher(s.conf, cfgs, s.apply, s.log)
+	s.watching.Go(func() {
+		defer func() {
+			if p := recover(); p != nil {
+				s.log.Error(fmt.Sprintf("internal error while following tenants_file: %v; its tenants stay as they are until a restart; please report this: %s",
+					p, debug.Stack()))
+			}
+		}()
+		watcher.Run(ctx)
+	})
+}
+
+// apply does what a changed file of tenants asks for.
+func (s *stanza) apply(ctx context.Context, d conf.Difference) (failed []*conf.Config) {
+	var mu sync.Mutex
+	begin := func(cfg *conf.Config) {
+		if ctx.Err() != nil {
+			return
+		}
+		if err := s.begin(cfg); err != nil {
+			s.gather.Logger(cfg.Label(), cfg.TenantID).Error(fmt.Sprintf("cannot begin: %v; this is tried again every minute", err))
+			mu.Lock()
+			defer mu.Unlock()
+			failed = append(failed, cfg)
+		}
+	}
+	var todo []func()
+	for _, cfg := range d.Stop {
+		todo = append(todo, func() { s.end(ctx, cfg) })
+	}
+	for _, r := range d.Change {
+		todo = append(todo, func() {
+			s.end(ctx, r.Old)
+			begin(r.New)
+		})
+	}
+	var running sync.WaitGroup
+	slots := make(chan struct{}, mostStopping)
+	for _, f := range todo {
+		slots <- struct{}{}
+		running.Go(func() {
+			defer func() { <-slots }()
+			f()
+		})
+	}
+	running.Wait()
+	for _, cfg := range d.Begin { // behind what stopped: other filters of a tenant go on from there
+		begin(cfg)
+	}
+	return failed
+}
+
+// Stop ends all.
+func (s *stanza) Stop(ctx context.Context) error {
+	s.stop()
+	s.watching.Wait()
+	err := s.Runner.Stop(ctx)
+	if s.gather != nil {
+		s.gather.Close()
+	}
+	return err
+}
+
+// open keys.
+func (s *stanza) holds() []state.Key {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Collect(maps.Keys(s.keys))
+}
+
+func openState(cfg *conf.Config, key state.Key, log *slog.Logger) (state.Store, error) {
+	if cfg.DB == "" {
+		return state.OpenMemory(key)
+	}
+	return state.OpenFile(cfg.DB, key, log)
+}
