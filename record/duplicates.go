@@ -124,7 +124,7 @@ func (t *transcoder) compact(from, end int, object uint32) (o, count int) {
 		v := skipMsg(out, at)
 		next := skipMsg(out, v)
 		if t.table.isLast(out, object, at, v) && !(t.opt.DropNull && out[v] == msgNil) &&
-			!(object == 1 && (bytes.Equal(out[at:v], t.eventKey) || bytes.HasPrefix(t.tenant, out[at:v]))) {
+			!(object == 1 && t.opt.Encode == nil && (bytes.Equal(out[at:v], t.eventKey) || bytes.HasPrefix(t.tenant, out[at:v]))) {
 			o += copy(out[o:], out[at:next])
 			count++
 		}

@@ -39,6 +39,7 @@ func checkTranscode(t rapid.TB, list []byte, dropNull bool) {
 	if len(rows) != len(texts) {
 		t.Fatalf("%d rows of %d", len(rows), len(texts))
 	}
+	checkEncode(t, opt, body)
 	for i, row := range rows {
 		checkRow(t, row, bytes.TrimSpace(texts[i]), opt)
 	}

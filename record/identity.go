@@ -30,8 +30,10 @@ func (t *transcoder) roleOf(name []byte) (r role) {
 	set(t.opt.TimeKey, roleTime)
 	set(t.opt.Schema.Updated, roleUpdated)
 	set(t.opt.Schema.Part, rolePart)
-	set(t.opt.EventIDKey, roleAdded)
-	set(t.opt.TenantKey, roleAdded)
+	if t.opt.Encode == nil {
+		set(t.opt.EventIDKey, roleAdded)
+		set(t.opt.TenantKey, roleAdded)
+	}
 	for i, key := range t.opt.Schema.ID {
 		set(key, roleID<<i)
 	}

@@ -15,6 +15,8 @@
 //   - A row that cannot become a record is handed over as {"raw": text, "error": reason}, the text cut to fit (Row.Raw): one
 //     that is no object, is nested deeper than 28 levels (the alert itself is the first), is larger than Options.MaxAlert, or
 //     whose record would be larger than Options.MaxRecord. Its time is the time of the pull.
+//
+// Another shape of record is made of the native one by Options.Encode, which walks over it with a Cursor.
 package record
 
 import (
@@ -80,6 +82,9 @@ type Options struct {
 	// DropNull leaves out the fields whose value is null, of the alert and of the objects nested in it. Nulls in arrays stay:
 	// the others' positions mean something.
 	DropNull bool
+
+	// Encode, if not nil, gives the records another shape.
+	Encode Encode
 
 	MaxAlert  int // most bytes of JSON of one alert, at least 64; 0: 1 MiB
 	MaxRecord int // most bytes of one record, at least 1 KiB; 0: twice MaxAlert

@@ -32,6 +32,9 @@ type transcoder struct {
 	repaired bool // U+FFFD stands for what was no UTF-8
 	found    found
 
+	native  []byte // with Options.Encode: the native record
+	alertOf Alert
+
 	idText []byte    // what an ID is the hash of
 	hash   hash.Hash // of an ID
 }
@@ -55,6 +58,9 @@ const (
 func (t *transcoder) row(dst, src []byte, i int, now func() time.Time) (_ []byte, row Row, _ outcome) {
 	base := len(dst)
 	t.src, t.out = src, dst[:cap(dst)]
+	if t.opt.Encode != nil {
+		base, t.out = 0, t.native[:cap(t.native)]
+	}
 	var end, o, count int
 	t.careful, t.again = false, !haveBlocks
 	if haveBlocks {
@@ -68,10 +74,15 @@ func (t *transcoder) row(dst, src []byte, i int, now func() time.Time) (_ []byte
 	endBlocks()
 	if end < 0 {
 		t.table.giveBack()
-		if t.deep {
-			return t.out[:base], row, tooDeep
+		if t.opt.Encode == nil {
+			dst = t.out[:base] // which may have grown
+		} else {
+			t.native = t.out
 		}
-		return t.out[:base], row, stuck
+		if t.deep {
+			return dst, row, tooDeep
+		}
+		return dst, row, stuck
 	}
 	row.ID = t.identity(src[i:end])
 	row.Size = end - i
@@ -90,13 +101,19 @@ func (t *transcoder) row(dst, src []byte, i int, now func() time.Time) (_ []byte
 		}
 		t.table.giveBack()
 	}
+	if t.opt.Encode != nil {
+		o = t.endGroup(head, o, count, mapGroup)
+		o, count = t.encode(dst, t.out[head:o], row, src[i:end], sec, nsec)
+		base = len(dst)
+		head = base + headSize
+	}
 	if len(t.tenant) > 0 {
-		t.room(o + len(t.tenant))
+		t.roomFor(o, len(t.tenant))
 		o += copy(t.out[o:], t.tenant)
 		count++
 	}
 	if len(t.eventKey) > 0 {
-		t.room(o + len(t.eventKey))
+		t.roomFor(o, len(t.eventKey)+eventIDSize)
 		o = putEventID(t.out, o, t.eventKey, row.ID)
 		count++
 	}
@@ -312,6 +329,13 @@ func (t *transcoder) room(o int) {
 	}
 }
 
+// roomFor makes sure that out has n bytes from o on.
+func (t *transcoder) roomFor(o, n int) {
+	if o+n > len(t.out) {
+		t.grow(o, n)
+	}
+}
+
 // grow gives out room for n bytes from o on; what stands before o stays.
 func (t *transcoder) grow(o, n int) {
 	size := o + n
@@ -322,7 +346,10 @@ func (t *transcoder) grow(o, n int) {
 
 // shrink gives back what a large row left behind.
 func (t *transcoder) shrink() {
-	t.src, t.out = nil, nil
+	t.src, t.out, t.alertOf = nil, nil, Alert{}
+	if cap(t.native) > keptText {
+		t.native = nil
+	}
 	t.table.reset()
 	if cap(t.idText) > keptText {
 		t.idText = nil
