@@ -121,8 +121,12 @@ func pullOnce(s *service, rows uint64) (pulled, error) {
 	if err != nil {
 		return pulled{}, err
 	}
-	e, err := pull.New(cfg, c, st, log)
+	source, err := pull.NewSource(cfg, c, st, log)
 	if err != nil {
+		return pulled{}, err
+	}
+	e := pull.NewRunner(pull.OptionsOf(cfg, log))
+	if err := e.Add(source); err != nil {
 		return pulled{}, err
 	}
 	cpu, began := cpuTime(), time.Now()
