@@ -57,6 +57,33 @@ func TestASlowCallbackIsASin(t *testing.T) {
 	})
 }
 
+// standstill is a reader of the log that reads nothing until it is let go.
+type standstill struct{ gone chan struct{} }
+
+func (s standstill) Write(p []byte) (int, error) {
+	<-s.gone
+	return len(p), nil
+}
+
+// Who reads the host's log or its chunks slowly holds up neither a callback nor the other instances (issue 7).
+func TestASlowReaderHoldsNoCallback(t *testing.T) {
+	t.Parallel()
+	reader := standstill{make(chan struct{})}
+	o := fast(t, stanzas("lines 20", "alias other"))
+	o.Slow, o.Stderr = 500*time.Millisecond, reader
+	h := flbhost.Launch(t, o)
+	const callbacks = 300 // 6 MB of log, where a pipe holds 64 KB
+	h.MustAwait(t, limit, "many callbacks", records(callbacks, "probe.0"))
+	h.MustAwait(t, limit, "those of the other", records(callbacks, "other"))
+	close(reader.gone)
+	h.MustStop(t, limit)
+	h.Look(func(v *flbhost.View) {
+		if len(v.Sins) > 0 {
+			t.Errorf("the plugin is charged: %q", v.Sins)
+		}
+	})
+}
+
 func TestWritingBeyondTheDefinitionIsASin(t *testing.T) {
 	t.Parallel()
 	f := func(core, offset string, sins int) {

@@ -200,6 +200,8 @@ extern __thread int is_worker; /* a thread of the host: log_print from any other
 
 void out_chunk(struct flb_input_instance *ins, const void *data, size_t len);
 void out_lines(const char *frames, size_t len);
+void out_flush(void);
+void out_forked(void);
 void event(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void reply(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void sin_(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
@@ -207,5 +209,6 @@ void trace(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void host_log(int level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void api_log_print(int level, const char *file, int line, const char *fmt, ...);
 double now_ms(void);
+double starved_ms(void);
 
 #endif

@@ -120,14 +120,17 @@ static void metrics(struct engine *e)
 /* The fork of `daemon on`: it comes after the .so was loaded. The parent waits, so that whoever started it sees the end. */
 static void daemonise(void)
 {
-    pid_t pid = fork();
+    pid_t pid;
     int status = 0;
 
+    out_flush();
+    pid = fork();
     if (pid > 0) {
         while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
             ;
         _exit(WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
     }
+    out_forked();
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     setsid();
     if (chdir("/"))
@@ -245,6 +248,7 @@ int main(int argc, char **argv)
         return 2;
     }
     is_worker = 1;
+    atexit(out_flush);
     if (pipe2(signal_pipe, O_CLOEXEC | O_NONBLOCK))
         return 2;
     signals_install();

@@ -1,11 +1,10 @@
 /* What the host says: chunks, events, sins, replies, metrics and calls as frames on stdout, log lines on stderr. */
 #include "host.h"
+#include <errno.h>
 #include <stdarg.h>
 #include <time.h>
 
 __thread int is_worker;
-
-static pthread_mutex_t out_lock = PTHREAD_MUTEX_INITIALIZER;
 
 double now_ms(void)
 {
@@ -15,19 +14,148 @@ double now_ms(void)
     return t.tv_sec * 1e3 + t.tv_nsec / 1e6;
 }
 
-/* Writes all, or gives up when nobody reads any more. */
-static void put(int fd, const void *data, size_t len)
+/* How long this thread waited for a processor since it began: a machine that is busy with other things is not the plugin's fault. */
+double starved_ms(void)
 {
-    const char *p = data;
-    ssize_t n;
+    unsigned long long ran = 0, waited = 0;
+    FILE *f = fopen("/proc/thread-self/schedstat", "re");
 
+    if (!f)
+        return 0;
+    if (fscanf(f, "%llu %llu", &ran, &waited) != 2)
+        waited = 0;
+    fclose(f);
+    return waited / 1e6;
+}
+
+/* Writes all; -1 when nobody reads any more. */
+static int put(int fd, const char *p, size_t len)
+{
     while (len > 0) {
-        n = write(fd, p, len);
+        ssize_t n = write(fd, p, len);
+
+        if (n < 0 && errno == EINTR)
+            continue;
         if (n <= 0)
-            return;
+            return -1;
         p += n;
         len -= n;
     }
+    return 0;
+}
+
+/* What waits for a stream. A thread of its own writes it, so that a reader that is slow holds up neither a callback nor another
+ * instance's line; the real one queues its log in the same way. */
+struct item { struct item *next; size_t len; char data[]; };
+
+#define MOST_WAITING (64u << 20) /* bytes; chunks wait for room beyond it, lines are dropped */
+
+static struct stream {
+    int fd, started, gone, writing;
+    struct item *first, **last;
+    size_t waiting, dropped;
+    pthread_mutex_t lock;
+    pthread_cond_t more, less;
+} streams[2] = {
+    {.fd = STDOUT_FILENO, .lock = PTHREAD_MUTEX_INITIALIZER, .more = PTHREAD_COND_INITIALIZER, .less = PTHREAD_COND_INITIALIZER},
+    {.fd = STDERR_FILENO, .lock = PTHREAD_MUTEX_INITIALIZER, .more = PTHREAD_COND_INITIALIZER, .less = PTHREAD_COND_INITIALIZER},
+};
+
+static void *write_stream(void *arg)
+{
+    struct stream *s = arg;
+
+    pthread_setname_np(pthread_self(), "host-out");
+    pthread_mutex_lock(&s->lock);
+    for (;;) {
+        struct item *it = s->first;
+
+        if (!it) {
+            s->writing = 0;
+            pthread_cond_broadcast(&s->less);
+            pthread_cond_wait(&s->more, &s->lock);
+            continue;
+        }
+        s->writing = 1;
+        s->first = it->next;
+        if (!s->first)
+            s->last = &s->first;
+        pthread_mutex_unlock(&s->lock);
+        if (!s->gone && put(s->fd, it->data, it->len) < 0)
+            s->gone = 1;
+        pthread_mutex_lock(&s->lock);
+        s->waiting -= it->len;
+        pthread_cond_broadcast(&s->less);
+        free(it);
+    }
+    return NULL;
+}
+
+/* Waits, a minute at most, until all was written. */
+void out_flush(void)
+{
+    struct timespec until;
+
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += 60;
+    for (int i = 0; i < 2; i++) {
+        struct stream *s = &streams[i];
+
+        pthread_mutex_lock(&s->lock);
+        while (s->started && (s->first || s->writing))
+            if (pthread_cond_timedwait(&s->less, &s->lock, &until))
+                break;
+        pthread_mutex_unlock(&s->lock);
+    }
+}
+
+/* In the child of a fork: no thread writes here yet. */
+void out_forked(void)
+{
+    for (int i = 0; i < 2; i++) {
+        struct stream *s = &streams[i];
+
+        s->started = 0;
+        pthread_mutex_init(&s->lock, NULL);
+        pthread_cond_init(&s->more, NULL); /* the parent's waiter is none of ours */
+        pthread_cond_init(&s->less, NULL);
+    }
+}
+
+/* Queues two texts as one. wait: where there is no room, until there is. */
+static void say(struct stream *s, int wait, const void *a, size_t alen, const void *b, size_t blen)
+{
+    struct item *it = malloc(sizeof(*it) + alen + blen);
+    pthread_t writer;
+
+    if (!it)
+        return;
+    memcpy(it->data, a, alen);
+    if (blen)
+        memcpy(it->data + alen, b, blen);
+    it->len = alen + blen;
+    it->next = NULL;
+    pthread_mutex_lock(&s->lock);
+    if (!s->started) { /* here, not at the start: daemon mode forks, and threads do not survive that */
+        s->started = 1;
+        s->last = &s->first;
+        if (pthread_create(&writer, NULL, write_stream, s))
+            abort();
+        pthread_detach(writer);
+    }
+    while (wait && s->waiting > MOST_WAITING)
+        pthread_cond_wait(&s->less, &s->lock);
+    if (s->waiting > MOST_WAITING) {
+        s->dropped++;
+        free(it);
+    }
+    else {
+        *s->last = it;
+        s->last = &it->next;
+        s->waiting += it->len;
+        pthread_cond_signal(&s->more);
+    }
+    pthread_mutex_unlock(&s->lock);
 }
 
 void out_chunk(struct flb_input_instance *ins, const void *data, size_t len)
@@ -35,19 +163,11 @@ void out_chunk(struct flb_input_instance *ins, const void *data, size_t len)
     char head[256];
     int n = snprintf(head, sizeof(head), "C\t%s\t%s\t%zu\n", conf_name(ins), ins->tag, len);
 
-    pthread_mutex_lock(&out_lock);
-    put(STDOUT_FILENO, head, n);
-    put(STDOUT_FILENO, data, len);
-    pthread_mutex_unlock(&out_lock);
+    say(&streams[0], 1, head, n, data, len);
 }
 
 /* Frames that are whole already. */
-void out_lines(const char *frames, size_t len)
-{
-    pthread_mutex_lock(&out_lock);
-    put(STDOUT_FILENO, frames, len);
-    pthread_mutex_unlock(&out_lock);
-}
+void out_lines(const char *frames, size_t len) { say(&streams[0], 1, frames, len, NULL, 0); }
 
 static void line(char kind, const char *fmt, va_list args)
 {
@@ -61,9 +181,7 @@ static void line(char kind, const char *fmt, va_list args)
         if (buf[i] == '\n')
             buf[i] = ' ';
     buf[n++] = '\n';
-    pthread_mutex_lock(&out_lock);
-    put(STDOUT_FILENO, buf, n);
-    pthread_mutex_unlock(&out_lock);
+    say(&streams[0], 0, buf, n, NULL, 0);
 }
 
 #define LINE(kind)                \
@@ -99,9 +217,7 @@ static void render(int level, const char *fmt, va_list args)
     if (n > (int) sizeof(body) - 2)
         n = sizeof(body) - 2;
     body[n++] = '\n';
-    pthread_mutex_lock(&out_lock);
-    put(STDERR_FILENO, body, n);
-    pthread_mutex_unlock(&out_lock);
+    say(&streams[1], 0, body, n, NULL, 0);
 }
 
 void host_log(int level, const char *fmt, ...)

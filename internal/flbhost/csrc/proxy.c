@@ -159,10 +159,10 @@ void proxy_collect(struct flb_input_instance *ins)
     const char *why;
     size_t len = 0, good;
     int ret, records;
-    double t = now_ms();
+    double starved = starved_ms(), t = now_ms();
 
     ret = g->collect_ctx ? g->collect_ctx(remote_context(ins), &data, &len) : g->collect(&data, &len);
-    t = now_ms() - t;
+    t = now_ms() - t - (starved_ms() - starved);
     if (t > opt.slow_ms)
         sin_("the callback of %s took %.0f ms", conf_name(ins), t);
     if (len == 0) {

@@ -26,6 +26,8 @@ struct plugin { char *name; struct api *api; void *ins; char *context; };
 struct def { int type, proxy, flags; char *name, *description; };
 
 struct probe {
+    int lines;        /* of the log, at each callback */
+    char text[1000];
     struct api *api;
     char name[64];
     long tid;
@@ -149,6 +151,8 @@ int FLBPluginInit(void *arg)
     p->records = atoi(property(pl, "records", "1"));
     p->limit = atol(property(pl, "count", "1000000000"));
     p->sleep_ms = atoi(property(pl, "sleep_ms", "0"));
+    p->lines = atoi(property(pl, "lines", "0"));
+    memset(p->text, 'x', sizeof(p->text) - 1);
     p->exit_ms = atoi(property(pl, "exit_ms", "0"));
     p->heed = strcmp(property(pl, "heed", "on"), "on") == 0;
     trace("Init %s slot=%s tag=%s Mixed=%s\n", p->name, new_core ? "empty" : "proxy", property(pl, "tag", "hidden"),
@@ -219,6 +223,8 @@ static int collect(struct probe *p, void **data, size_t *len)
     }
     if (p->sleep_ms)
         wait_ms(p->sleep_ms);
+    for (int i = 0; i < p->lines; i++)
+        p->api->log_print(3, "", 0, "%s", p->text);
     if (strcmp(p->bad, "crash") == 0)
         *(volatile int *) NULL = 1;
     if ((p->heed && p->paused) || p->seq >= p->limit)
