@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"syscall"
@@ -89,6 +90,39 @@ func needFluentBit(t *testing.T) string {
 	return path
 }
 
+// pluginsAtHand is what the Fluent Bit at hand says that it has: `fluent-bit --help`, by kind.
+var pluginsAtHand = sync.OnceValue(func() map[string]string {
+	path, _ := flbhost.FluentBit()
+	text, err := exec.Command(path, "--help").Output()
+	if err != nil {
+		panic(err)
+	}
+	plain := regexp.MustCompile("\x1b\\[[0-9;]*m").ReplaceAllString(string(text), "")
+	all, kind := map[string]string{}, ""
+	for line := range strings.Lines(plain) {
+		if heading := strings.TrimSpace(line); heading == line[:len(line)-1] && heading != "" {
+			kind = strings.ToLower(strings.TrimSuffix(heading, "s"))
+		}
+		all[kind] += line
+	}
+	return all
+})
+
+// needPlugins skips the test where the Fluent Bit at hand lacks a plugin that a configuration names: builds differ.
+func needPlugins(t *testing.T, configuration string) {
+	t.Helper()
+	for _, m := range regexp.MustCompile(`(?mi)^\[(INPUT|FILTER|OUTPUT)\]\s+name\s+(\S+)`).FindAllStringSubmatch(configuration, -1) {
+		kind, name := strings.ToLower(m[1]), strings.ToLower(m[2])
+		if name == "defender" {
+			continue
+		}
+		// A long name touches its description.
+		if !regexp.MustCompile(`(?m)^  ` + regexp.QuoteMeta(name) + `(\s|[A-Z])`).MatchString(pluginsAtHand()[kind]) {
+			t.Skipf("the Fluent Bit at hand has no %s %s", kind, name)
+		}
+	}
+}
+
 // newFluentBit prepares a Fluent Bit with these lines of the service section, these inputs and outputs. Without outputs the
 // records go to files named by their tags (see lines).
 func newFluentBit(t *testing.T, service, inputs string, outputs ...string) *fluentBit {
@@ -112,6 +146,7 @@ func (f *fluentBit) configure(service, inputs string, outputs ...string) {
 	if len(outputs) == 0 {
 		outputs = []string{fmt.Sprintf("[OUTPUT]\n    name file\n    match *\n    path %s\n    mkdir on\n    format plain\n    retry_limit no_limits\n", f.out())}
 	}
+	needPlugins(f.t, inputs+strings.Join(outputs, ""))
 	text := "[SERVICE]\n    flush 0.2\n    grace 3\n    log_level info\n    hot_reload on\n" + service + "\n" + inputs + strings.Join(outputs, "")
 	if err := os.WriteFile(f.conf, []byte(text), 0o600); err != nil {
 		f.t.Fatal(err)
