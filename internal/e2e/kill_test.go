@@ -26,9 +26,9 @@ type victim interface {
 // over in the last seconds before a kill. In the host what it drained is what the test read: it never sends anything again.
 //
 // Two things repeat after a kill, and the output cannot tell them apart. The plugin hands over again what it had not made
-// durable: that was handed over at most 5 s before the kill (the time a batch may lie in Fluent Bit's ring), plus up to 1 s until
+// durable: that was delivered at most 2 s before the kill (the time a batch may lie in Fluent Bit's ring), plus up to 1 s until
 // the next commit. And Fluent Bit sends again the chunks of its storage that it had sent but not yet deleted: those were
-// under way at the kill. Either way the record had arrived, if it had, after the moment of the kill less those 6 s; lately adds what
+// under way at the kill. Either way the record had arrived, if it had, after the moment of the kill less those 3 s; lately adds what
 // a busy machine takes for a commit.
 func TestKilledAtRandomMoments(t *testing.T) {
 	t.Parallel()
@@ -42,7 +42,7 @@ func TestKilledAtRandomMoments(t *testing.T) {
 			Plugin: plugin, Interval: 100 * time.Millisecond, Slow: 2 * time.Second, OnRecord: v.add, // the machine may be busy
 			Config: "[SERVICE]\n    grace 3\n" + stanza(srv, ca, "all", append(common, db(t))...),
 		}
-		killAtRandomMoments(t, svc, v, 7) // a short life: what lies in the ring for 5 s counts as durable
+		killAtRandomMoments(t, svc, v, 7) // a short life: what lies in the ring for 2 s counts as durable
 	})
 	t.Run("fluent-bit", func(t *testing.T) {
 		t.Parallel()
@@ -57,7 +57,7 @@ func TestKilledAtRandomMoments(t *testing.T) {
 
 // killAtRandomMoments lets a victim live and die under load. In one life of ten, the choked one, nothing gets out.
 func killAtRandomMoments(t *testing.T, svc *defendersim.Service, v victim, choked int) {
-	const lately = 8 * time.Second
+	const lately = 5 * time.Second
 	seed := rand.Uint64()
 	t.Cleanup(func() {
 		if t.Failed() {
