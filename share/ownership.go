@@ -1,0 +1,194 @@
+package share
+
+import (
+	"maps"
+	"slices"
+	"time"
+)
+
+// role is what a pod is.
+type role int
+
+const (
+	standingBy role = iota // other pods work
+	suspended              // its Lease was lost or is not renewed: it delivers nothing, and may have its sources again
+	working                // it holds a Lease
+)
+
+// action is something to do with a source. Its outcome is told by taken, notTaken or given.
+type action struct {
+	kind   kind
+	source Hash
+}
+
+type kind string
+
+const (
+	take    kind = "take"    // become its owner and begin to pull it
+	give    kind = "give"    // stop pulling it and give it back
+	release kind = "release" // give back what is not pulled: giving it back failed before
+)
+
+// phase is where a source stands. In taking, giving and releasing an action is under way.
+type phase int
+
+const (
+	away phase = iota
+	taking
+	held
+	giving
+	owed // not pulled, but this process may still be its owner
+	releasing
+)
+
+const (
+	retryOwned   = 2 * time.Second // until its owner gives it back
+	retryFailed  = 2 * time.Second // doubled with each failure
+	retryMost    = 30 * time.Second
+	retryRefused = time.Minute // of a ConfigMap that somebody has to put right
+	orphanAfter  = time.Minute // until it is told that no worker has a source
+)
+
+// ownership decides which sources this process takes and gives back. It is a state machine: what is seen and what came of its actions goes in,
+// actions come out. It is not safe for concurrent use.
+type ownership struct {
+	identity string
+	sources  map[Hash]*holding
+}
+
+// holding is one source.
+type holding struct {
+	phase    phase
+	gone     bool      // not configured any more
+	retry    time.Time // no action before
+	failures int
+	orphan   time.Time // since when no live worker has it; zero: one has
+}
+
+func newOwnership(identity string) *ownership {
+	return &ownership{identity: identity, sources: map[Hash]*holding{}}
+}
+
+// configure sets which sources there are. One that is gone is given back first, if it is held.
+func (o *ownership) configure(sources []Hash) {
+	for _, h := range o.sources {
+		h.gone = true
+	}
+	for _, source := range sources {
+		h := o.sources[source]
+		if h == nil {
+			h = &holding{}
+			o.sources[source] = h
+		}
+		h.gone = false
+	}
+	o.forget()
+}
+
+func (o *ownership) forget() {
+	maps.DeleteFunc(o.sources, func(_ Hash, h *holding) bool { return h.gone && h.phase == away })
+}
+
+// decide returns what is to be done now.
+func (o *ownership) decide(now time.Time, r role, live []sighting) []action {
+	var out []action
+	for _, source := range slices.Sorted(maps.Keys(o.sources)) {
+		h := o.sources[source]
+		owner := assigned(source, live)
+		if owner != "" || len(live) == 0 || h.gone {
+			h.orphan = time.Time{}
+		} else if h.orphan.IsZero() {
+			h.orphan = now
+		}
+		do := func(k kind, next phase) {
+			h.phase = next
+			out = append(out, action{k, source})
+		}
+		mine := r == working && owner == o.identity && !h.gone
+		switch {
+		case h.phase == held && (h.gone || r == standingBy || r == working && owner != "" && owner != o.identity):
+			do(give, giving)
+		case now.Before(h.retry):
+		case mine && (h.phase == away || h.phase == owed):
+			do(take, taking)
+		case h.phase == owed:
+			do(release, releasing)
+		}
+	}
+	return out
+}
+
+// taken: the source is this process's, and is pulled.
+func (o *ownership) taken(source Hash) {
+	if h := o.sources[source]; h != nil {
+		*h = holding{phase: held, gone: h.gone, orphan: h.orphan}
+	}
+}
+
+// notTaken: another pod that lives owns it (failed false), or it could not be taken, and perhaps never can (refused).
+func (o *ownership) notTaken(source Hash, now time.Time, failed, refused bool) {
+	h := o.sources[source]
+	if h == nil {
+		return
+	}
+	h.phase = away
+	switch {
+	case refused:
+		h.retry = now.Add(retryRefused)
+	case failed:
+		h.phase = owed // the answer may be all that is missing
+		h.again(now)
+	default:
+		h.retry, h.failures = now.Add(retryOwned), 0
+	}
+	o.forget()
+}
+
+// given: a source was given back, or released. With failed this process may still be its owner.
+func (o *ownership) given(source Hash, now time.Time, failed bool) {
+	h := o.sources[source]
+	if h == nil {
+		return
+	}
+	h.phase = away
+	if failed {
+		h.phase = owed
+		h.again(now)
+	}
+	o.forget()
+}
+
+// lost: a held source turned out to be another's.
+func (o *ownership) lost(source Hash, now time.Time) {
+	if h := o.sources[source]; h != nil && h.phase == held {
+		h.phase, h.retry = away, now.Add(retryOwned)
+		o.forget()
+	}
+}
+
+func (h *holding) again(now time.Time) {
+	h.retry = now.Add(min(retryFailed<<min(h.failures, 10), retryMost))
+	h.failures++
+}
+
+// held is the number of sources that are pulled here.
+func (o *ownership) held() (n int) {
+	for _, h := range o.sources {
+		if h.phase == held || h.phase == giving {
+			n++
+		}
+	}
+	return n
+}
+
+// orphans are the sources that no live worker has in its configuration, since a minute.
+func (o *ownership) orphans(now time.Time) []Hash {
+	var out []Hash
+	for source, h := range o.sources {
+		if !h.orphan.IsZero() && now.Sub(h.orphan) >= orphanAfter {
+			out = append(out, source)
+		}
+	}
+	slices.Sort(out)
+	return out
+}

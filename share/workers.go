@@ -1,0 +1,160 @@
+package share
+
+import (
+	"slices"
+	"time"
+
+	"github.com/zeebo/xxh3"
+)
+
+// workers is what a pod has seen of the workers' Leases. All is judged by the pod's own clock, as client-go does: a Lease whose record did not
+// change for the lease duration is stale, whatever times stand in it. Unlike client-go it wants to have looked on at the end of that time,
+// or a pod that was frozen itself, or an API server that was, would make dead workers of all others.
+//
+// It is a state machine: times and Leases come in. It is not safe for concurrent use.
+type workers struct {
+	duration time.Duration // lease_duration
+	seen     map[int]sighting
+	left     map[string]sighting // by identity: the last Lease of those that hold none any more
+	since    time.Time           // from then on each look succeeded and none was long after the one before
+	sent     time.Time           // when the last look that succeeded was asked for
+	received time.Time           // when its answer came
+}
+
+// sighting is a Lease as it was seen.
+type sighting struct {
+	Lease
+	first time.Time // when it was seen so for the first time
+	stale bool
+	has   map[Hash]bool
+}
+
+const forgetAfter = time.Hour // those that hold no Lease any more
+
+func newWorkers(duration time.Duration) *workers {
+	return &workers{duration: duration, seen: map[int]sighting{}, left: map[string]sighting{}}
+}
+
+// observe notes what a look showed. Both times are of the local clock, with its monotonic part.
+func (w *workers) observe(sent, received time.Time, leases []Lease) {
+	if w.since.IsZero() || sent.Sub(w.received) > w.duration/2 {
+		w.since = received
+	}
+	w.sent, w.received = sent, received
+	before := w.seen
+	w.seen = map[int]sighting{}
+	for _, l := range leases {
+		s := sighting{Lease: l, first: received, has: map[Hash]bool{}}
+		for _, h := range l.Sources {
+			s.has[h] = true
+		}
+		if old, found := before[l.Slot]; found && old.same(l) {
+			s.first = old.first
+		}
+		s.stale = l.Holder != "" && w.silent(s)
+		w.seen[l.Slot] = s
+		delete(w.left, l.Holder)
+	}
+	for _, old := range before {
+		if old.Holder != "" && !w.holds(old.Holder) {
+			w.left[old.Holder] = old
+		}
+	}
+	for identity, s := range w.left {
+		if sent.Sub(s.first) > forgetAfter {
+			delete(w.left, identity)
+		}
+	}
+}
+
+// failed notes a look that failed: what happened meanwhile was not seen.
+func (w *workers) failed() { w.since = time.Time{} }
+
+// silent tells whether s, as it is in the last look, was not renewed for the lease duration while this pod looked on.
+func (w *workers) silent(s sighting) bool {
+	return w.sent.Sub(s.first) >= w.duration && w.watched(w.duration/2)
+}
+
+// watched tells whether this pod has looked on for d.
+func (w *workers) watched(d time.Duration) bool { return !w.since.IsZero() && w.sent.Sub(w.since) >= d }
+
+func (w *workers) holds(identity string) bool {
+	for _, s := range w.seen {
+		if s.Holder == identity {
+			return true
+		}
+	}
+	return false
+}
+
+// live are the Leases that are held and renewed, by their slots.
+func (w *workers) live() []sighting {
+	var out []sighting
+	for _, s := range w.seen {
+		if s.Holder != "" && !s.stale {
+			out = append(out, s)
+		}
+	}
+	slices.SortFunc(out, func(a, b sighting) int { return a.Slot - b.Slot })
+	return out
+}
+
+// free are the slots below n that this process can have: of nobody, of itself (it could not renew in time), or with the Lease of a dead worker.
+func (w *workers) free(n int, identity string) []Lease {
+	var out []Lease
+	for slot := range n {
+		switch s, found := w.seen[slot]; {
+		case !found || s.Holder == "" || s.Holder == identity:
+			out = append(out, Lease{Slot: slot})
+		case s.stale:
+			out = append(out, s.Lease)
+		}
+	}
+	return out
+}
+
+// aged tells whether a held Lease looks as if it were stale, going by the times in it and the wall clock. That is good for nothing but to look
+// again sooner.
+func (w *workers) aged(wall time.Time) bool {
+	for _, s := range w.seen {
+		if s.Holder != "" && !s.stale && wall.Sub(s.Renewed) > w.duration {
+			return true
+		}
+	}
+	return false
+}
+
+// judge tells what is known of the owner of a source.
+func (w *workers) judge(owner string) Verdict {
+	for _, s := range w.seen {
+		if s.Holder == owner && !s.stale {
+			return Verdict{}
+		}
+	}
+	for _, s := range w.seen {
+		if s.Holder == owner {
+			return Verdict{Dead: true, Renewed: s.Renewed}
+		}
+	}
+	// It let go of its Lease, or somebody deleted that, or another pod has it already. It may be alive for as long as its Lease would have lasted.
+	if s, found := w.left[owner]; found {
+		return Verdict{Dead: w.silent(s), Renewed: s.Renewed}
+	}
+	return Verdict{Dead: w.watched(w.duration)}
+}
+
+// assigned is the identity of the worker that a source belongs to, by rendezvous hashing over the live Leases whose holders have the source. All
+// pods that see the same Leases compute the same. Empty: none has it. The slot counts, not its holder, so that a pod that was replaced leaves its
+// sources to the one that takes its place.
+func assigned(source Hash, live []sighting) string {
+	best, owner := uint64(0), ""
+	for _, s := range live {
+		if !s.has[source] {
+			continue
+		}
+		if score := xxh3.HashStringSeed(string(source), uint64(s.Slot)); owner == "" || score > best {
+			best, owner = score, s.Holder
+		}
+	}
+	return owner
+}
