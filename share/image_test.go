@@ -42,7 +42,7 @@ func drawChange(t *rapid.T) state.Change {
 	var c state.Change
 	draw := func(label string) (out []state.Entry) {
 		for _, n := range rapid.SliceOfN(rapid.IntRange(0, 15), 0, 6).Draw(t, label) {
-			out = append(out, entry(n))
+			out = append(out, row(n))
 		}
 		return out
 	}
@@ -105,7 +105,7 @@ func TestAClockSetBackKeepsTheOrder(t *testing.T) {
 			now = now.Add(-time.Hour)
 		}
 		now = now.Add(10 * time.Second)
-		m = m.with(now, state.Change{Watermark: begin, Add: entries(n, n+1)}, time.Minute)
+		m = m.with(now, state.Change{Watermark: begin, Add: rows(n, n+1)}, time.Minute)
 		if !slices.IsSortedFunc(m.steps, func(a, b step) int { return a.at.Compare(b.at) }) {
 			t.Fatalf("the commits are not in order after commit %d", n)
 		}
@@ -121,10 +121,10 @@ func TestAClockSetBackKeepsTheOrder(t *testing.T) {
 func FuzzDecode(f *testing.F) {
 	var m image
 	f.Add(m.encode())
-	m = m.with(begin, state.Change{Watermark: begin, Add: entries(0, 3)}, time.Minute)
+	m = m.with(begin, state.Change{Watermark: begin, Add: rows(0, 3)}, time.Minute)
 	f.Add(m.encode())
 	unread := []state.UnreadRange{{Since: begin, Until: begin.Add(time.Minute), Reason: "HTTP 500"}}
-	m = m.with(begin.Add(time.Second), state.Change{Add: entries(3, 4), Drop: entries(0, 1), Unread: unread}, time.Minute)
+	m = m.with(begin.Add(time.Second), state.Change{Add: rows(3, 4), Drop: rows(0, 1), Unread: unread}, time.Minute)
 	f.Add(m.encode())
 	f.Fuzz(func(t *testing.T, b []byte) {
 		m, err := decode(b)

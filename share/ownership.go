@@ -62,6 +62,7 @@ type holding struct {
 	gone     bool      // not configured any more
 	retry    time.Time // no action before
 	failures int
+	early    bool      // lost before it was taken
 	orphan   time.Time // since when no live worker has it; zero: one has
 }
 
@@ -120,7 +121,12 @@ func (o *ownership) decide(now time.Time, r role, live []sighting) []action {
 
 // taken: the source is this process's, and is pulled.
 func (o *ownership) taken(source Hash) {
-	if h := o.sources[source]; h != nil {
+	h := o.sources[source]
+	switch {
+	case h == nil:
+	case h.early:
+		h.phase, h.early = away, false
+	default:
 		*h = holding{phase: held, gone: h.gone, orphan: h.orphan}
 	}
 }
@@ -131,7 +137,7 @@ func (o *ownership) notTaken(source Hash, now time.Time, failed, refused bool) {
 	if h == nil {
 		return
 	}
-	h.phase = away
+	h.phase, h.early = away, false
 	switch {
 	case refused:
 		h.retry = now.Add(retryRefused)
@@ -158,12 +164,20 @@ func (o *ownership) given(source Hash, now time.Time, failed bool) {
 	o.forget()
 }
 
-// lost: a held source turned out to be another's.
+// lost: a held source turned out to be another's. It may do so before taken is called.
 func (o *ownership) lost(source Hash, now time.Time) {
-	if h := o.sources[source]; h != nil && h.phase == held {
-		h.phase, h.retry = away, now.Add(retryOwned)
-		o.forget()
+	h := o.sources[source]
+	if h == nil {
+		return
 	}
+	h.retry = now.Add(retryOwned)
+	switch h.phase {
+	case held:
+		h.phase = away
+	case taking:
+		h.early = true
+	}
+	o.forget()
 }
 
 func (h *holding) again(now time.Time) {

@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"fluent-bit-defender/state"
@@ -73,8 +74,8 @@ type Lease struct {
 	Sources []Hash
 }
 
-// same tells whether a Lease was not renewed between two looks.
-func (l Lease) same(o Lease) bool {
+// Same tells whether a Lease was not renewed between two looks.
+func (l Lease) Same(o Lease) bool {
 	return l.Slot == o.Slot && l.Holder == o.Holder && l.Renewed.Equal(o.Renewed)
 }
 
@@ -108,6 +109,23 @@ func hashed(of any, length int) string {
 
 // HashOf returns the Hash of a source.
 func HashOf(key state.Key) Hash { return Hash(hashed(key, hashLen)) }
+
+// JoinHashes writes Hashes as SourcesAnnotation has them, SplitHashes reads them.
+func JoinHashes(hashes []Hash) string {
+	var b strings.Builder
+	for _, h := range hashes {
+		b.WriteString(string(h))
+	}
+	return b.String()
+}
+
+// SplitHashes reads what JoinHashes wrote; of anything else, as many as there are.
+func SplitHashes(text string) (out []Hash) {
+	for ; len(text) >= hashLen; text = text[hashLen:] {
+		out = append(out, Hash(text[:hashLen]))
+	}
+	return out
+}
 
 // objectName is the name of the ConfigMap of a source.
 func objectName(name string, key state.Key) string { return name + "-" + hashed(key, objectHashLen) }

@@ -121,6 +121,7 @@ type Store struct {
 	tried   []uint64
 	written time.Time // local: the last write
 	lost    error     // why it is not ours any more
+	onLost  func()    // called once when that is noticed; may be nil
 	closed  bool
 	warned  bool
 }
@@ -185,9 +186,6 @@ func (st *Store) Close() error {
 	return st.named(err)
 }
 
-// Lost tells whether Commit or Close found that the source has another owner.
-func (st *Store) Lost() bool { return st.lost != nil }
-
 func (st *Store) usable() error {
 	if st.closed {
 		return st.named(state.ErrClosed)
@@ -220,6 +218,9 @@ func (st *Store) write(ctx context.Context, m image, owner string) error {
 		st.tried = nil
 	case errors.Is(err, ErrConflict):
 		st.lost = state.ErrTaken
+		if st.onLost != nil {
+			st.onLost()
+		}
 		return fmt.Errorf("%w (%w)", state.ErrTaken, err)
 	case !errors.Is(err, ErrRefused):
 		st.tried = append(st.tried, rec.sequence)

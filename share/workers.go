@@ -48,7 +48,7 @@ func (w *workers) observe(sent, received time.Time, leases []Lease) {
 		for _, h := range l.Sources {
 			s.has[h] = true
 		}
-		if old, found := before[l.Slot]; found && old.same(l) {
+		if old, found := before[l.Slot]; found && old.Same(l) {
 			s.first = old.first
 		}
 		s.stale = l.Holder != "" && w.silent(s)

@@ -1,0 +1,293 @@
+package share
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"fluent-bit-defender/state"
+)
+
+const (
+	giveWithin = time.Minute // until a source counts as not given back
+	namesMost  = 3           // sources that a log line names
+)
+
+// entry is a source of a stanza.
+type entry struct {
+	key    state.Key
+	stanza *Stanza
+	gone   bool // not configured any more, but perhaps still held
+}
+
+// Stanza is a stanza whose sources this process shares with other pods.
+type Stanza struct {
+	pod    *Pod
+	puller Puller
+	ctx    context.Context // ends at Leave
+	cancel context.CancelFunc
+	// Guarded by pod.mu.
+	busy  int
+	quiet chan struct{} // of Leave: closed when busy is 0
+}
+
+// Join adds a stanza. Its sources are taken from now on, by other goroutines than the caller's. state.ErrKeyInUse: another stanza of this Pod has
+// one of the keys.
+func (p *Pod) Join(puller Puller, keys []state.Key) (*Stanza, error) {
+	s := &Stanza{pod: p, puller: puller}
+	s.ctx, s.cancel = context.WithCancel(p.ctx)
+	if err := s.Configure(keys); err != nil {
+		s.cancel()
+		return nil, err
+	}
+	return s, nil
+}
+
+// Configure sets the sources of the stanza. Those that are gone are given back if they are pulled here.
+func (s *Stanza) Configure(keys []state.Key) error {
+	p := s.pod
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, key := range keys {
+		if e := p.entries[HashOf(key)]; e != nil && (e.stanza != s || e.key != key) {
+			return fmt.Errorf("%s: %w", key, state.ErrKeyInUse)
+		}
+	}
+	for _, e := range p.entries {
+		e.gone = e.gone || e.stanza == s
+	}
+	for _, key := range keys {
+		p.entries[HashOf(key)] = &entry{key: key, stanza: s}
+	}
+	p.own.configure(p.configured())
+	p.tidy()
+	p.rouse()
+	return nil
+}
+
+// configured are the sources of all stanzas. p.mu is held.
+func (p *Pod) configured() []Hash {
+	out := make([]Hash, 0, len(p.entries))
+	for h, e := range p.entries {
+		if !e.gone {
+			out = append(out, h)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// tidy forgets what is neither configured nor held any more. p.mu is held.
+func (p *Pod) tidy() {
+	maps.DeleteFunc(p.entries, func(h Hash, e *entry) bool { return e.gone && p.own.sources[h] == nil })
+}
+
+// Leave ends the taking and giving back of the stanza's sources, and waits for what is under way until ctx ends. What the stanza still pulls is
+// given back when its stores are closed.
+func (s *Stanza) Leave(ctx context.Context) {
+	s.cancel()
+	p := s.pod
+	p.mu.Lock()
+	for h, e := range p.entries {
+		if e.stanza == s {
+			delete(p.entries, h)
+			delete(p.own.sources, h)
+		}
+	}
+	s.quiet = make(chan struct{})
+	if s.busy == 0 {
+		close(s.quiet)
+	}
+	p.rouse()
+	p.mu.Unlock()
+	select {
+	case <-s.quiet:
+	case <-ctx.Done():
+	}
+}
+
+// act decides, and has it done.
+func (p *Pod) act() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := time.Now()
+	p.queue = append(p.queue, p.own.decide(now, p.lease.role(), p.workers.live())...)
+	if orphans := p.own.orphans(now); len(orphans) > 0 {
+		p.told.warn(fmt.Sprintf("no worker has %s in its configuration, so nobody pulls it: give all pods of %s the same tenants", p.names(orphans), p.sources.Name))
+	}
+	for p.hands < min(handsMost, len(p.queue)) {
+		p.hands++
+		p.running.Go(p.work)
+	}
+}
+
+// names writes sources for a log line. p.mu is held.
+func (p *Pod) names(hashes []Hash) string {
+	var text []string
+	for i, h := range hashes {
+		if i == namesMost {
+			text = append(text, fmt.Sprintf("%d more", len(hashes)-i))
+			break
+		}
+		text = append(text, p.entries[h].key.String())
+	}
+	return strings.Join(text, "; ")
+}
+
+// work does what is queued.
+func (p *Pod) work() {
+	defer p.rouse() // what was done may be followed by more
+	for {
+		a, e := p.next()
+		if e == nil {
+			return
+		}
+		p.do(a, e)
+		p.mu.Lock()
+		if e.stanza.busy--; e.stanza.busy == 0 && e.stanza.quiet != nil {
+			close(e.stanza.quiet)
+		}
+		p.tidy()
+		p.mu.Unlock()
+	}
+}
+
+// next takes an action off the queue. None is left: nil.
+func (p *Pod) next() (action, *entry) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for len(p.queue) > 0 {
+		a := p.queue[0]
+		p.queue = p.queue[1:]
+		if e := p.entries[a.source]; e != nil { // else its stanza has left
+			e.stanza.busy++
+			return a, e
+		}
+	}
+	if p.hands--; p.hands == 0 {
+		p.tell()
+	}
+	return action{}, nil
+}
+
+func (p *Pod) do(a action, e *entry) {
+	finished := false
+	defer func() {
+		if !finished { // a panic: nobody knows how far it came
+			p.given(a.source, errors.New("internal error"))
+		}
+	}()
+	defer p.recovered("moving a source")
+	switch a.kind {
+	case take:
+		p.take(a.source, e)
+	case give:
+		ctx, cancel := context.WithTimeout(e.stanza.ctx, giveWithin)
+		p.given(a.source, e.stanza.puller.Remove(ctx, e.key))
+		cancel()
+	case release:
+		ctx, cancel := context.WithTimeout(e.stanza.ctx, callWithin)
+		p.given(a.source, p.sources.Release(ctx, e.key))
+		cancel()
+	}
+	finished = true
+}
+
+// take becomes the owner of a source and has it pulled.
+func (p *Pod) take(h Hash, e *entry) {
+	if p.lease.role() != working {
+		p.notTaken(h, nil)
+		return
+	}
+	ctx, cancel := context.WithTimeout(e.stanza.ctx, 2*callWithin)
+	defer cancel()
+	st, from, err := p.sources.Take(ctx, e.key, func(owner string) Verdict {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return p.workers.judge(owner)
+	})
+	if err != nil {
+		p.notTaken(h, err)
+		return
+	}
+	st.onLost = func() {
+		p.mu.Lock()
+		p.own.lost(h, time.Now())
+		p.done.lost++
+		p.mu.Unlock()
+		p.rouse()
+	}
+	if err := e.stanza.puller.Add(e.key, st); err != nil {
+		p.notTaken(h, fmt.Errorf("source %s: %w", e.key, err))
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.own.taken(h)
+	p.told.well("taking " + string(h))
+	p.done.took++
+	p.done.last = e.key.String()
+	if from != "" {
+		p.done.over++
+		p.stats.Takeovers++
+	}
+}
+
+func (p *Pod) notTaken(h Hash, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	waits := err == nil || errors.Is(err, ErrOwned) || errors.Is(err, state.ErrTaken) // another pod has it, or has been faster
+	refused := errors.Is(err, ErrNewer) || errors.Is(err, ErrEdited) || errors.Is(err, ErrForeign)
+	if p.own.notTaken(h, time.Now(), !waits, refused); waits || p.ctx.Err() != nil {
+		return
+	}
+	if refused {
+		p.told.trouble("taking "+string(h), fmt.Errorf("a source is not pulled: %w", err))
+		return
+	}
+	p.told.trouble("taking sources", err)
+}
+
+func (p *Pod) given(h Hash, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	failed := err != nil && !errors.Is(err, state.ErrTaken)
+	if p.own.given(h, time.Now(), failed); !failed {
+		p.done.gave++
+		if e := p.entries[h]; e != nil {
+			p.done.last = e.key.String()
+		}
+		return
+	}
+	if p.ctx.Err() == nil {
+		p.told.trouble("giving sources back", err)
+	}
+}
+
+// tell writes one line about what was done, however much that is. p.mu is held.
+func (p *Pod) tell() {
+	d := p.done
+	p.done = tally{}
+	var text []string
+	add := func(n int, what string) {
+		if n > 0 {
+			text = append(text, fmt.Sprintf(what, n))
+		}
+	}
+	add(d.took, "%d taken")
+	add(d.over, "%d of them from pods that died")
+	add(d.gave, "%d given back")
+	add(d.lost, "%d lost to other pods")
+	if len(text) == 0 {
+		return
+	}
+	line := "sources: " + strings.Join(text, ", ")
+	if d.took+d.gave == 1 {
+		line += " (" + d.last + ")"
+	}
+	p.log.Info(fmt.Sprintf("%s; this pod pulls %d of %d", line, p.own.held(), len(p.configured())))
+}
