@@ -42,6 +42,7 @@ demo: build ## records of a simulated service as JSON lines, until Ctrl-C or for
 test: build ## everything that fits five minutes on two cores
 	@HISTORIES=100 $(GO) run ./internal/testrun -- -race -timeout 10m ./...
 	@HISTORIES=$(HISTORIES_CI) GOGC=400 $(GO) run ./internal/testrun -- -count=1 -run TestHistories ./pull
+	@HISTORIES=1000 GOGC=400 $(GO) run ./internal/testrun -- -count=1 -run TestHistories ./share
 	@echo the transcoder without vectors, built so and on a processor without them >&2
 	@GOEXPERIMENT= $(GO) run ./internal/testrun -- ./record
 	@GODEBUG=cpu.avx2=off $(GO) run ./internal/testrun -- -race ./record
@@ -62,6 +63,7 @@ generate: ## what is generated from code
 
 soak: build ## the long form: a million histories, a hundred kills and reloads, ten hours of the service's clock
 	HISTORIES=$(HISTORIES) GOGC=400 $(GO) test -count=1 -timeout 24h -run TestHistories -v ./pull
+	HISTORIES=100000 GOGC=400 $(GO) test -count=1 -timeout 24h -run TestHistories ./share
 	SOAK=1 $(GO) test -count=1 -timeout 24h -v ./internal/e2e ./internal/hostile
 
 bench: build ## speed and memory, as ratios measured in one run

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"time"
 )
 
 var errCut = errors.New("the connection was cut")
@@ -15,6 +16,9 @@ var errCut = errors.New("the connection was cut")
 // fakeAPI is an API server in memory, as one pod reaches it.
 type fakeAPI struct {
 	*server
+	settings Settings
+	skew     time.Duration // of the pod's clock
+	leads    func()        // called when it has won a Lease; may be nil
 	// before and after are asked at each request; an error from before is one of a request that was not done, one from after of one that was.
 	before, after func(verb, name string) error
 }
@@ -24,10 +28,15 @@ type server struct {
 	mu      sync.Mutex
 	version int
 	objects map[string]Object
+	leases  map[int]Lease
 	writes  int
+	// wrote is called with each object before and after it is written; may be nil.
+	wrote func(before, after Object)
 }
 
-func newServer() *server { return &server{objects: map[string]Object{}} }
+func newServer() *server { return &server{objects: map[string]Object{}, leases: map[int]Lease{}} }
+
+func (f *fakeAPI) clock() time.Time { return time.Now().Add(f.skew) }
 
 func (f *fakeAPI) do(verb, name string, act func() error) error {
 	if f.before != nil {
@@ -70,6 +79,9 @@ func (f *fakeAPI) put(verb string, o Object, version string) (Object, error) {
 		f.writes++
 		o = clone(o)
 		o.Version = strconv.Itoa(f.version)
+		if f.wrote != nil {
+			f.wrote(f.objects[o.Name], o)
+		}
 		f.objects[o.Name] = o
 		return nil
 	})
@@ -93,5 +105,63 @@ func (f *fakeAPI) OfTenant(_ context.Context, label string) (out []Object, err e
 	return out, err
 }
 
-func (f *fakeAPI) Leases(context.Context) ([]Lease, error)    { return nil, errors.ErrUnsupported }
-func (f *fakeAPI) Lead(context.Context, int, Candidate) error { return errors.ErrUnsupported }
+func (f *fakeAPI) Leases(context.Context) (out []Lease, err error) {
+	err = f.do("list", "leases", func() error {
+		for _, slot := range slices.Sorted(maps.Keys(f.leases)) {
+			l := f.leases[slot]
+			l.Sources = slices.Clone(l.Sources)
+			out = append(out, l)
+		}
+		return nil
+	})
+	return out, err
+}
+
+// Lead does what kube.API does with client-go.
+func (f *fakeAPI) Lead(ctx context.Context, slot int, c Candidate) error {
+	write := func(holder string) error {
+		return f.do("update", LeaseName("alerts", slot), func() error {
+			l, found := f.leases[slot]
+			if found && l.Holder != "" && l.Holder != c.Identity && !(c.Dead.Holder != "" && l.Same(c.Dead)) {
+				return ErrConflict
+			}
+			if holder == "" && l.Holder != c.Identity {
+				return ErrConflict
+			}
+			f.leases[slot] = Lease{Slot: slot, Holder: holder, Renewed: f.clock(), Sources: c.Sources()}
+			return nil
+		})
+	}
+	renew := func() error {
+		sent := time.Now()
+		err := write(c.Identity)
+		if err != nil {
+			c.Failed(err)
+			return err
+		}
+		c.Renewed(sent)
+		return nil
+	}
+	if err := renew(); err != nil {
+		return err
+	}
+	if f.leads != nil {
+		f.leads()
+	}
+	c.Leading()
+	c.Dead = Lease{} // from now on it is one's own or lost
+	last := time.Now()
+	for {
+		wait(ctx, nil, f.settings.RetryPeriod())
+		if ctx.Err() != nil {
+			_ = write("") // nobody waits for it
+			return nil
+		}
+		switch err := renew(); {
+		case err == nil:
+			last = time.Now()
+		case errors.Is(err, ErrConflict), time.Since(last) >= f.settings.RenewDeadline():
+			return nil
+		}
+	}
+}

@@ -45,11 +45,12 @@ func (m image) last() time.Time {
 	return m.steps[len(m.steps)-1].at
 }
 
-// with adds a commit and makes one of what is older than overlap before it. Commits that seem to be newer than now, because the clock was set
+// with adds a commit, which may hold again what is there, and makes one of what is older than overlap before it. Commits that seem to be newer than now, because the clock was set
 // back, count as of now: after a takeover too much comes again rather than too little.
 func (m image) with(now time.Time, c state.Change, overlap time.Duration) image {
 	now = now.UTC().Truncate(time.Microsecond)
-	c.Add, c.Drop = sorted(c.Add), sorted(c.Drop)
+	c.Add = sorted(c.Add)
+	c.Drop = subtract(sorted(c.Drop), c.Add)
 	c.Watermark = c.Watermark.Round(0).UTC()
 	c.Unread = slices.Clone(c.Unread)
 	for i, u := range c.Unread {
@@ -57,7 +58,9 @@ func (m image) with(now time.Time, c state.Change, overlap time.Duration) image 
 		reason = strings.ToValidUTF8(reason[:min(len(reason), reasonMost)], "") // the cut may have split a character
 		c.Unread[i] = state.UnreadRange{Since: u.Since.Round(0).UTC(), Until: u.Until.Round(0).UTC(), Reason: reason}
 	}
-	if !m.found() {
+	if m.found() {
+		c.Add = subtract(c.Add, sum(m.steps).Add) // what was tried before, and counts from then
+	} else {
 		c.Drop = nil
 	}
 	steps := append(slices.Clone(m.steps), step{now, c})
@@ -81,16 +84,26 @@ func (m image) folded(until time.Time) image {
 	return image{append([]step{sum(m.steps[:n])}, m.steps[n:]...)}
 }
 
-// whole makes one of all commits.
-func (m image) whole() image { return m.folded(m.last()) }
+// base is the state as a new owner finds it: one commit, of the time before it.
+func (m image) base() image {
+	if !m.found() {
+		return m
+	}
+	s := sum(m.steps)
+	s.at = epoch
+	return image{[]step{s}}
+}
 
-// before is the state as it was committed at the time given. All that was folded into the first commit stays.
+// epoch is the time of what an earlier owner committed, by whatever clock.
+var epoch = time.Unix(0, 0).UTC()
+
+// before is the state as it was committed at the time given. That can be nothing at all, if everything was done by the present owner since.
 func (m image) before(t time.Time) image {
-	n := min(1, len(m.steps))
-	for n < len(m.steps) && !m.steps[n].at.After(t) {
+	n := 0
+	for n < len(m.steps) && (m.steps[n].at.Equal(epoch) || !m.steps[n].at.After(t)) {
 		n++
 	}
-	return image{m.steps[:n]}.whole()
+	return image{m.steps[:n]}
 }
 
 // sum is what the commits come to.

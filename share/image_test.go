@@ -82,15 +82,13 @@ func TestAnImageIsItsCommits(t *testing.T) {
 			}
 		}
 		want("all of it", decoded, now)
-		want("all in one", decoded.whole(), now)
-		if n := len(decoded.whole().steps); n > 1 {
-			t.Fatalf("the whole has %d steps", n)
+		want("as a base", decoded.base(), now)
+		if n := len(decoded.base().steps); n > 1 {
+			t.Fatalf("the base has %d steps", n)
 		}
+		want("as a base, whenever that was", decoded.base().before(begin.Add(-time.Hour)), now)
 		if len(all) > 0 {
 			back := now.Add(-time.Duration(rapid.IntRange(0, int(overlap/time.Second)).Draw(t, "back")) * time.Second)
-			if back.Before(all[0].at) {
-				back = all[0].at
-			}
 			want("as it was", decoded.before(back), back)
 		}
 	})

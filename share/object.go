@@ -35,6 +35,7 @@ const (
 	dataVersion   = "version"
 	dataKey       = "source"
 	dataOwner     = "owner"
+	dataWriter    = "writer"
 	dataSequence  = "sequence"
 	dataWritten   = "written"
 	dataWatermark = "watermark"
@@ -47,6 +48,7 @@ const (
 type record struct {
 	key      state.Key
 	owner    string // identity of the pod that pulls the source; empty: nobody
+	writer   string // identity of the pod that wrote it
 	sequence uint64 // counts writes, so that a pod knows its own again
 	image    image
 }
@@ -58,7 +60,7 @@ func (r record) encode(o Object) (out Object, dropped int) {
 		if n := min(1+(len(bytes)-sizeMax)/17, r.image.added()); n > 0 {
 			r.image, dropped = r.image.without(n), dropped+n
 		} else {
-			r.image = r.image.whole() // unread ranges alone, of many commits: those of the last one have room
+			r.image = r.image.folded(r.image.last()) // unread ranges alone, of many commits: those of the last one have room
 		}
 		bytes = r.image.encode()
 	}
@@ -70,10 +72,13 @@ func (r record) encode(o Object) (out Object, dropped int) {
 		dataVersion:  strconv.Itoa(version),
 		dataKey:      string(key),
 		dataOwner:    r.owner,
+		dataWriter:   r.writer,
 		dataSequence: strconv.FormatUint(r.sequence, 10),
 	}
+	if at := r.image.last(); at.After(epoch) {
+		o.Data[dataWritten] = at.Format(time.RFC3339Nano)
+	}
 	if snap.Found {
-		o.Data[dataWritten] = r.image.last().Format(time.RFC3339Nano)
 		o.Data[dataWatermark] = snap.Watermark.Format(time.RFC3339Nano)
 	}
 	if len(snap.Unread) > 0 {
@@ -122,7 +127,7 @@ func decodeRecord(o Object) (record, error) {
 	if r.sequence, err = strconv.ParseUint(o.Data[dataSequence], 10, 64); err != nil {
 		return r, ErrEdited
 	}
-	r.owner = o.Data[dataOwner]
+	r.owner, r.writer = o.Data[dataOwner], o.Data[dataWriter]
 	if r.image, err = decode(o.Binary[binaryState]); err != nil {
 		return r, ErrEdited
 	}

@@ -12,6 +12,7 @@ type role int
 const (
 	standingBy role = iota // other pods work
 	suspended              // its Lease was lost or is not renewed: it delivers nothing, and may have its sources again
+	returning              // its Lease was renewed too late: it delivers nothing until it is sure of its sources
 	working                // it holds a Lease
 )
 
@@ -26,16 +27,18 @@ type kind string
 const (
 	take    kind = "take"    // become its owner and begin to pull it
 	give    kind = "give"    // stop pulling it and give it back
+	check   kind = "check"   // make sure that it is still this process's, and stop pulling it if it is not
 	release kind = "release" // give back what is not pulled: giving it back failed before
 )
 
-// phase is where a source stands. In taking, giving and releasing an action is under way.
+// phase is where a source stands. In taking, checking, giving and releasing an action is under way.
 type phase int
 
 const (
 	away phase = iota
 	taking
 	held
+	checking
 	giving
 	owed // not pulled, but this process may still be its owner
 	releasing
@@ -62,7 +65,8 @@ type holding struct {
 	gone     bool      // not configured any more
 	retry    time.Time // no action before
 	failures int
-	early    bool      // lost before it was taken
+	lost     bool      // to another pod: its puller is to stop
+	doubted  bool      // to be checked before anything is delivered
 	orphan   time.Time // since when no live worker has it; zero: one has
 }
 
@@ -107,13 +111,15 @@ func (o *ownership) decide(now time.Time, r role, live []sighting) []action {
 		}
 		mine := r == working && owner == o.identity && !h.gone
 		switch {
-		case h.phase == held && (h.gone || r == standingBy || r == working && owner != "" && owner != o.identity):
+		case h.phase == held && (h.gone || h.lost || r == standingBy || r == working && owner != "" && owner != o.identity):
 			do(give, giving)
 		case now.Before(h.retry):
-		case mine && (h.phase == away || h.phase == owed):
-			do(take, taking)
-		case h.phase == owed:
+		case h.phase == held && h.doubted && r == returning:
+			do(check, checking)
+		case h.phase == owed: // also when it is to be taken again: what is known of it has to be written first
 			do(release, releasing)
+		case mine && h.phase == away:
+			do(take, taking)
 		}
 	}
 	return out
@@ -121,14 +127,39 @@ func (o *ownership) decide(now time.Time, r role, live []sighting) []action {
 
 // taken: the source is this process's, and is pulled.
 func (o *ownership) taken(source Hash) {
+	if h := o.sources[source]; h != nil {
+		*h = holding{phase: held, gone: h.gone, orphan: h.orphan, doubted: h.doubted, lost: h.lost}
+	}
+}
+
+// doubt: other pods may have taken what this one holds.
+func (o *ownership) doubt() {
+	for _, h := range o.sources {
+		h.doubted = h.phase == taking || h.phase == held || h.phase == checking
+	}
+}
+
+// checked: a source is still this process's, or nobody knows.
+func (o *ownership) checked(source Hash, now time.Time, failed bool) {
 	h := o.sources[source]
 	switch {
-	case h == nil:
-	case h.early:
-		h.phase, h.early = away, false
+	case h == nil || h.phase != checking:
+	case failed:
+		h.phase = held
+		h.again(now)
 	default:
-		*h = holding{phase: held, gone: h.gone, orphan: h.orphan}
+		h.phase, h.doubted, h.failures = held, false, 0
 	}
+}
+
+// sure tells whether nothing that is held has to be checked any more.
+func (o *ownership) sure() bool {
+	for _, h := range o.sources {
+		if h.doubted && (h.phase == taking || h.phase == held || h.phase == checking) {
+			return false
+		}
+	}
+	return true
 }
 
 // notTaken: another pod that lives owns it (failed false), or it could not be taken, and perhaps never can (refused).
@@ -137,7 +168,7 @@ func (o *ownership) notTaken(source Hash, now time.Time, failed, refused bool) {
 	if h == nil {
 		return
 	}
-	h.phase, h.early = away, false
+	h.phase, h.lost, h.doubted = away, false, false
 	switch {
 	case refused:
 		h.retry = now.Add(retryRefused)
@@ -156,7 +187,10 @@ func (o *ownership) given(source Hash, now time.Time, failed bool) {
 	if h == nil {
 		return
 	}
-	h.phase = away
+	if h.lost {
+		h.retry = now.Add(retryOwned)
+	}
+	h.phase, h.lost, h.doubted = away, false, false
 	if failed {
 		h.phase = owed
 		h.again(now)
@@ -164,20 +198,11 @@ func (o *ownership) given(source Hash, now time.Time, failed bool) {
 	o.forget()
 }
 
-// lost: a held source turned out to be another's. It may do so before taken is called.
-func (o *ownership) lost(source Hash, now time.Time) {
-	h := o.sources[source]
-	if h == nil {
-		return
+// lost: a held source turned out to be another's. Its puller is to stop, whatever this process is. It may do so before taken is called.
+func (o *ownership) lost(source Hash) {
+	if h := o.sources[source]; h != nil {
+		h.lost = h.phase == taking || h.phase == held || h.phase == checking
 	}
-	h.retry = now.Add(retryOwned)
-	switch h.phase {
-	case held:
-		h.phase = away
-	case taking:
-		h.early = true
-	}
-	o.forget()
 }
 
 func (h *holding) again(now time.Time) {
@@ -188,7 +213,7 @@ func (h *holding) again(now time.Time) {
 // held is the number of sources that are pulled here.
 func (o *ownership) held() (n int) {
 	for _, h := range o.sources {
-		if h.phase == held || h.phase == giving {
+		if h.phase == held || h.phase == checking || h.phase == giving {
 			n++
 		}
 	}

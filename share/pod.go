@@ -53,15 +53,16 @@ type Pod struct {
 	running sync.WaitGroup
 	lease   tenure
 
-	mu      sync.Mutex // never held over I/O
-	workers *workers
-	own     *ownership
-	entries map[Hash]*entry
-	queue   []action
-	hands   int   // goroutines that work on queue
-	done    tally // since it was told last
-	told    reporter
-	stats   Stats
+	mu       sync.Mutex // never held over I/O
+	workers  *workers
+	own      *ownership
+	entries  map[Hash]*entry
+	informed bool // see workers: until then no source is this process's
+	queue    []action
+	hands    int   // goroutines that work on queue
+	done     tally // since it was told last
+	told     reporter
+	stats    Stats
 }
 
 // tally counts what was done, for one line of log.
@@ -88,7 +89,7 @@ func New(sources Sources, settings Settings) *Pod {
 		entries: map[Hash]*entry{},
 	}
 	p.told.log = sources.Log
-	p.lease.deadline = settings.RenewDeadline()
+	p.lease.deadline, p.lease.duration = settings.RenewDeadline(), settings.LeaseDuration
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.running.Go(func() { p.guard("sharing the work", p.run) })
 	return p
@@ -182,6 +183,7 @@ func (p *Pod) look() {
 	}
 	p.told.well("looking for the other pods")
 	p.workers.observe(sent, time.Now(), leases)
+	p.informed = p.informed || p.workers.informed(p.sources.Identity)
 }
 
 // pause is the time to the next look. Pods that stand by are many, and look seldom: the more workers live the less, for all of them will hardly die
@@ -226,6 +228,7 @@ func (p *Pod) contend() {
 			target = l
 		}
 	}
+	p.informed = p.own.held() > 0 || p.workers.informed(p.sources.Identity)
 	p.lease.contend(target.Slot)
 	p.running.Go(func() { p.lead(target) })
 }
@@ -246,12 +249,16 @@ func (p *Pod) lead(target Lease) {
 			p.rouse()
 		},
 		Renewed: func(sent time.Time) {
-			if p.lease.renewed(sent) {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			first, late := p.lease.renewed(sent)
+			if late {
+				p.own.doubt()
+			}
+			if first || late {
 				p.rouse()
 			}
-			p.mu.Lock()
 			p.told.well("renewing the Lease")
-			p.mu.Unlock()
 		},
 		Failed: func(err error) {
 			if errors.Is(err, ErrConflict) || p.ctx.Err() != nil {
@@ -274,5 +281,8 @@ func (p *Pod) lead(target Lease) {
 func (p *Pod) hashes() []Hash {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if !p.informed {
+		return nil
+	}
 	return p.configured()
 }

@@ -21,7 +21,8 @@ const (
 type entry struct {
 	key    state.Key
 	stanza *Stanza
-	gone   bool // not configured any more, but perhaps still held
+	gone   bool   // not configured any more, but perhaps still held
+	store  *Store // of the last time that it was pulled; nil: it was given back
 }
 
 // Stanza is a stanza whose sources this process shares with other pods.
@@ -115,6 +116,9 @@ func (p *Pod) act() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := time.Now()
+	if p.lease.role() == returning && p.own.sure() {
+		p.lease.sure()
+	}
 	p.queue = append(p.queue, p.own.decide(now, p.lease.role(), p.workers.live())...)
 	if orphans := p.own.orphans(now); len(orphans) > 0 {
 		p.told.warn(fmt.Sprintf("no worker has %s in its configuration, so nobody pulls it: give all pods of %s the same tenants", p.names(orphans), p.sources.Name))
@@ -189,9 +193,15 @@ func (p *Pod) do(a action, e *entry) {
 		ctx, cancel := context.WithTimeout(e.stanza.ctx, giveWithin)
 		p.given(a.source, e.stanza.puller.Remove(ctx, e.key))
 		cancel()
+	case check:
+		p.check(a.source, e)
 	case release:
 		ctx, cancel := context.WithTimeout(e.stanza.ctx, callWithin)
-		p.given(a.source, p.sources.Release(ctx, e.key))
+		if e.store != nil {
+			p.given(a.source, e.store.giveBack(ctx)) // its puller has closed it
+		} else {
+			p.given(a.source, p.sources.Release(ctx, e.key))
+		}
 		cancel()
 	}
 	finished = true
@@ -205,6 +215,7 @@ func (p *Pod) take(h Hash, e *entry) {
 	}
 	ctx, cancel := context.WithTimeout(e.stanza.ctx, 2*callWithin)
 	defer cancel()
+	e.store = nil
 	st, from, err := p.sources.Take(ctx, e.key, func(owner string) Verdict {
 		p.mu.Lock()
 		defer p.mu.Unlock()
@@ -216,11 +227,12 @@ func (p *Pod) take(h Hash, e *entry) {
 	}
 	st.onLost = func() {
 		p.mu.Lock()
-		p.own.lost(h, time.Now())
+		p.own.lost(h)
 		p.done.lost++
 		p.mu.Unlock()
 		p.rouse()
 	}
+	e.store = st
 	if err := e.stanza.puller.Add(e.key, st); err != nil {
 		p.notTaken(h, fmt.Errorf("source %s: %w", e.key, err))
 		return
@@ -235,6 +247,22 @@ func (p *Pod) take(h Hash, e *entry) {
 		p.done.over++
 		p.stats.Takeovers++
 	}
+}
+
+// check makes sure of a source by writing its ConfigMap: whoever wanted to take it over, and read it before, cannot do so any more.
+func (p *Pod) check(h Hash, e *entry) {
+	ctx, cancel := context.WithTimeout(e.stanza.ctx, callWithin)
+	defer cancel()
+	err := e.store.touch(ctx)
+	if !errors.Is(err, state.ErrTaken) {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if p.own.checked(h, time.Now(), err != nil); err != nil && p.ctx.Err() == nil {
+			p.told.trouble("checking sources", err)
+		}
+		return
+	}
+	p.given(h, e.stanza.puller.Remove(e.stanza.ctx, e.key))
 }
 
 func (p *Pod) notTaken(h Hash, err error) {
@@ -259,7 +287,7 @@ func (p *Pod) given(h Hash, err error) {
 	if p.own.given(h, time.Now(), failed); !failed {
 		p.done.gave++
 		if e := p.entries[h]; e != nil {
-			p.done.last = e.key.String()
+			p.done.last, e.store = e.key.String(), nil
 		}
 		return
 	}

@@ -43,7 +43,7 @@ var ErrOwned = errors.New("another pod owns it")
 // empty owner, nor for this process itself. from is the dead owner that the source was taken over from, if there was one. Other errors are
 // ErrNewer, ErrEdited and ErrForeign, and those of the API.
 func (s *Sources) Take(ctx context.Context, key state.Key, judge func(owner string) Verdict) (st *Store, from string, err error) {
-	st = &Store{sources: s, rec: record{key: key}}
+	st = &Store{sources: s, rec: record{key: key}, turn: make(chan struct{}, 1)}
 	st.object.Name = objectName(s.Name, key)
 	st.snap, from, err = st.take(ctx, judge)
 	if err != nil {
@@ -81,7 +81,7 @@ func (st *Store) take(ctx context.Context, judge func(string) Verdict) (snap sta
 		m = m.before(latest(m.last(), v.Renewed).Add(-s.Overlap))
 	}
 	st.object, st.rec = object, rec
-	if err := st.write(ctx, m.whole(), s.Identity); err != nil {
+	if err := st.write(ctx, m.base(), s.Identity); err != nil {
 		return snap, "", err
 	}
 	snap = st.rec.image.snapshot()
@@ -110,13 +110,15 @@ func (st *Store) neighbours(ctx context.Context) (snap state.Snapshot, err error
 	return snap, nil
 }
 
-// Store is a state.Store in a ConfigMap that this process owns. Its methods are called by one goroutine at a time.
+// Store is a state.Store in a ConfigMap that this process owns. It may be used concurrently.
 type Store struct {
 	sources *Sources
 	snap    state.Snapshot // for Load
 	object  Object         // as it is in the API: Name and Version
 	rec     record         // as it is in the API
+	wanted  image          // as it is to be: it holds also the changes that could not be written yet, each with the time of its Commit
 
+	turn chan struct{} // holds one while a call goes on: touch comes from another goroutine, and must not wait for ever
 	// tried are the sequence numbers of writes of which nobody knows whether they were done: the answer did not come.
 	tried   []uint64
 	written time.Time // local: the last write
@@ -128,6 +130,8 @@ type Store struct {
 
 // Load returns what was stored when the source was taken.
 func (st *Store) Load() (state.Snapshot, error) {
+	st.turn <- struct{}{}
+	defer st.done()
 	if st.closed {
 		return state.Snapshot{}, state.ErrClosed
 	}
@@ -138,6 +142,8 @@ func (st *Store) Load() (state.Snapshot, error) {
 
 // Ready tells whether it is time to commit a change: an API server is spared what can wait.
 func (st *Store) Ready(c state.Change) bool {
+	st.turn <- struct{}{}
+	defer st.done()
 	wait := writeEvery
 	if len(c.Add) == 0 && slices.EqualFunc(c.Unread, st.unread(), sameRange) {
 		wait = watermarkEvery
@@ -154,22 +160,26 @@ func (st *Store) unread() []state.UnreadRange {
 
 // Commit stores a change. state.ErrTaken: another pod owns the source, or somebody wrote to its ConfigMap; nothing more is ever stored.
 func (st *Store) Commit(c state.Change) error {
+	st.turn <- struct{}{}
+	defer st.done()
 	if err := st.usable(); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), callWithin)
 	defer cancel()
-	return st.named(st.write(ctx, st.rec.image.with(st.sources.now(), c, st.sources.Overlap), st.sources.Identity))
+	st.wanted = st.wanted.with(st.sources.now(), c, st.sources.Overlap)
+	return st.named(st.write(ctx, st.wanted, st.sources.Identity))
 }
 
-// Close gives the source back: its ConfigMap has no owner then. After an error it may still have this process as its owner (see Release).
+// Close gives the source back: its ConfigMap has no owner then, and holds the last change also when its Commit failed. After an error it may still
+// have this process as its owner (see giveBack).
 func (st *Store) Close() error {
-	if st.closed {
-		return nil
-	}
+	st.turn <- struct{}{}
+	closed := st.closed
 	st.closed = true
-	if st.lost != nil {
-		return nil // it is another's to give back
+	<-st.turn
+	if closed {
+		return nil
 	}
 	var err error
 	for try := range giveBackTries {
@@ -177,14 +187,40 @@ func (st *Store) Close() error {
 			time.Sleep(giveBackPause)
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), callWithin)
-		err = st.write(ctx, st.rec.image, "")
+		err = st.giveBack(ctx)
 		cancel()
 		if err == nil || errors.Is(err, state.ErrTaken) {
 			break
 		}
 	}
-	return st.named(err)
+	return err
 }
+
+// touch writes the ConfigMap as it is, to learn whether it is this process's. The error is that of a Commit.
+func (st *Store) touch(ctx context.Context) error {
+	select {
+	case st.turn <- struct{}{}:
+		defer st.done()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if err := st.usable(); err != nil {
+		return err
+	}
+	return st.named(st.write(ctx, st.wanted, st.sources.Identity))
+}
+
+// giveBack is what Close does, and what is to be tried again when Close failed.
+func (st *Store) giveBack(ctx context.Context) error {
+	st.turn <- struct{}{}
+	defer st.done()
+	if st.lost != nil {
+		return nil // it is another's to give back
+	}
+	return st.named(st.write(ctx, st.wanted, ""))
+}
+
+func (st *Store) done() { <-st.turn }
 
 func (st *Store) usable() error {
 	if st.closed {
@@ -203,7 +239,7 @@ func (st *Store) named(err error) error {
 // write is the one place that writes a ConfigMap: from the version that was read when the source was taken, or that the last write gave.
 func (st *Store) write(ctx context.Context, m image, owner string) error {
 	rec := st.rec
-	rec.image, rec.owner = m, owner
+	rec.image, rec.owner, rec.writer = m, owner, st.sources.Identity
 	rec.sequence += 1 + uint64(len(st.tried))
 	err := st.put(ctx, rec)
 	if errors.Is(err, ErrConflict) && len(st.tried) > 0 {
@@ -239,7 +275,7 @@ func (st *Store) put(ctx context.Context, rec record) error {
 	if err != nil {
 		return err
 	}
-	st.object.Version, st.rec, st.written = done.Version, rec, time.Now()
+	st.object.Version, st.rec, st.wanted, st.written = done.Version, rec, rec.image, time.Now()
 	if dropped > 0 && !st.warned {
 		st.warned = true
 		st.sources.Log.Warn(fmt.Sprintf("the ConfigMap has no room for all ids of what was pulled: the oldest are left out, so some alerts may come again when another "+
@@ -258,7 +294,7 @@ func (st *Store) recognise(ctx context.Context) (mine bool, err error) {
 		return false, err
 	}
 	rec, err := decodeRecord(object)
-	mine = err == nil && (rec.owner == st.sources.Identity || rec.owner == "") && rec.key == st.rec.key && slices.Contains(st.tried, rec.sequence)
+	mine = err == nil && rec.writer == st.sources.Identity && rec.key == st.rec.key && slices.Contains(st.tried, rec.sequence)
 	if !mine {
 		return false, ErrConflict
 	}
@@ -266,9 +302,9 @@ func (st *Store) recognise(ctx context.Context) (mine bool, err error) {
 	return true, nil
 }
 
-// Release gives back a source that this process owns and does not pull, because Close failed. It does nothing when the owner is another.
+// Release gives back a source that this process owns without knowing, because the answer to Take was lost. It does nothing when the owner is another.
 func (s *Sources) Release(ctx context.Context, key state.Key) error {
-	st := &Store{sources: s, rec: record{key: key}}
+	st := &Store{sources: s, rec: record{key: key}, turn: make(chan struct{}, 1)}
 	object, err := s.API.Get(ctx, objectName(s.Name, key))
 	if errors.Is(err, ErrNotFound) {
 		return nil

@@ -8,6 +8,7 @@ import (
 // tenure is this process's hold on a Lease. It may be used concurrently, and waits for nothing.
 type tenure struct {
 	deadline time.Duration // RenewDeadline
+	duration time.Duration // LeaseDuration
 
 	mu       sync.Mutex
 	trying   bool      // a goroutine contends for a Lease, or holds it
@@ -15,6 +16,7 @@ type tenure struct {
 	held     bool      // and holds it
 	worked   bool      // it held one, and no look has shown since that its place was taken
 	sent     time.Time // when the last renewal that succeeded was sent
+	doubted  bool      // it succeeded so late that other pods may have taken this one for dead
 	closed   bool      // the fence is
 	fenced   uint64
 	failures uint64
@@ -26,13 +28,23 @@ func (t *tenure) contend(slot int) {
 	t.trying, t.slot = true, slot
 }
 
-// renewed notes a renewal. first tells whether it is the one that made this process a worker.
-func (t *tenure) renewed(sent time.Time) (first bool) {
+// renewed notes a renewal. first tells whether it is the one that made this process a worker, late whether other pods may have taken it for dead
+// since the one before.
+func (t *tenure) renewed(sent time.Time) (first, late bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	first = !t.held
+	late = t.worked && since(t.sent) >= t.duration
 	t.held, t.worked, t.sent = true, true, sent
-	return first
+	t.doubted = t.doubted || late
+	return first, late
+}
+
+// sure: what this process holds is its own.
+func (t *tenure) sure() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.doubted = false
 }
 
 func (t *tenure) failed() {
@@ -73,6 +85,8 @@ func (t *tenure) role() role {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	switch {
+	case t.within() && t.doubted:
+		return returning
 	case t.within():
 		return working
 	case t.worked:
@@ -81,18 +95,20 @@ func (t *tenure) role() role {
 	return standingBy
 }
 
-// within tells whether the Lease was renewed within the renew deadline, by the monotonic clock and by the wall clock: one of them may stand still
-// while a machine sleeps. t.mu is held.
-func (t *tenure) within() bool {
+// within tells whether the Lease was renewed within the renew deadline. t.mu is held.
+func (t *tenure) within() bool { return t.held && since(t.sent) < t.deadline }
+
+// since is the time since t by the monotonic clock or by the wall clock, whichever says more: one of them may stand still while a machine sleeps.
+func since(t time.Time) time.Duration {
 	now := time.Now()
-	return t.held && now.Sub(t.sent) < t.deadline && now.Round(0).Sub(t.sent.Round(0)) < t.deadline
+	return max(now.Sub(t), now.Round(0).Sub(t.Round(0)))
 }
 
 // fresh is the fence.
 func (t *tenure) fresh() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	ok := t.within()
+	ok := t.within() && !t.doubted
 	if !ok && t.worked && !t.closed {
 		t.fenced++
 	}

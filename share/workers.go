@@ -25,6 +25,7 @@ type workers struct {
 type sighting struct {
 	Lease
 	first time.Time // when it was seen so for the first time
+	alive bool      // its holder was seen to renew it
 	stale bool
 	has   map[Hash]bool
 }
@@ -49,7 +50,9 @@ func (w *workers) observe(sent, received time.Time, leases []Lease) {
 			s.has[h] = true
 		}
 		if old, found := before[l.Slot]; found && old.Same(l) {
-			s.first = old.first
+			s.first, s.alive = old.first, old.alive
+		} else {
+			s.alive = found && old.Holder == l.Holder && w.since.Before(received) // it was looked for shortly before
 		}
 		s.stale = l.Holder != "" && w.silent(s)
 		w.seen[l.Slot] = s
@@ -87,7 +90,7 @@ func (w *workers) holds(identity string) bool {
 	return false
 }
 
-// live are the Leases that are held and renewed, by their slots.
+// live are the Leases that are held and not stale, by their slots.
 func (w *workers) live() []sighting {
 	var out []sighting
 	for _, s := range w.seen {
@@ -97,6 +100,17 @@ func (w *workers) live() []sighting {
 	}
 	slices.SortFunc(out, func(a, b sighting) int { return a.Slot - b.Slot })
 	return out
+}
+
+// informed tells whether this pod knows of each Lease whether its holder lives. A worker that does not would be given the sources of dead ones by
+// those who do, and not dare to take them.
+func (w *workers) informed(identity string) bool {
+	for _, s := range w.seen {
+		if s.Holder != "" && s.Holder != identity && !s.alive && !s.stale {
+			return false
+		}
+	}
+	return !w.since.IsZero()
 }
 
 // free are the slots below n that this process can have: of nobody, of itself (it could not renew in time), or with the Lease of a dead worker.

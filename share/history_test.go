@@ -1,0 +1,425 @@
+package share
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"fluent-bit-defender/state"
+)
+
+// A history is a few minutes of some pods that share some sources, in virtual time: they join, leave, are killed with their nodes, freeze and are cut
+// off; the API server is away, slow to answer or refuses. What pulls is a model (puller_test.go), as simple as the guarantees let it be.
+//
+// At the end no alert is lost, also of what was in the buffers of nodes that died; whatever came twice came because a pod was taken over from, within
+// the bound that is promised; and no pod was taken over from that was well.
+
+const (
+	historySafe    = 5 * time.Second // after its delivery an alert is durable
+	historyOverlap = time.Minute
+	historySlack   = 8 * time.Second // ticks of a second, and a commit that is under way
+)
+
+type history struct {
+	t       *testing.T
+	rng     *rand.Rand
+	server  *server
+	begin   time.Time
+	end     time.Time // of new alerts
+	sources []state.Key
+
+	mu          sync.Mutex
+	alerts      [][]time.Time // by source: when each appears
+	delivered   []delivery
+	takeovers   []takeover
+	commits     map[string]time.Time // the last by owner and object
+	pods        []*simPod
+	changes     []change
+	owners      map[int]ownerSince
+	apiAway     time.Time // until then the API server does not answer
+	shaky       bool      // it failed so many that renewals may come too late
+	errors      float64   // part of requests that it fails
+	undisturbed bool      // there was nothing but joins, exits and kills
+	trace       []string
+}
+
+type delivery struct {
+	source, n int
+	at        time.Time
+	pod       *simPod
+	lost      bool // with the node's buffers
+}
+
+type ownerSince struct {
+	id    string
+	since time.Time
+}
+
+type takeover struct {
+	source   int
+	at       time.Time
+	from     string
+	lastSeen time.Time // commit of the one it was taken from
+}
+
+func (h *history) note(format string, args ...any) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.trace = append(h.trace, fmt.Sprintf("%7.2f ", time.Since(h.begin).Seconds())+fmt.Sprintf(format, args...))
+}
+
+func (h *history) failf(format string, args ...any) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	tail := h.trace[max(0, len(h.trace)-200):]
+	h.t.Fatalf("%s\n%s", fmt.Sprintf(format, args...), strings.Join(tail, "\n"))
+}
+
+// wrote sees each write of a ConfigMap: nobody but its owner may write it, and only a dead owner may be replaced.
+func (h *history) wrote(before, after Object) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	was, is := before.Data[dataOwner], after.Data[dataOwner]
+	now := time.Now()
+	source := slices.IndexFunc(h.sources, func(k state.Key) bool { return objectName("alerts", k) == after.Name })
+	h.trace = append(h.trace, fmt.Sprintf("%7.2f source %d: owner %q -> %q, watermark %s", time.Since(h.begin).Seconds(), source, was, is, after.Data[dataWatermark]))
+	if was != "" && is != "" && was != is {
+		h.takeovers = append(h.takeovers, takeover{source, now, was, h.commits[was+after.Name]})
+		for _, p := range h.pods {
+			if p.id == was && !p.disturbed(now) {
+				h.t.Errorf("%7.2f source %d was taken over by %s from %s, which was well", time.Since(h.begin).Seconds(), source, is, was)
+			}
+		}
+	}
+	if was != is {
+		h.owners[source] = ownerSince{is, now}
+	}
+	if is != "" {
+		h.commits[is+after.Name] = now
+	}
+}
+
+// simPod is a process.
+type simPod struct {
+	h      *history
+	id     string
+	api    *fakeAPI
+	pod    *Pod
+	stanza *Stanza
+	puller *simPuller
+
+	// Guarded by h.mu.
+	dead, left  bool
+	frozen, cut time.Time // until then
+	trouble     []span    // times in which it was killed, frozen or cut off
+}
+
+type span struct{ from, to time.Time }
+
+// disturbed tells whether there is a reason to take p for dead. h.mu is held.
+func (p *simPod) disturbed(now time.Time) bool {
+	if p.dead || p.left || p.h.shaky {
+		return true
+	}
+	return slices.ContainsFunc(p.trouble, func(s span) bool {
+		return s.to.Sub(s.from) >= 6*time.Second && now.After(s.from) && now.Before(s.to.Add(30*time.Second))
+	})
+}
+
+// thaw waits while the process is frozen, and tells whether it is alive then.
+func (p *simPod) thaw() bool {
+	for {
+		p.h.mu.Lock()
+		until, dead := p.frozen, p.dead
+		p.h.mu.Unlock()
+		if dead || !time.Now().Before(until) {
+			return !dead
+		}
+		time.Sleep(time.Until(until))
+	}
+}
+
+// before and after are what happens to a request on its way there and back.
+func (p *simPod) before(string, string) error {
+	if !p.thaw() {
+		return errCut
+	}
+	h := p.h
+	h.mu.Lock()
+	cut, away := time.Now().Before(p.cut), time.Now().Before(h.apiAway)
+	dice := h.rng.Float64()
+	fails := dice < h.errors/2
+	h.mu.Unlock()
+	time.Sleep(time.Duration(dice*20) * time.Millisecond)
+	switch {
+	case cut, away && dice < 0.8:
+		time.Sleep(callWithin)
+		return errCut
+	case fails && dice < h.errors/4:
+		return fmt.Errorf("429: %w", ErrRefused)
+	case fails:
+		return errors.New("500")
+	}
+	return nil
+}
+
+func (p *simPod) after(string, string) error {
+	h := p.h
+	h.mu.Lock()
+	cut, away := time.Now().Before(p.cut), time.Now().Before(h.apiAway)
+	fails := h.rng.Float64() < h.errors/2
+	h.mu.Unlock()
+	if cut || away {
+		time.Sleep(callWithin)
+	}
+	if !p.thaw() || cut || away || fails {
+		return errCut
+	}
+	return nil
+}
+
+func (h *history) join() *simPod {
+	h.mu.Lock()
+	p := &simPod{h: h, id: fmt.Sprint("pod-", len(h.pods))}
+	settings := Settings{Workers: 3, LeaseDuration: 15 * time.Second, TakeoverOverlap: historyOverlap}
+	p.api = &fakeAPI{server: h.server, settings: settings, before: p.before, after: p.after, leads: func() { h.changed(costOfMove) }}
+	p.api.skew = time.Duration(h.rng.NormFloat64() * float64(time.Hour))
+	h.pods = append(h.pods, p)
+	h.mu.Unlock()
+	h.note("%s joins, its clock %s off", p.id, p.api.skew.Round(time.Second))
+	log := slog.DiscardHandler
+	if os.Getenv("HISTORY_LOG") != "" {
+		log = slog.NewTextHandler(os.Stderr, nil).WithAttrs([]slog.Attr{slog.String("pod", p.id)})
+	}
+	p.pod = New(Sources{API: p.api, Name: "alerts", Identity: p.id, Clock: p.api.clock, Log: slog.New(log)}, settings)
+	p.puller = &simPuller{pod: p, sources: map[state.Key]*simSource{}}
+	stanza, err := p.pod.Join(p.puller, h.sources)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	p.stanza = stanza
+	return p
+}
+
+// exit is a SIGTERM: everything is given back within two seconds.
+func (p *simPod) exit() {
+	p.h.note("%s exits", p.id)
+	p.h.changed(costOfMove)
+	start := time.Now()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	p.stanza.Leave(ctx)
+	cancel()
+	p.puller.stop()
+	p.pod.Close()
+	p.h.mu.Lock()
+	p.left = true
+	well := p.h.undisturbed
+	p.h.mu.Unlock()
+	p.h.note("%s has exited", p.id)
+	if d := time.Since(start); well && d > 2*time.Second {
+		p.h.failf("%s took %s to exit", p.id, d)
+	}
+}
+
+// kill ends the process, and the node with what its Fluent Bit had not sent for a while, as far as it is of sources that the pod had then.
+func (p *simPod) kill(buffered time.Duration) {
+	h := p.h
+	h.changed(costOfDeath)
+	h.note("%s dies, and with it what it was given in the last %s", p.id, buffered.Round(time.Second))
+	h.mu.Lock()
+	p.dead = true
+	for i := range h.delivered {
+		o := h.owners[h.delivered[i].source]
+		if d := &h.delivered[i]; d.pod == p && time.Since(d.at) < buffered && o.id == p.id && !d.at.Before(o.since) {
+			d.lost = true
+		}
+	}
+	h.mu.Unlock()
+}
+
+func (h *history) alive() (out []*simPod) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, p := range h.pods {
+		if !p.dead && !p.left {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+func (h *history) run() {
+	kinds := []string{"join", "exit", "kill", "freeze", "cut", "away", "errors"}
+	h.undisturbed = h.rng.IntN(2) == 0
+	if h.undisturbed {
+		kinds = kinds[:3]
+	}
+	for range 2 + h.rng.IntN(3) {
+		h.join()
+		time.Sleep(time.Duration(h.rng.IntN(5)) * time.Second)
+	}
+	for time.Now().Before(h.end) {
+		time.Sleep(time.Duration(h.rng.ExpFloat64() * 25 * float64(time.Second)))
+		alive := h.alive()
+		p := alive[1:][h.rng.IntN(max(1, len(alive)-1))%max(1, len(alive)-1):]
+		span := time.Duration(3+h.rng.IntN(40)) * time.Second
+		switch kind := kinds[h.rng.IntN(len(kinds))]; {
+		case kind == "join" && len(alive) < 5:
+			h.join()
+		case kind == "exit" && len(alive) > 2:
+			p[0].exit()
+		case kind == "kill" && len(alive) > 2:
+			p[0].kill(time.Duration(h.rng.Int64N(int64(historyOverlap))))
+		case kind == "freeze" && len(p) > 0:
+			h.disturb(p[0], span, &p[0].frozen, "frozen")
+		case kind == "cut" && len(p) > 0:
+			h.disturb(p[0], span, &p[0].cut, "cut off")
+		case kind == "away":
+			h.note("the API server is away for %s", span)
+			h.mu.Lock()
+			h.apiAway = time.Now().Add(span)
+			h.mu.Unlock()
+		case kind == "errors":
+			h.mu.Lock()
+			h.errors = []float64{0, 0, 0.1, 0.5}[h.rng.IntN(4)]
+			h.shaky = h.shaky || h.errors > 0.2
+			h.mu.Unlock()
+			h.note("of the requests to the API server %.0f %% fail", 100*h.errors)
+		}
+	}
+	h.mu.Lock()
+	h.errors = 0
+	h.mu.Unlock()
+	time.Sleep(3 * time.Minute) // all is well again for long
+	for _, p := range h.alive() {
+		p.exit()
+	}
+	for _, p := range h.pods {
+		if p.dead {
+			p.pod.Close()
+			p.puller.stop()
+		}
+	}
+}
+
+func (h *history) disturb(p *simPod, d time.Duration, what *time.Time, how string) {
+	h.note("%s is %s for %s", p.id, how, d)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	*what = time.Now().Add(d)
+	p.trouble = append(p.trouble, span{time.Now(), *what})
+}
+
+func (h *history) check() {
+	byAlert := map[[2]int][]delivery{}
+	for _, d := range h.delivered {
+		byAlert[[2]int{d.source, d.n}] = append(byAlert[[2]int{d.source, d.n}], d)
+	}
+	for s, alerts := range h.alerts {
+		for n, appeared := range alerts {
+			ds := byAlert[[2]int{s, n}]
+			if !slices.ContainsFunc(ds, func(d delivery) bool { return !d.lost }) {
+				h.failf("alert %d of source %d, which appeared at %.2f, is lost (%d deliveries)", n, s, appeared.Sub(h.begin).Seconds(), len(ds))
+			}
+			if wait, most := ds[0].at.Sub(appeared), h.patience(appeared, ds[0].at); h.undisturbed && wait > most {
+				h.failf("alert %d of source %d, which appeared at %.2f, waited for %s, more than %s", n, s, appeared.Sub(h.begin).Seconds(), wait, most)
+			}
+			for i := 1; i < len(ds); i++ {
+				h.checkRepeated(ds[i-1], ds[i])
+			}
+		}
+	}
+}
+
+// patience is how long an alert may wait: for a poll, for each death lease_duration and 5 s, and for each change among the workers the time of a
+// move, in which what was delivered has to become durable.
+func (h *history) patience(from, to time.Time) time.Duration {
+	most := 3 * time.Second
+	for _, c := range h.changes {
+		if c.at.After(from.Add(-reach)) && c.at.Before(to) {
+			most += c.cost
+		}
+	}
+	return most
+}
+
+// change is something that moves sources.
+type change struct {
+	at   time.Time
+	cost time.Duration
+}
+
+const (
+	reach       = 25 * time.Second // after a change the last source has begun to move
+	costOfDeath = 20 * time.Second
+	costOfMove  = historySafe + 5*time.Second // a look, until it is tried again, and what ticks between
+)
+
+func (h *history) changed(cost time.Duration) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.changes = append(h.changes, change{time.Now(), cost})
+}
+
+// checkRepeated: between two deliveries the source was taken over from the first, and what was delivered was not much older than promised.
+func (h *history) checkRepeated(first, second delivery) {
+	for _, t := range h.takeovers {
+		if t.source != first.source || t.from != first.pod.id || t.at.Before(first.at) || t.at.After(second.at) {
+			continue
+		}
+		if oldest := t.lastSeen.Add(-historyOverlap - historySafe - writeEvery - historySlack); first.at.Before(oldest) {
+			h.failf("alert %d of source %d came from %s at %.2f and from %s at %.2f: too old to repeat after the takeover at %.2f (last commit %.2f)", first.n, first.source,
+				first.pod.id, first.at.Sub(h.begin).Seconds(), second.pod.id, second.at.Sub(h.begin).Seconds(), t.at.Sub(h.begin).Seconds(), t.lastSeen.Sub(h.begin).Seconds())
+		}
+		return
+	}
+	h.failf("alert %d of source %d came from %s at %.2f and from %s at %.2f, though nobody took it over between", first.n, first.source,
+		first.pod.id, first.at.Sub(h.begin).Seconds(), second.pod.id, second.at.Sub(h.begin).Seconds())
+}
+
+func play(t *testing.T, seed uint64) {
+	h := &history{t: t, rng: rand.New(rand.NewPCG(seed, 16)), server: newServer(), begin: time.Now(), commits: map[string]time.Time{}, owners: map[int]ownerSince{}}
+	h.end = h.begin.Add(time.Duration(90+h.rng.IntN(120)) * time.Second)
+	h.server.wrote = h.wrote
+	for s := range 1 + h.rng.IntN(4) {
+		h.sources = append(h.sources, state.Key{API: "siem", Place: "eu", Tenant: fmt.Sprint("tenant ", s)})
+		var alerts []time.Time
+		mean := float64(time.Second) * (0.5 + 4*h.rng.Float64())
+		for at := h.begin; at.Before(h.end); at = at.Add(time.Duration(h.rng.ExpFloat64() * mean)) {
+			alerts = append(alerts, at)
+		}
+		h.alerts = append(h.alerts, alerts)
+	}
+	h.run()
+	h.check()
+}
+
+func TestHistories(t *testing.T) {
+	n := 100
+	if v := os.Getenv("HISTORIES"); v != "" {
+		n, _ = strconv.Atoi(v)
+	}
+	first := rand.Uint64N(1 << 40)
+	if v := os.Getenv("HISTORY"); v != "" {
+		first, _ = strconv.ParseUint(v, 10, 64)
+		n = 1
+	}
+	for i := range n {
+		if !t.Run(fmt.Sprint(first+uint64(i)), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { play(t, first+uint64(i)) })
+		}) {
+			t.Logf("go test ./share -run TestHistories, with HISTORY=%d, plays it again, though not in the same order within a millisecond", first+uint64(i))
+			return
+		}
+	}
+}
