@@ -32,6 +32,7 @@ const (
 
 type history struct {
 	t       *testing.T
+	dice    *rand.Rand // of requests; guarded by mu
 	rng     *rand.Rand
 	server  *server
 	begin   time.Time
@@ -157,15 +158,15 @@ func (p *simPod) before(string, string) error {
 	h := p.h
 	h.mu.Lock()
 	cut, away := time.Now().Before(p.cut), time.Now().Before(h.apiAway)
-	dice := h.rng.Float64()
-	fails := dice < h.errors/2
+	dice := h.dice.Float64()
+	fails, refused := dice < h.errors/2, dice < h.errors/4
 	h.mu.Unlock()
 	time.Sleep(time.Duration(dice*20) * time.Millisecond)
 	switch {
 	case cut, away && dice < 0.8:
 		time.Sleep(callWithin)
 		return errCut
-	case fails && dice < h.errors/4:
+	case refused:
 		return fmt.Errorf("429: %w", ErrRefused)
 	case fails:
 		return errors.New("500")
@@ -177,7 +178,7 @@ func (p *simPod) after(string, string) error {
 	h := p.h
 	h.mu.Lock()
 	cut, away := time.Now().Before(p.cut), time.Now().Before(h.apiAway)
-	fails := h.rng.Float64() < h.errors/2
+	fails := h.dice.Float64() < h.errors/2
 	h.mu.Unlock()
 	if cut || away {
 		time.Sleep(callWithin)
@@ -388,7 +389,7 @@ func (h *history) checkRepeated(first, second delivery) {
 }
 
 func play(t *testing.T, seed uint64) {
-	h := &history{t: t, rng: rand.New(rand.NewPCG(seed, 16)), server: newServer(), begin: time.Now(), commits: map[string]time.Time{}, owners: map[int]ownerSince{}}
+	h := &history{t: t, rng: rand.New(rand.NewPCG(seed, 16)), dice: rand.New(rand.NewPCG(seed, 17)), server: newServer(), begin: time.Now(), commits: map[string]time.Time{}, owners: map[int]ownerSince{}}
 	h.end = h.begin.Add(time.Duration(90+h.rng.IntN(120)) * time.Second)
 	h.server.wrote = h.wrote
 	for s := range 1 + h.rng.IntN(4) {
