@@ -72,9 +72,9 @@ type Client struct {
 	warned  sync.Once
 	counters
 
-	base context.Context // ends with Close, and every request with it
-	stop context.CancelFunc
-	wire *transport // nil when the caller gave its own
+	base   context.Context // ends with Close, and every request with it
+	stop   context.CancelFunc
+	hangUp func() // ends the use of the transport
 }
 
 // Option changes how New builds a Client.
@@ -124,6 +124,7 @@ func build(cfg *conf.Config, opts []Option) (*Client, error) {
 		tenant:  cfg.TenantID,
 		release: func() {},
 		slow:    func() {},
+		hangUp:  func() {},
 		connect: cfg.ConnectTimeout,
 		read:    cfg.ReadTimeout,
 		log:     slog.New(slog.DiscardHandler),
@@ -133,10 +134,13 @@ func build(cfg *conf.Config, opts []Option) (*Client, error) {
 		o(c)
 	}
 	if c.rt == nil {
-		if c.wire, err = newTransport(cfg, c.mask); err != nil {
+		wire, err := openTransport(cfg)
+		if err != nil {
 			return nil, err
 		}
-		c.rt, c.traced = c.wire.http, true
+		c.rt, c.traced, c.hangUp = wire.http, true, sync.OnceFunc(wire.close)
+	} else if idle, ok := c.rt.(interface{ CloseIdleConnections() }); ok {
+		c.hangUp = idle.CloseIdleConnections
 	}
 	c.base, c.stop = context.WithCancel(context.Background())
 	if c.api.paced != nil {
@@ -280,17 +284,11 @@ func (c *Client) warning(h http.Header) string {
 	return "the service does not say why (206 without a Warning header)"
 }
 
-// Close aborts what is under way, closes every connection and makes later
-// requests fail with ErrClosed. It does not wait for the network.
+// Close aborts what is under way and makes later requests fail with ErrClosed; with the last Client
+// of a proxy, ca_file and timeouts every connection is closed. It does not wait for the network.
 func (c *Client) Close() {
 	c.stop()
 	c.slow()
 	c.release()
-	if c.wire != nil {
-		c.wire.close()
-		return
-	}
-	if idle, ok := c.rt.(interface{ CloseIdleConnections() }); ok {
-		idle.CloseIdleConnections()
-	}
+	c.hangUp()
 }

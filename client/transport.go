@@ -23,13 +23,16 @@ import (
 const (
 	maxHeaderBytes = 64 << 10 // of one answer, 1xx answers before it included
 	maxCABytes     = 4 << 20  // of ca_file; the bundles of distributions have a quarter of a megabyte
-	connsPerHost   = 4        // one engine needs one; more would only hide a body left open
+	connsPerHost   = 256      // stanzas have up to 64 requests at once; more would only hide bodies left open
+	idlePerHost    = 4        // kept between requests, whatever the number of tenants
 )
 
-// transport is the network side of a Client: a http.Transport whose connections all
-// end with close, whatever state they are in.
+// transport is the network side of Clients that reach it in the same way: a http.Transport whose connections all
+// end with the last of these Clients, whatever state they are in.
 type transport struct {
 	http *http.Transport
+	way  way
+	uses int // guarded by transports
 
 	mu     sync.Mutex
 	closed bool
@@ -38,14 +41,49 @@ type transport struct {
 	stop   context.CancelFunc
 }
 
+// way is what a transport depends on. A ca_file that was replaced is another one.
+type way struct {
+	proxy, ca     string
+	caSize, caAge int64
+	connect, read time.Duration
+}
+
+// transports are those in use: a thousand tenants behind one login host and one API share a few connections and the certificates of
+// ca_file.
+var transports = struct {
+	sync.Mutex
+	of map[way]*transport
+}{of: map[way]*transport{}}
+
+// openTransport returns the transport that cfg asks for, a new one if need be. Each is to be closed.
+func openTransport(cfg *conf.Config) (*transport, error) {
+	w := way{proxy: cfg.ProxyURL, ca: cfg.CAFile, connect: cfg.ConnectTimeout, read: cfg.ReadTimeout}
+	if info, err := os.Stat(cfg.CAFile); err == nil {
+		w.caSize, w.caAge = info.Size(), info.ModTime().UnixNano()
+	}
+	transports.Lock()
+	defer transports.Unlock()
+	t := transports.of[w]
+	if t == nil {
+		var err error
+		if t, err = newTransport(cfg); err != nil {
+			return nil, err
+		}
+		t.way = w
+		transports.of[w] = t
+	}
+	t.uses++
+	return t, nil
+}
+
 // newTransport builds the transport that cfg asks for. Server names and chains are
 // always checked; ca_file adds to the system's roots.
-func newTransport(cfg *conf.Config, m *mask) (*transport, error) {
+func newTransport(cfg *conf.Config) (*transport, error) {
 	roots, err := rootsWith(cfg.CAFile)
 	if err != nil {
 		return nil, err
 	}
-	proxy, err := proxyFor(cfg.ProxyURL, m)
+	proxy, err := proxyFor(cfg.ProxyURL)
 	if err != nil {
 		return nil, err
 	}
@@ -69,8 +107,8 @@ func newTransport(cfg *conf.Config, m *mask) (*transport, error) {
 		ResponseHeaderTimeout:  cfg.ReadTimeout,
 		MaxResponseHeaderBytes: maxHeaderBytes,
 		MaxConnsPerHost:        connsPerHost,
-		MaxIdleConnsPerHost:    1,
-		MaxIdleConns:           2, // the token endpoint and the API
+		MaxIdleConnsPerHost:    idlePerHost,
+		MaxIdleConns:           2 * idlePerHost, // the token endpoint and the API
 		IdleConnTimeout:        90 * time.Second,
 		ReadBufferSize:         32 << 10,
 		DisableCompression:     true, // ours streams, the transport's own would hide Content-Encoding
@@ -108,7 +146,7 @@ func rootsWith(file string) (*x509.CertPool, error) {
 
 // proxyFor returns the choice of proxy: the one given, else the environment's. No
 // error of it shows an address, because a proxy's password can stand in it.
-func proxyFor(text string, m *mask) (func(*http.Request) (*url.URL, error), error) {
+func proxyFor(text string) (func(*http.Request) (*url.URL, error), error) {
 	var given *url.URL
 	if text != "" {
 		var err error
@@ -132,10 +170,15 @@ func proxyFor(text string, m *mask) (func(*http.Request) (*url.URL, error), erro
 		if err != nil {
 			return nil, errProxyVariable
 		}
-		m.hide(password(u))
+		if m, ok := req.Context().Value(maskKey{}).(*mask); ok {
+			m.hide(password(u))
+		}
 		return u, nil
 	}, nil
 }
+
+// maskKey is the key of the mask of the Client whose request it is.
+type maskKey struct{}
 
 // directKey marks the context of a request that must not go through a proxy.
 type directKey struct{}
@@ -170,8 +213,18 @@ func (t *transport) dial(ctx context.Context, d *net.Dialer, network, addr strin
 	return c, nil
 }
 
-// close ends every connection and every dial.
+// close ends, for its last Client, every connection and every dial. Requests of a Client end with their context.
 func (t *transport) close() {
+	transports.Lock()
+	t.uses--
+	last := t.uses == 0
+	if last {
+		delete(transports.of, t.way)
+	}
+	transports.Unlock()
+	if !last {
+		return
+	}
 	t.stop()
 	t.mu.Lock()
 	t.closed = true
@@ -223,7 +276,7 @@ func (c *Client) exchange(ctx context.Context, to target, req *http.Request, sho
 	if to.direct != "" {
 		ctx = context.WithValue(ctx, directKey{}, true)
 	}
-	rctx, cancel := context.WithCancelCause(ctx)
+	rctx, cancel := context.WithCancelCause(context.WithValue(ctx, maskKey{}, c.mask))
 	release := context.AfterFunc(c.base, func() { cancel(ErrClosed) })
 	var connected atomic.Bool
 	limit := c.read

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"fluent-bit-defender/conf"
+	"fluent-bit-defender/internal/defendersim"
 )
 
 // online starts a TLS server that gives out tokens at /token and lets alerts answer
@@ -289,7 +290,7 @@ func TestProxy(t *testing.T) {
 
 // Plain http is allowed on loopback because nobody else hears it there.
 func TestPlainHTTPNeverGoesThroughAProxy(t *testing.T) {
-	choose, err := proxyFor("http://proxy.test:3128", new(mask))
+	choose, err := proxyFor("http://proxy.test:3128")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -472,4 +473,65 @@ func TestCloseEndsWhatHangs(t *testing.T) {
 			t.Fatalf("got %v", err)
 		}
 	})
+}
+
+// A thousand tenants behind one host: what they share is opened once, and closed with the last of them.
+func TestClientsShareTheirTransport(t *testing.T) {
+	svc := defendersim.New(defendersim.Config{})
+	srv, err := defendersim.Start(svc, defendersim.ServerOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer srv.Close()
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	if err := srv.WriteCA(ca); err != nil {
+		t.Fatal(err)
+	}
+	cfg := settings()
+	cfg.URL, cfg.TokenURL, cfg.CAFile = srv.AlertsURL(), srv.TokenURL(), ca
+	cfg.TenantID, cfg.ClientID, cfg.ClientSecret = defendersim.DefaultTenant, defendersim.DefaultClientID, defendersim.DefaultSecret
+	var all []*Client
+	for range 20 {
+		c, err := New(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, c)
+		if _, err := fetch(c, Query{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	conns := func() (open, used int) {
+		transports.Lock()
+		defer transports.Unlock()
+		for _, wire := range transports.of {
+			wire.mu.Lock()
+			open += len(wire.conns)
+			wire.mu.Unlock()
+		}
+		return open, len(transports.of)
+	}
+	if open, used := conns(); open != 2 || used != 1 {
+		t.Errorf("%d connections of %d transports for 20 clients", open, used)
+	}
+	other := *cfg
+	other.ReadTimeout *= 2
+	c, err := New(&other)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+	c.Close() // again
+	for i, c := range all {
+		if _, used := conns(); used != 1 {
+			t.Fatalf("%d transports before client %d was closed", used, i)
+		}
+		c.Close()
+		if _, err := fetch(c, Query{}); !errors.Is(err, ErrClosed) {
+			t.Errorf("client %d is closed: %v", i, err)
+		}
+	}
+	if open, used := conns(); open != 0 || used != 0 {
+		t.Errorf("%d connections of %d transports are left", open, used)
+	}
 }
