@@ -108,6 +108,8 @@ func unusableText(text string) string {
 		return "holds more than one line"
 	case text != strings.TrimSpace(text):
 		return "holds white space at an end: take it away, it is no part of a credential"
+	case len(text) > 1 && (text[0] == '"' || text[0] == '\'') && text[len(text)-1] == text[0]:
+		return "holds a credential in quotes: take them away, they are no part of it"
 	case strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }):
 		return "holds control or invisible characters: put the credential into it anew, as plain text"
 	}

@@ -76,10 +76,17 @@ func (a *app) check(ctx context.Context, r *report, o checkOptions) error {
 			Message: fmt.Sprintf("no input named %s in %s", pluginName, strings.Join(config.Files, ", "))})
 	}
 	owners := map[state.Key]string{}
+	aliases := map[string]stanza{}
 	logins := map[string]checked{}
 	picked := 0 // tenants that --tenant names
 	for _, s := range all {
 		r.title(fmt.Sprintf("%s (%s:%d)", s.name, s.File, s.Line))
+		if first, taken := aliases[s.name]; taken {
+			at, n := s.place("alias")
+			r.add(line{Stanza: s.name, Check: "keys", Key: "alias", Level: bad, File: at, Line: n, Message: fmt.Sprintf("the stanza at %s:%d has the same alias: "+
+				"log lines and metrics cannot tell them apart; give each its own", first.File, first.Line)})
+		}
+		aliases[s.name] = s
 		cfgs, refused := checkStanza(r, s, o.offline)
 		if refused {
 			r.add(line{Stanza: s.name, Check: "service", Level: skip, Message: "not asked: the faults come first"})
@@ -181,12 +188,18 @@ func checkStanza(r *report, s stanza, offline bool) (cfgs []*conf.Config, refuse
 			for _, name := range e.Unset {
 				add(p, "%s is not set here (or empty), and vanishes; set it in the environment of Fluent Bit, and of this check", shownVariable(name))
 			}
+			if quoted(e.Text) {
+				add(p, "stands in quotes, and Fluent Bit passes them on as part of the value; leave them out")
+			}
 			if e.Garbled {
 				add(p, "a ${ without its }, or with a } before it: Fluent Bit leaves it as it is, or drops text; put the value into a variable of its own")
 			}
 			if e.Text == "" && len(e.Unset) > 0 {
 				vanished[strings.ToLower(p.Key)] = true
 			}
+		}
+		if key := strings.ToLower(p.Key); key == "storage.type" && len(p.Values) > 0 && strings.EqualFold(s.config.Expand(p.Values[0]).Text, "memrb") {
+			add(p, "memrb drops the oldest of what Fluent Bit was given when its buffer is full, and those alerts are lost; use filesystem")
 		}
 		key := strings.ToLower(p.Key)
 		switch was, repeated := first[key]; {
@@ -225,6 +238,11 @@ func checkStanza(r *report, s stanza, offline bool) (cfgs []*conf.Config, refuse
 		r.add(line{Stanza: s.name, Check: "configuration", Level: ok, Message: summary(whole, cfgs)})
 	}
 	return cfgs, false
+}
+
+// quoted tells whether a value stands in quotes, which nothing takes off.
+func quoted(text string) bool {
+	return len(text) > 1 && (text[0] == '"' || text[0] == '\'') && text[len(text)-1] == text[0]
 }
 
 // summary says in a line what a stanza pulls.

@@ -230,3 +230,25 @@ func TestNoSecretIsShownWhereverItStands(t *testing.T) {
 		w.run("login", "-c", "fluent-bit.conf")
 	}
 }
+
+// What Fluent Bit takes without a word, and what costs alerts or blinds who reads the log (issue 13).
+func TestThinPlacesAreFound(t *testing.T) {
+	w := newWorld(t)
+	f := func(want string, lines ...string) {
+		t.Helper()
+		w.write("thin.conf", w.stanza(append(lines, "db x.db")...)+w.stanza("db x.db", "alias second", "machine_groups a"))
+		r := w.run("check", "--offline", "-c", "thin.conf")
+		if (r.code == 1) != (want != "") || !strings.Contains(r.out, want) {
+			t.Errorf("%q: exit %d, not %q in\n%s", lines, r.code, want, r.out)
+		}
+	}
+	f("")
+	f("client_secret: stands in quotes", "client_secret_file", `client_secret "a~secret~in~quotes"`)
+	f("filter: stands in quotes", "filter 'x'")
+	f("alias: the stanza at ", "alias second")
+	f("storage.type: memrb drops the oldest", "storage.type memrb")
+	f("", "storage.type filesystem")
+	if strings.Contains(w.run("check", "--offline", "-c", "thin.conf").out, "secret~in") {
+		t.Error("a secret is shown")
+	}
+}
