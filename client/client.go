@@ -33,8 +33,8 @@ type Query struct {
 	Since, Until time.Time
 	Ago          string // ISO 8601 duration as written, for example PT10M; SIEM only
 	Limit        int    // rows; SIEM keeps the most recent ones, Graph gives the rest by pages of so many (0, or more than 1000: 1000)
-	// Page is the link to a next page as Graph gave it: what else is set counts for nothing then. One that leads elsewhere than to
-	// url is refused (KindRefused) before anything is sent.
+	// Page is the link to a next page as Graph gave it: what else is set counts for nothing then. Its query is asked for at url. One that
+	// cannot be read is refused (KindRefused) before anything is sent: more is there all the same.
 	Page string
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"path"
 	"regexp"
 	"strconv"
 	"strings"
@@ -18,6 +19,8 @@ const (
 	// graphID names Microsoft Graph in tokens of v2.
 	graphID   = "00000003-0000-0000-c000-000000000000"
 	graphRole = "SecurityAlert.Read.All"
+	// alertsPath is where the path of alerts ends, whatever a gateway makes of its beginning.
+	alertsPath = "alerts_v2"
 )
 
 // graph writes requests of security/alerts_v2 of Microsoft Graph.
@@ -83,19 +86,17 @@ func (g graph) address(q Query) (full, shown string, err error) {
 	return full, shown, nil
 }
 
-var errElsewhere = errors.New("the service's link to the next page leads elsewhere")
-
-// page takes a link to a next page, which must lead where every request goes: with it the token would go elsewhere. Only its
-// query is used; all of it, because it is the service's own.
+// page takes a link to a next page. Only its query is used, all of it, because it is the service's own: it is asked where every request goes,
+// for a gateway may stand between us and the host that the link names, and the token goes nowhere else.
 func (g graph) page(link string) (full, shown string, err error) {
 	u, err := g.base.Parse(link)
 	switch {
 	case err != nil: // its text quotes the link
-		return "", "", errors.New("the service's link to the next page is no address")
-	case u.User != nil, !strings.EqualFold(u.Scheme, g.base.Scheme), hostPort(u) != hostPort(g.base):
-		return "", "", fmt.Errorf("%w: to another host than url's", errElsewhere)
-	case !strings.EqualFold(u.Path, g.base.Path):
-		return "", "", fmt.Errorf("%w: to another path than url's", errElsewhere)
+		return "", "", errors.New("the service's link to the next page is no address: more alerts are there, and cannot be asked for")
+	case u.RawQuery == "":
+		return "", "", errors.New("the service's link to the next page has no query: more alerts are there, and cannot be asked for")
+	case !strings.EqualFold(path.Base(u.Path), path.Base(g.base.Path)) && !strings.EqualFold(path.Base(u.Path), alertsPath):
+		return "", "", errors.New("the service's link to the next page is not one of alerts: more are there, and cannot be asked for")
 	}
 	next, safe := *g.base, *g.base
 	next.RawQuery, next.ForceQuery = asciiQuery(u.RawQuery), false

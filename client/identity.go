@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/oauth2"
@@ -81,25 +79,17 @@ func (g identity) ask(w *tokenWire) (*oauth2.Token, error) {
 		return nil, g.refused(resp, body)
 	}
 	var answer struct {
-		AccessToken string  `json:"access_token"`
-		TokenType   string  `json:"token_type"`
-		ExpiresIn   seconds `json:"expires_in"`
-		ExpiresOn   seconds `json:"expires_on"`
+		AccessToken string          `json:"access_token"`
+		TokenType   string          `json:"token_type"`
+		ExpiresIn   json.RawMessage `json:"expires_in"`
 	}
-	if json.Unmarshal(body, &answer) != nil || answer.AccessToken == "" {
+	if json.Unmarshal(plainLifetime(body, w.last.present()), &answer) != nil || answer.AccessToken == "" {
 		return nil, &Error{Kind: KindTokenTransient, Status: resp.StatusCode, op: identities.name,
 			what: "the answer holds no token", remedy: "check " + identities.keys}
 	}
 	tok := &oauth2.Token{AccessToken: answer.AccessToken, TokenType: answer.TokenType}
-	switch now := time.Now(); {
-	case answer.ExpiresIn > 0:
-		tok.Expiry = now.Add(time.Duration(answer.ExpiresIn) * time.Second)
-	case answer.ExpiresOn > 0: // by the service's clock
-		at := now
-		if !w.last.date.IsZero() {
-			at = w.last.at(now)
-		}
-		tok.Expiry = now.Add(time.Unix(int64(answer.ExpiresOn), 0).Sub(at))
+	if life, ok := secondsOf(answer.ExpiresIn); ok && life > 0 {
+		tok.Expiry = time.Now().Add(time.Duration(life) * time.Second)
 	}
 	return tok, nil
 }
@@ -120,16 +110,4 @@ func (g identity) refused(resp *http.Response, body []byte) *Error {
 		e.Kind = KindTokenTransient
 	}
 	return e
-}
-
-// seconds is a number of seconds that the metadata service writes as a string.
-type seconds int64
-
-// UnmarshalJSON takes both; what is neither, or out of bounds, counts as not given.
-func (s *seconds) UnmarshalJSON(text []byte) error {
-	n, err := strconv.ParseInt(strings.Trim(string(text), `"`), 10, 64)
-	if err == nil && n > 0 && n < 1<<33 {
-		*s = seconds(n)
-	}
-	return nil
 }

@@ -19,7 +19,7 @@ const (
 	maxToken       = 32 << 10        // bytes; real ones have 1 to 4 KiB
 	renewMargin    = 5 * time.Minute // before its end, or a fifth of its life if that is less
 	renewPause     = 30 * time.Second
-	unknownLife    = 5 * time.Minute // of a token that came without expires_in
+	unknownLife    = 5 * time.Minute // of a token whose lifetime cannot be read
 )
 
 // grant makes the TokenSource of one attempt to get a token; w carries its requests
@@ -66,6 +66,8 @@ type tokens struct {
 	grant grant
 	busy  chan struct{} // one slot: who renews
 	told  bool          // under busy: that the last renewal failed
+	// lifeless: it was told that tokens come without a lifetime. Under busy.
+	lifeless bool
 
 	mu   sync.Mutex
 	held *token
@@ -169,6 +171,9 @@ func (t *tokens) try(ctx context.Context, spare, again bool) (*token, error) {
 	life := unknownLife
 	if !tok.Expiry.IsZero() {
 		life = time.Until(tok.Expiry) // both monotonic
+	} else if !t.lifeless {
+		t.lifeless = true
+		t.c.log.Warn(fmt.Sprintf("the token does not say when it ends: each is renewed after %s at the latest; nothing to do", unknownLife))
 	}
 	return &token{
 		value:   tok.AccessToken,

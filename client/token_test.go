@@ -79,6 +79,14 @@ func TestTokenLife(t *testing.T) {
 	f("an hour as a string: renewed 5 min before", `"expires_in":"3600",`,
 		map[time.Duration]int{0: 1, 55*minute - second: 1, 55 * minute: 2, 109 * minute: 2, 110 * minute: 3})
 	f("an hour as a number", `"expires_in":3600,`, map[time.Duration]int{0: 1, 55*minute - second: 1, 55 * minute: 2})
+	hour := map[time.Duration]int{0: 1, 55*minute - second: 1, 55 * minute: 2}
+	f("an hour with a fraction", `"expires_in":3600.0,`, hour)
+	f("the same as a string", `"expires_in":"3600.9",`, hour)
+	f("an exponent", `"expires_in":3.6e3,`, hour)
+	five := map[time.Duration]int{0: 1, 4*minute - second: 1, 4 * minute: 2}
+	f("an empty string", `"expires_in":"",`, five)
+	f("an object", `"expires_in":{"a":1},`, five)
+	f("a word", `"expires_in":"soon","expires_on":"later",`, five)
 	f("a short life: renewed a fifth before", `"expires_in":"100",`, map[time.Duration]int{0: 1, 79 * second: 1, 80 * second: 2})
 	f("no life told: 5 min", ``, map[time.Duration]int{0: 1, 239 * second: 1, 240 * second: 2})
 	f("ended already: used once", `"expires_in":"-5",`, map[time.Duration]int{0: 1, second: 2})
@@ -180,8 +188,6 @@ func TestTokenAnswersThatAreNone(t *testing.T) {
 	f("a login page", always(200, "<html>"+theSecret, "Content-Type: text/html"), KindTokenTransient,
 		"token request: the answer holds no token; "+check+", and proxy_url for a proxy with a login page")
 	f("no access_token", always(200, `{"expires_in":"3599"}`), KindTokenTransient,
-		"token request: the answer holds no token; "+check+", and proxy_url for a proxy with a login page")
-	f("a life that is no number", always(200, `{"expires_in":"`+theSecret+`","access_token":"abc"}`), KindTokenTransient,
 		"token request: the answer holds no token; "+check+", and proxy_url for a proxy with a login page")
 	f("another type", always(200, `{"token_type":"pop","access_token":"abc"}`), KindTokenTransient,
 		`token request: the token is of type 'pop' instead of Bearer; `+check+" and proxy_url")

@@ -40,6 +40,10 @@ func (w *tokenWire) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
+	if resp.StatusCode == http.StatusOK {
+		whole = plainLifetime(whole, w.last.present())
+		resp.ContentLength = int64(len(whole))
+	}
 	resp.Body = io.NopCloser(bytes.NewReader(whole))
 	return resp, nil
 }

@@ -345,3 +345,45 @@ func TestIncompleteAnswersDoNotMultiplyTheWork(t *testing.T) {
 		h.within(t, 15*time.Minute, all)
 	})
 }
+
+// dense has 250 alerts in half a second, of which a page shows 50.
+func dense(change func(*life)) (*history, []defendersim.GraphAlert) {
+	h, all := graphScene(3, 2*time.Minute, func(p *life) {
+		p.cfg.Overlap, p.modes.Graph.PageCap = 2*time.Minute, 50
+		change(p)
+	})
+	for i := range 250 {
+		a := graphs.Alert(h.began.Add(-5*time.Minute + time.Duration(i)*2*time.Millisecond))
+		h.svc.AddGraph(a)
+		all = append(all, a)
+	}
+	return h, all
+}
+
+// Links that name another host, as those of the service do behind a gateway, are asked at url (issue 13).
+func TestPagesBehindAGateway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, all := dense(func(p *life) { p.modes.Graph.LinkHost = "https://graph.microsoft.com" })
+		h.start()
+		h.liveFor(15 * time.Minute)
+		h.stop(false)
+		h.within(t, 10*time.Minute, all)
+		if len(h.disk.gaps) > 0 {
+			t.Errorf("unread: %v", h.disk.gaps)
+		}
+	})
+}
+
+// A link that is refused is the proof that more is there: windows are split until there are no links, and nothing is passed.
+func TestRefusedLinksHideNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, all := dense(func(p *life) { p.modes.Graph.RefuseLinks = true })
+		h.start()
+		h.liveFor(15 * time.Minute)
+		h.stop(false)
+		h.within(t, 10*time.Minute, all)
+		if n := h.svc.Stats().Graph; n > 300 {
+			t.Errorf("%d requests", n)
+		}
+	})
+}

@@ -141,7 +141,7 @@ func TestNoEchoBringsASecretToLight(t *testing.T) {
 			o := options(config)
 			o.Stderr = said
 			h, _ := w.run(o)
-			h.MustAwait(t, limit, "gaps", func(v *flbhost.View) bool { return v.CountLogs("error", "gaps open") >= 10 })
+			h.MustAwait(t, limit, "many failures", func(v *flbhost.View) bool { return v.CountLogs("warn", "trying again in 2s") >= 10 })
 			h.Await(2*time.Second, "some more", func(*flbhost.View) bool { return false })
 			h.Look(func(v *flbhost.View) {
 				for side, all := range map[string]map[string]echo{"api": ofAlerts, "login": ofTokens} {
