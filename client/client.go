@@ -75,6 +75,7 @@ type Client struct {
 	base   context.Context // ends with Close, and every request with it
 	stop   context.CancelFunc
 	hangUp func() // ends the use of the transport
+	rests  *rests
 }
 
 // Option changes how New builds a Client.
@@ -125,6 +126,7 @@ func build(cfg *conf.Config, opts []Option) (*Client, error) {
 		release: func() {},
 		slow:    func() {},
 		hangUp:  func() {},
+		rests:   &rests{},
 		connect: cfg.ConnectTimeout,
 		read:    cfg.ReadTimeout,
 		log:     slog.New(slog.DiscardHandler),
@@ -138,7 +140,7 @@ func build(cfg *conf.Config, opts []Option) (*Client, error) {
 		if err != nil {
 			return nil, err
 		}
-		c.rt, c.traced, c.hangUp = wire.http, true, sync.OnceFunc(wire.close)
+		c.rt, c.traced, c.rests, c.hangUp = wire.http, true, &wire.rest, sync.OnceFunc(wire.close)
 	} else if idle, ok := c.rt.(interface{ CloseIdleConnections() }); ok {
 		c.hangUp = idle.CloseIdleConnections
 	}

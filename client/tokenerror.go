@@ -54,7 +54,11 @@ func (w *tokenWire) failure(err error) error {
 	case errors.As(err, &own):
 		return own
 	case errors.As(err, &refused):
-		return w.c.tokenError(grants, refused.Response, refused.Body)
+		e := w.c.tokenError(grants, refused.Response, refused.Body)
+		if e.Status == http.StatusTooManyRequests {
+			w.c.rests.begin(w.host, w.c, e.RetryAfter)
+		}
+		return e
 	}
 	return &Error{Kind: KindTokenTransient, Status: http.StatusOK, op: grants.name,
 		what:   "the answer holds no token",

@@ -20,6 +20,7 @@ type tokenWire struct {
 	ctx   context.Context // the caller's
 	spare bool            // a token that serves is held: no need to be patient
 
+	host string      // that was asked last
 	head http.Header // of the last answer of status 200
 	came time.Time
 	last sighting // the Date of the last answer, whatever it was
@@ -36,6 +37,10 @@ func (w *tokenWire) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.Body != nil {
 		defer req.Body.Close()
 	}
+	if left := w.c.rests.left(req.URL.Host, w.c); left > 0 {
+		return nil, resting(grants, left)
+	}
+	w.host = req.URL.Host
 	resp, whole, err := w.send(grants, req.Clone(w.ctx))
 	if err != nil {
 		return nil, err

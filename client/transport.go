@@ -32,6 +32,7 @@ const (
 type transport struct {
 	http *http.Transport
 	way  way
+	rest rests
 	uses int // guarded by transports
 
 	mu     sync.Mutex

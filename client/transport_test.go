@@ -535,3 +535,58 @@ func TestClientsShareTheirTransport(t *testing.T) {
 		t.Errorf("%d connections of %d transports are left", open, used)
 	}
 }
+
+// A throttled host is asked by one tenant, not by all; those that were put off come one after the other.
+func TestAThrottledTokenHostIsLeftAloneByAll(t *testing.T) {
+	cloud := defendersim.NewFleet(defendersim.Config{})
+	srv, err := defendersim.StartFleet(cloud, defendersim.ServerOptions{Plain: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer srv.Close()
+	var all []*Client
+	tokens := 0
+	for i := range 10 {
+		cfg := settings()
+		cfg.TenantID = fmt.Sprintf("%08d-2222-3333-4444-555555555555", i)
+		cfg.URL, cfg.TokenURL = srv.AlertsURL(), srv.Authority()+"/"+cfg.TenantID+"/oauth2/token"
+		cfg.ClientID, cfg.ClientSecret = defendersim.DefaultClientID, defendersim.DefaultSecret
+		svc := cloud.Tenant(cfg.TenantID)
+		svc.Queue(defendersim.KindToken, defendersim.Throttle(time.Second))
+		c, err := New(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		all = append(all, c)
+	}
+	asked := func() (n int) {
+		for _, id := range cloud.Tenants() {
+			n += cloud.Tenant(id).Stats().Tokens
+		}
+		return n
+	}
+	last := time.Duration(0)
+	for i, c := range all {
+		_, err := fetch(c, Query{})
+		e := failure(t, err)
+		if e.Kind != KindTokenTransient || e.Status != 429 || e.RetryAfter <= 0 || e.RetryAfter > time.Second+10*restStep {
+			t.Errorf("client %d: %v, asks to wait %s", i, err, e.RetryAfter)
+		}
+		if i > 1 && e.RetryAfter <= last-restStep {
+			t.Errorf("client %d comes with the one before it: %s, %s", i, last, e.RetryAfter)
+		}
+		last = e.RetryAfter
+	}
+	if tokens = asked(); tokens != 1 {
+		t.Errorf("the host was asked %d times", tokens)
+	}
+	for deadline := time.Now().Add(20 * time.Second); all[1].rests.left(strings.TrimPrefix(srv.Authority(), "http://"), all[1]) > 0; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the rest does not end")
+		}
+	}
+	if _, err := fetch(all[0], Query{}); err != nil { // whose one answer of that kind it was
+		t.Error(err)
+	}
+}
