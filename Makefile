@@ -25,7 +25,7 @@ DEMO_API     ?= siem
 HISTORIES    ?= 1000000
 HISTORIES_CI ?= 2000
 
-.PHONY: build demo test lint bench soak vuln generate clean
+.PHONY: build demo test test-versions lint bench soak vuln generate clean
 
 build: ## the shared object, the operator's tool, the copier for init containers, and the host that stands in for Fluent Bit
 	@mkdir -p build
@@ -47,6 +47,9 @@ test: build ## everything that fits five minutes on two cores
 	@GOEXPERIMENT= $(GO) run ./internal/testrun -- ./record
 	@GODEBUG=cpu.avx2=off $(GO) run ./internal/testrun -- -race ./record
 	@cd deploy && $(GO) run fluent-bit-defender/internal/testrun -- -count=1 ./...
+
+test-versions: build ## the end-to-end tests with each of FLUENT_BITS="program program", and a matrix of what passed with which
+	@$(GO) run ./internal/testversions $(FLUENT_BITS)
 
 lint: generate build ## formatting, vet, staticcheck, and nothing generated that is stale
 	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "not gofmt'ed: $$unformatted"; exit 1; }

@@ -39,7 +39,7 @@ func FLBPluginRegister(def unsafe.Pointer) C.int {
 	return C.int(guard("register", nil, -1, func() int { return input.FLBPluginRegister(def, kind, description) }))
 }
 
-// defenderInit starts an instance on its own thread. Anything but FLB_OK ends the start of Fluent Bit.
+// defenderInit starts an instance on its own thread. Anything but FLB_OK ends the start of Fluent Bit, from 4.0.3 on.
 //
 //export defenderInit
 func defenderInit(plugin unsafe.Pointer) C.int {
@@ -110,6 +110,7 @@ func defenderExit() C.int {
 func defenderUnregister(def unsafe.Pointer) {
 	guard("unregister", nil, 0, func() int {
 		input.FLBPluginUnregister(def)
+		refused.stop()
 		return 0
 	})
 }

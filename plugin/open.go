@@ -33,8 +33,12 @@ func open(plugin unsafe.Pointer) bool {
 	}
 	s, cfgs, err := build(func(key string) string { return flb.Property(plugin, key) }, log)
 	if err != nil {
-		report(log, err)
-		core.Log().Close()
+		faults := faultsOf(err)
+		for _, f := range faults {
+			log.Error(f)
+		}
+		core.Log().Close() // what is said from now on goes to stderr
+		refused.add(faults, log)
 		return false
 	}
 	m := newMeter(core, log, time.Now(), s.Stats())
@@ -44,21 +48,20 @@ func open(plugin unsafe.Pointer) bool {
 	return true
 }
 
-// report prints an error of build, each fault of the stanza on a line of its own.
-func report(log *slog.Logger, err error) {
+// faultsOf are the lines for an error of build, one for each fault of the stanza.
+func faultsOf(err error) (lines []string) {
 	if errors.Is(err, errHeld) {
-		log.Error(fmt.Sprintf("what ran before the reload has not ended within %s and still holds the state of this stanza: a disk or network share hangs; "+
-			"look at those of db and of the credential's file, and start Fluent Bit again", startWithin))
-		return
+		return []string{fmt.Sprintf("what ran before the reload has not ended within %s and still holds the state of this stanza: a disk or network share hangs; "+
+			"look at those of db and of the credential's file, and start Fluent Bit again", startWithin)}
 	}
 	var faults conf.Faults
 	if !errors.As(err, &faults) {
-		log.Error(err.Error())
-		return
+		return []string{err.Error()}
 	}
 	for _, f := range faults {
-		log.Error(f.Error())
+		lines = append(lines, f.Error())
 	}
+	return lines
 }
 
 // build opens what a stanza needs, without starting it. On an error nothing is left open.

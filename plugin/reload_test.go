@@ -47,7 +47,9 @@ func TestAReloadThatTheOldEngineHoldsUp(t *testing.T) {
 				}
 				switch {
 				case err != nil:
-					report(log, err)
+					for _, f := range faultsOf(err) {
+						log.Error(f)
+					}
 				case !slices.Equal(e.holds(), []state.Key{key}):
 					t.Errorf("the state is that of %v, want %v", e.holds(), key)
 				}

@@ -28,9 +28,7 @@ func TestFiveFaultsStopTheStart(t *testing.T) {
 			}
 		}
 		h := flbhost.Launch(w.T, w.options("", string(stanza)))
-		if err := h.Wait(20 * time.Second); err == nil || h.ExitCode() <= 0 {
-			w.Fatalf("the start went on: %v, exit code %d", err, h.ExitCode())
-		}
+		w.awaitRefusal(h, 20*time.Second)
 		got := ours(h, "error")
 		slices.Sort(got)
 		slices.Sort(want)
@@ -42,6 +40,27 @@ func TestFiveFaultsStopTheStart(t *testing.T) {
 				w.Error("the secret is in the log")
 			}
 		})
+	})
+}
+
+// Before 4.0.3 Fluent Bit runs on without a stanza that is refused: the good ones pull, and the faults are repeated (the repetition
+// itself: plugin, TestFaultsAreRepeated).
+func TestOldCoresGoOnWithoutABadStanza(t *testing.T) {
+	everywhere(t, func(w *world) {
+		if !w.real() {
+			w.host.Core = "3.2.10"
+		}
+		if !w.goesOn() {
+			w.Skip("this Fluent Bit ends where a stanza is refused")
+		}
+		history(w.svc, 20, 10*time.Minute)
+		h := flbhost.Launch(w.T, w.options("", w.stanza("alias bad", "limit none", "machine_groups a")+w.stanza("alias good")))
+		w.says(h, 20*time.Second, "error", "limit: ")
+		w.awaitAll(20*time.Second, of(w.svc))
+		if os.Getenv("SOAK") != "" {
+			w.says(h, 2*time.Minute, "error", "this input does not run, and pulls nothing: limit: ")
+		}
+		w.stopWithout(h, 20*time.Second)
 	})
 }
 

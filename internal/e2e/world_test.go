@@ -1,11 +1,16 @@
 package e2e
 
 import (
+	"cmp"
 	"fmt"
+	"os/exec"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/mod/semver"
 
 	"fluent-bit-defender/internal/defendersim"
 	"fluent-bit-defender/internal/flbhost"
@@ -94,15 +99,54 @@ func (w *world) start(service, inputs string) *flbhost.Host {
 	return flbhost.Run(w.T, w.options(service, inputs))
 }
 
-// refused starts inputs that must not start within limit and returns what the plugin said.
+// refused starts inputs that must not start within limit and returns what the plugin said. Before 4.0.3 Fluent Bit goes on without them.
 func (w *world) refused(limit time.Duration, inputs string) []string {
 	w.Helper()
 	h := flbhost.Launch(w.T, w.options("", inputs))
+	w.awaitRefusal(h, limit)
+	return ours(h, "error")
+}
+
+// awaitRefusal waits until h ended because an input did not start, or goes on without it.
+func (w *world) awaitRefusal(h *flbhost.Host, limit time.Duration) {
+	w.Helper()
+	if w.goesOn() {
+		h.MustAwait(w.T, limit, "the refusal", func(v *flbhost.View) bool { return v.HasLog("error", coreAfter) })
+		w.stopWithout(h, limit)
+		return
+	}
 	if err := h.Wait(limit); err == nil || h.ExitCode() <= 0 {
 		w.Fatalf("the start was not refused: %v, exit code %d", err, h.ExitCode())
 	}
-	return ours(h, "error")
 }
+
+// stopWithout stops a Fluent Bit that goes on without an input. 3.2.10 aborts then when it frees that input, after all is done: that is no
+// fault of the plugin.
+func (w *world) stopWithout(h *flbhost.Host, limit time.Duration) {
+	if err := h.Stop(limit); err != nil && !w.real() {
+		w.Fatal(err)
+	}
+}
+
+// goesOn tells whether this Fluent Bit goes on without an input whose Init failed: from 4.0.3 on it ends (src/flb_input_thread.c).
+func (w *world) goesOn() bool {
+	version := cmp.Or(w.host.Core, "5.1.1")
+	if w.real() {
+		version = versionAtHand()
+	}
+	return semver.Compare("v"+version, "v4.0.3") < 0
+}
+
+// versionAtHand is the version of the real Fluent Bit.
+var versionAtHand = sync.OnceValue(func() string {
+	path, _ := flbhost.FluentBit()
+	text, err := exec.Command(path, "--version").Output()
+	m := regexp.MustCompile(`v(\d+\.\d+\.\d+)`).FindSubmatch(text)
+	if err != nil || m == nil {
+		panic(fmt.Sprintf("%s --version: %v, %q", path, err, text))
+	}
+	return string(m[1])
+})
 
 // coreAfter is what the core says in the same form when an Init has failed.
 const coreAfter = "could not initialize threaded plugin instance"

@@ -34,17 +34,28 @@ static void unlink_instance(struct engine *e, struct flb_input_instance *ins)
     *(ins->next ? &ins->next->prev : &e->last) = ins->prev;
 }
 
+/* An input whose Init failed is taken out. Before 4.0.3 the start goes on without it where it has a thread of its own (-1: it does not). */
+static int start_failed(struct engine *e, struct flb_input_instance *ins)
+{
+    int goes_on = opt.core < CORE(4, 0, 3) && ins->threaded;
+
+    if (ins->started)
+        pthread_join(ins->thread, NULL);
+    unlink_instance(e, ins);
+    ins->magic = DEAD;
+    if (goes_on)
+        host_log(1, "[input:%s] could not initialize threaded plugin instance", conf_name(ins));
+    else
+        host_log(1, "[engine] input initialization failed");
+    return goes_on ? 0 : -1;
+}
+
 static int start_all(struct engine *e)
 {
-    for (struct flb_input_instance *ins = e->first; ins; ins = ins->next) {
-        if (input_start(ins) == 0)
-            continue;
-        host_log(1, "[engine] input initialization failed");
-        if (ins->started)
-            pthread_join(ins->thread, NULL);
-        unlink_instance(e, ins);
-        ins->magic = DEAD;
-        return -1;
+    for (struct flb_input_instance *ins = e->first, *next; ins; ins = next) {
+        next = ins->next;
+        if (input_start(ins) < 0 && start_failed(e, ins) < 0)
+            return -1;
     }
     for (struct flb_input_instance *ins = e->first; ins; ins = ins->next)
         if (!ins->threaded)
