@@ -13,12 +13,21 @@ import (
 
 func TestNoAllocationPerRow(t *testing.T) {
 	const rows = 300
-	body := sample.Alerts(rows)
-	for name, opt := range map[string]Options{
-		"plain":                  siemOptions(),
-		"event id, without null": {Schema: SIEM, TimeKey: "AlertTime", EventIDKey: "event_id", DropNull: true},
+	alerts := make([]string, rows)
+	for i := range alerts { // pieces of evidence of six kinds in other turns each time
+		alerts[i] = graphAlertOf(strconv.Itoa(i), graphTime, 1+i%9)
+	}
+	siem, graph := sample.Alerts(rows), []byte(graphPageOf("", "", alerts...))
+	for name, c := range map[string]struct {
+		opt  Options
+		body []byte
+	}{
+		"plain":                  {siemOptions(), siem},
+		"event id, without null": {Options{Schema: SIEM, TimeKey: "AlertTime", EventIDKey: "event_id", DropNull: true}, siem},
+		"Graph":                  {graphOptions(), graph},
+		"copied by Encode":       {Options{Schema: Graph, TimeKey: "createdDateTime", Encode: verbatim}, graph},
 	} {
-		r := NewReader(opt)
+		r, body := NewReader(c.opt), c.body
 		dst := make([]byte, 0, 1<<16)
 		in := bytes.NewReader(body)
 		pass := func() {
@@ -35,7 +44,8 @@ func TestNoAllocationPerRow(t *testing.T) {
 			}
 		}
 		pass()
-		if n := testing.AllocsPerRun(5, pass); n != 0 {
+		// the keys of the object around a list are a few for each answer
+		if n := testing.AllocsPerRun(5, pass); n > 10 || n > 0 && c.body[0] == '[' {
 			t.Errorf("%s: %v allocations for %d rows", name, n, rows)
 		}
 	}

@@ -33,4 +33,8 @@ func (x block) is(f *field) bool {
 // str writes the string whose text begins at src[i], behind the quote. It returns the indices behind both, i < 0 if it cannot.
 func (t *transcoder) str(i, o int) (int, int) { return t.strWords(i, o) }
 
+func copyPlain(out []byte, p int, s []byte, j int) (n int, stopped bool) {
+	return copyPlain8(out, p, s, j)
+}
+
 func endBlocks() {}

@@ -45,14 +45,19 @@ func (t *transcoder) copyStr(i, j, o int) int {
 	}
 	out, s := t.out, t.src
 	o = putStrHeader(out, o, n)
-	if n < 256 {
-		for k := 0; k < n; k += 32 {
-			copy32(out[o+k:o+k+32:o+k+32], s[i+k:i+k+32:i+k+32])
-		}
-	} else {
-		copy(out[o:], s[i:j])
-	}
+	copyText(out, o, s, i, n)
 	return o + n
+}
+
+// copyText copies n bytes, and up to pad more where that is faster.
+func copyText(out []byte, o int, s []byte, i, n int) {
+	if n >= 256 {
+		copy(out[o:], s[i:i+n])
+		return
+	}
+	for k := 0; k < n; k += 32 {
+		copy32(out[o+k:o+k+32:o+k+32], s[i+k:i+k+32:i+k+32])
+	}
 }
 
 // strUTF8 goes on with a string whose src[i:j] is ASCII, while src[j] is something else. As long as nothing is escaped and all is valid it
@@ -82,22 +87,18 @@ func (t *transcoder) strEscaped(i, j, o int) (int, int) {
 		t.grow(o, guess+j-i+pad)
 	}
 	at := o + guess
-	p := at + copy(t.out[at:], t.src[i:j])
 	s, out := t.src, t.out
+	copyText(out, at, s, i, j-i)
+	p := at + j - i
 	for {
 		if p+pad > len(out) {
 			t.grow(p, pad)
 			out = t.out
 		}
-		w := load64(s, j)
-		binary.LittleEndian.PutUint64(out[p:], w)
-		m := stops(w)
-		if m == 0 {
-			j, p = j+8, p+8
+		n, stopped := copyPlain(out, p, s, j)
+		if j, p = j+n, p+n; !stopped {
 			continue
 		}
-		n := bits.TrailingZeros64(m) >> 3
-		j, p = j+n, p+n
 		switch c := s[j]; {
 		case c == '"':
 			return j + 1, t.endStr(o, at, p)
@@ -155,7 +156,10 @@ func (t *transcoder) endStr(o, at, p int) int {
 	n := p - at
 	var head [5]byte
 	h := putStrHeader(head[:], 0, n)
-	if o+h != at {
+	switch {
+	case n < 32:
+		copy32(t.out[o+1:o+33:o+33], t.out[at:at+32:at+32])
+	case o+h != at:
 		copy(t.out[o+h:], t.out[at:p]) // out has room: see strEscaped
 	}
 	copy(t.out[o:], head[:h])

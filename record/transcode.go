@@ -18,10 +18,9 @@ type transcoder struct {
 	tenantKey, tenant []byte
 	src               []byte
 	out               []byte
-	shapes            [maxDepth + 1]*shape // by depth, as far as they were needed
+	keys              *keys // nil before the first row
 
-	// careful: every key is looked up in table, because one came twice or is added, or because a shape does not hold all keys
-	// of an object. The first pass only finds out that it is so; such rows are read a second time. Without blocks each row is read so at once.
+	// careful: every key is looked up in table, because one came twice or is added, or because keys does not hold one. The first pass only finds out that it is so; such rows are read a second time. Without blocks each row is read so at once.
 	careful bool
 	table   keyTable
 	objects uint32 // counts the objects of the row
@@ -126,30 +125,41 @@ func (t *transcoder) row(dst, src []byte, i int, now func() time.Time) (_ []byte
 func (t *transcoder) alert(i, base int) (end, o, count int) {
 	t.deep, t.repaired, t.dirty, t.objects, t.found = false, false, false, 1, found{}
 	t.room(base)
-	return t.fields(i+1, base+headSize+mapHead, 1, 1)
+	if t.keys == nil {
+		t.keys = new(keys)
+		t.keys.reset()
+	}
+	return t.fields(i+1, base+headSize+mapHead, 1, t.keys.root, 1)
 }
 
-// fields writes the fields of an object, from behind its '{' to behind its '}', and tells how many they are. object is its
-// number in the row.
-func (t *transcoder) fields(i, o, depth int, object uint32) (_, _, count int) {
+// fields writes the fields of an object, from behind its '{' to behind its '}', and tells how many they are. in says where it stands; object is
+// its number in the row.
+func (t *transcoder) fields(i, o, depth int, in *objects, object uint32) (_, _, count int) {
 	s := t.src
 	if i = skipSpace(s, i); s[i] == '}' {
 		return i + 1, o, 0
 	}
-	sh := t.shape(depth)
-	sh.object++
-	last := &sh.start // the key before
+	var next *follow // of the key before
+	var stamp uint64
+	if !t.careful {
+		in.count++
+		next, stamp = &in.start, in.count
+	}
 	for {
 		t.room(o)
 		at := o
 		var r role
+		var f *field
 		if t.careful {
 			if i, o, r = t.carefulKey(i, o, depth, object); i < 0 {
 				return -1, o, 0
 			}
 		} else {
-			f := last.next
-			if x := loadBlock(s, i); x.is(f) {
+			x := loadBlock(s, i)
+			if f = next[0]; !x.is(f) {
+				f = x.another(next)
+			}
+			if f != nil {
 				// The MessagePack string is the same but for its first byte, so it is written with what follows it and without a branch
 				// for its length. Against string comparison and copy this takes 6 % off a row.
 				x.store(t.out, o)
@@ -157,19 +167,19 @@ func (t *transcoder) fields(i, o, depth int, object uint32) (_, _, count int) {
 				i += f.size + len(`":`)
 				o += f.size
 			} else {
-				if i, o, f = t.unforeseenKey(i, o, sh, depth); i < 0 {
+				if i, o, f = t.missedKey(i, o, in); i < 0 {
 					return -1, o, 0
 				}
 				if f.size > 0 {
-					last.next = f
+					t.keys.add(next, f)
 				}
 			}
-			if f.stamp == sh.object || f.role&roleAdded != 0 {
+			if f.stamp == stamp || f.role&roleAdded != 0 {
 				t.again = true
 				return -1, o, 0
 			}
-			f.stamp = sh.object
-			last, r = f, f.role
+			f.stamp = stamp
+			next, r = &f.next, f.role
 		}
 		if s[i] <= ' ' {
 			i = skipSpace(s, i)
@@ -177,11 +187,17 @@ func (t *transcoder) fields(i, o, depth int, object uint32) (_, _, count int) {
 		v := o
 		switch {
 		case r != 0:
-			i, o = t.ownValue(r, i, o, depth)
+			i, o = t.ownValue(r, i, o, depth, f)
 		case s[i] == '"':
 			i, o = t.str(i+1, o)
+		case isNull(s, i):
+			t.out[o] = msgNil
+			i, o = i+4, o+1
+		case s[i] == '[' && s[i+1] == ']':
+			t.out[o] = arrayGroup.empty
+			i, o = i+2, o+1
 		default:
-			i, o = t.value(i, o, depth)
+			i, o = t.value(i, o, depth, f)
 		}
 		if i < 0 {
 			return -1, o, 0
@@ -212,10 +228,10 @@ func (t *transcoder) fields(i, o, depth int, object uint32) (_, _, count int) {
 }
 
 // ownValue writes the value of a field that has a role, and picks it up.
-func (t *transcoder) ownValue(r role, i, o, depth int) (int, int) {
+func (t *transcoder) ownValue(r role, i, o, depth int, f *field) (int, int) {
 	before := t.repaired
 	t.repaired = false
-	end, oEnd := t.value(i, o, depth)
+	end, oEnd := t.value(i, o, depth, f)
 	if end >= 0 {
 		t.keep(r, i, end, o, oEnd)
 	}
@@ -223,8 +239,9 @@ func (t *transcoder) ownValue(r role, i, o, depth int) (int, int) {
 	return end, oEnd
 }
 
-// value writes the value that begins at src[i]; depth is that of what it stands in. out has room for a short one.
-func (t *transcoder) value(i, o, depth int) (int, int) {
+// value writes the value that begins at src[i]; depth is that of what it stands in, f the field (nil
+// if read carefully). out has room for a short one.
+func (t *transcoder) value(i, o, depth int, f *field) (int, int) {
 	s := t.src
 	switch s[i] {
 	case '"':
@@ -250,20 +267,24 @@ func (t *transcoder) value(i, o, depth int) (int, int) {
 			return -1, o
 		}
 		if s[i] == '[' {
-			return t.array(i+1, o, depth+1)
+			return t.array(i+1, o, depth+1, f)
 		}
-		return t.object(i+1, o, depth+1)
+		return t.object(i+1, o, depth+1, f)
 	case '-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9':
 		return t.number(i, o)
 	}
 	return -1, o
 }
 
-func (t *transcoder) object(i, o, depth int) (int, int) {
+func (t *transcoder) object(i, o, depth int, f *field) (int, int) {
 	head := o
 	t.objects++
 	object := t.objects
-	i, o, count := t.fields(i, o+mapHead, depth, object)
+	var in *objects
+	if f != nil {
+		in = t.keys.objectsOf(f)
+	}
+	i, o, count := t.fields(i, o+mapHead, depth, in, object)
 	if i < 0 {
 		return -1, o
 	}
@@ -273,7 +294,7 @@ func (t *transcoder) object(i, o, depth int) (int, int) {
 	return i, t.endGroup(head, o, count, mapGroup)
 }
 
-func (t *transcoder) array(i, o, depth int) (int, int) {
+func (t *transcoder) array(i, o, depth int, f *field) (int, int) {
 	s := t.src
 	head := o
 	o += mapHead
@@ -282,11 +303,15 @@ func (t *transcoder) array(i, o, depth int) (int, int) {
 	}
 	for count := 1; ; count++ {
 		t.room(o)
-		if i, o = t.value(i, o, depth); i < 0 {
+		if s[i] == '"' {
+			i, o = t.str(i+1, o)
+		} else {
+			i, o = t.value(i, o, depth, f)
+		}
+		if i < 0 {
 			return -1, o
 		}
-		i = skipSpace(s, i)
-		if s[i] == ']' {
+		if i = skipSpace(s, i); s[i] == ']' {
 			return i + 1, t.endGroup(head, o, count, arrayGroup)
 		}
 		if s[i] != ',' {

@@ -448,7 +448,7 @@ func TestEventID(t *testing.T) {
 }
 
 func TestRowsOfManyShapes(t *testing.T) {
-	// optional fields, other orders, long names, other white space: what was foretold wrongly is read all the same
+	// optional fields, other orders, long names, other white space: what was predicted wrongly is read all the same
 	texts := []string{
 		`{"a":1,"b":2,"c":3}`, `{"a":1,"c":3}`, `{"c":3,"b":2,"a":1}`, `{"b":2}`, `{}`, `{"a":1,"b":2,"c":3,"d":4}`,
 		`{"` + strings.Repeat("n", 29) + `":1,"` + strings.Repeat("n", 30) + `":2,"` + strings.Repeat("n", 61) + `":3}`,
@@ -473,8 +473,8 @@ func TestRowsOfManyShapes(t *testing.T) {
 	}
 }
 
-// What is foretold of a key is its text without escapes, which is no JSON where one is needed.
-func TestForetoldKeysAreJSON(t *testing.T) {
+// What is predicted of a key is its text without escapes, which is no JSON where one is needed.
+func TestPredictedKeysAreJSON(t *testing.T) {
 	for _, name := range []string{`a"b`, `"`, `a\q`, "a\nb", "a\x00b"} {
 		escaped, _ := json.Marshal(name)
 		body := "[{" + string(escaped) + ":1},{" + string(escaped) + ":2}"

@@ -64,7 +64,25 @@ func (t *transcoder) str(i, o int) (int, int) {
 		out[o] = 0xa0 | byte(n)
 		return i + n + 1, o + 1 + n
 	}
-	for j := i + 32; ; j += 32 {
+	// most others have 32 to 255 bytes, behind a header of two
+	if o+256+pad > len(out) {
+		t.grow(o, 256+pad)
+		out = t.out
+	}
+	x.store(out, o+2)
+	for n := 32; n < 256; n += 32 {
+		x = loadBlock(s, i+n)
+		x.store(out, o+2+n)
+		if m := x.stops(); m != 0 {
+			n += bits.TrailingZeros32(m)
+			if s[i+n] != '"' {
+				return t.strUTF8(i, i+n, o)
+			}
+			out[o], out[o+1] = 0xd9, byte(n)
+			return i + n + 1, o + 2 + n
+		}
+	}
+	for j := i + 256; ; j += 32 {
 		if m := loadBlock(s, j).stops(); m != 0 {
 			j += bits.TrailingZeros32(m)
 			if s[j] != '"' {
@@ -73,6 +91,20 @@ func (t *transcoder) str(i, o int) (int, int) {
 			return j + 1, t.copyStr(i, j, o)
 		}
 	}
+}
+
+// copyPlain copies what stands for itself at src[j] to out[p], of the next bytes that it looks at once, and tells how much that is and
+// whether something else follows.
+func copyPlain(out []byte, p int, s []byte, j int) (n int, stopped bool) {
+	if !haveBlocks {
+		return copyPlain8(out, p, s, j)
+	}
+	x := loadBlock(s, j)
+	x.store(out, p)
+	if m := x.stops(); m != 0 {
+		return bits.TrailingZeros32(m), true
+	}
+	return 32, false
 }
 
 // endBlocks ends the use of vectors: on some processors what follows would be slower.

@@ -38,6 +38,16 @@ func copy32(dst, src []byte) {
 	binary.LittleEndian.PutUint64(d[24:], e)
 }
 
+// copyPlain8 is copyPlain in words of eight bytes.
+func copyPlain8(out []byte, p int, s []byte, j int) (n int, stopped bool) {
+	w := load64(s, j)
+	binary.LittleEndian.PutUint64(out[p:], w)
+	if m := stops(w); m != 0 {
+		return bits.TrailingZeros64(m) >> 3, true
+	}
+	return 8, false
+}
+
 // strWords is str in words of eight bytes.
 func (t *transcoder) strWords(i, o int) (int, int) {
 	s := t.src

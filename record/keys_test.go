@@ -23,8 +23,8 @@ func (r *reads) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// Keys that are too long to be foretold, or escaped, are read for themselves, wherever the text at hand ends: behind it stand NULs.
-func TestKeysThatCannotBeForetold(t *testing.T) {
+// Keys that are too long to be predicted, or escaped, are read for themselves, wherever the text at hand ends: behind it stand NULs.
+func TestKeysThatCannotBePredicted(t *testing.T) {
 	for _, key := range []string{
 		strings.Repeat("k", 30), strings.Repeat("k", 61), strings.Repeat("k", 100), strings.Repeat("k", 128), strings.Repeat("k", 129), `a\"b`, `\u0001`,
 	} {
@@ -48,7 +48,7 @@ func TestKeysThatCannotBeForetold(t *testing.T) {
 	}
 }
 
-// NULs are no key, whatever was foretold.
+// NULs are no key, whatever was predicted.
 func TestNULsAreNoKey(t *testing.T) {
 	for _, key := range []string{"short", strings.Repeat("k", 29), strings.Repeat("k", 30), strings.Repeat("k", 40), strings.Repeat("k", 128)} {
 		for n := 1; n < 140; n++ {
