@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/oauth2"
@@ -16,27 +19,69 @@ import (
 // updated (410) it may be away for 70 s (facts).
 const identityPatience = 70 * time.Second
 
-// identity asks the machine's metadata service for tokens of a managed identity. It has
-// one version, which takes a resource.
+// machine is what gives tokens to a managed identity. Each has a protocol of its own, and Microsoft's libraries tell them apart by the
+// environment, as machineOf does.
+type machine int
+
+const (
+	virtualMachine machine = iota // its instance metadata service
+	appService                    // App Service, Functions, Container Apps: a secret in the environment is sent along
+	azureArc                      // a server outside of Azure: a key that only its members may read is sent along
+)
+
+// machineVersions are the api-version that each is asked with.
+var machineVersions = map[machine]string{virtualMachine: "2018-02-01", appService: "2019-08-01", azureArc: "2020-06-01"}
+
+// arcKeys is where the agent of Azure Arc keeps its keys: no other file is read for it. Tests put another in its place.
+var arcKeys = "/var/opt/azcmagent/tokens"
+
+const maxArcKey = 4 << 10 // bytes
+
+// machineOf tells what gives tokens here, where, and with which secret. An address that is configured is a metadata service.
+func machineOf(configured string, getenv func(string) string) (m machine, address, secret string) {
+	at, header := getenv("IDENTITY_ENDPOINT"), getenv("IDENTITY_HEADER")
+	switch {
+	case configured != conf.IMDS || at == "":
+		return virtualMachine, configured, ""
+	case header != "":
+		return appService, at, header
+	case getenv("IMDS_ENDPOINT") != "":
+		return azureArc, at, ""
+	}
+	return virtualMachine, configured, ""
+}
+
+// identity asks for tokens of a managed identity.
 type identity struct {
 	c       *Client
+	machine machine
 	address string
+	secret  string // of App Service
 }
 
 // managedIdentity builds the grant. Its requests never go through a proxy.
 func managedIdentity(c *Client, cfg *conf.Config) (grant, error) {
-	u, err := endpoint("managed_identity_endpoint", cfg.ManagedIdentityEndpoint)
+	m, address, secret := machineOf(cfg.ManagedIdentityEndpoint, os.Getenv)
+	name := "managed_identity_endpoint"
+	if m != virtualMachine {
+		name = "IDENTITY_ENDPOINT in the environment"
+	}
+	u, err := endpoint(name, address)
 	if err != nil {
 		return nil, err
 	}
+	if m == azureArc && cfg.ManagedIdentityClientID != "" {
+		return nil, errors.New("managed_identity_client_id: a server of Azure Arc has its system-assigned identity alone; leave it out")
+	}
+	c.mask.hide(secret)
 	q := u.Query()
-	q.Set("api-version", "2018-02-01")
+	q.Set("api-version", machineVersions[m])
 	q.Set("resource", cfg.Resource)
 	if cfg.ManagedIdentityClientID != "" {
 		q.Set("client_id", cfg.ManagedIdentityClientID)
 	}
 	u.RawQuery = q.Encode()
-	g := identity{c, u.String()}
+	g := identity{c, m, u.String(), secret}
 	return func(w *tokenWire, again bool) (oauth2.TokenSource, error) {
 		if again {
 			return nil, nil // there is nothing to read anew
@@ -65,13 +110,53 @@ func (g identity) token(w *tokenWire) (*oauth2.Token, error) {
 	}
 }
 
-func (g identity) ask(w *tokenWire) (*oauth2.Token, error) {
+// get sends one request, with the key that Azure Arc asked for.
+func (g identity) get(w *tokenWire, key string) (*http.Response, []byte, error) {
 	req, err := http.NewRequestWithContext(w.ctx, http.MethodGet, g.address, nil)
 	if err != nil {
-		return nil, fmt.Errorf("%s: managed_identity_endpoint is not usable", identities.name)
+		return nil, nil, fmt.Errorf("%s: managed_identity_endpoint is not usable", identities.name)
 	}
-	req.Header.Set("Metadata", "true")
-	resp, body, err := w.send(identities, req)
+	if g.machine == appService {
+		req.Header.Set("X-IDENTITY-HEADER", g.secret)
+	} else {
+		req.Header.Set("Metadata", "true")
+	}
+	if key != "" {
+		req.Header.Set("Authorization", "Basic "+key)
+	}
+	return w.send(identities, req)
+}
+
+// arcKey reads the key that an answer of Azure Arc names: who may read it may have tokens.
+func (g identity) arcKey(h http.Header) (string, *Error) {
+	e := &Error{Kind: KindToken, Status: http.StatusUnauthorized, op: identities.name}
+	_, path, ok := strings.Cut(h.Get("WWW-Authenticate"), "Basic realm=")
+	path = strings.Trim(path, `"`)
+	if !ok || filepath.Dir(filepath.Clean(path)) != arcKeys || filepath.Ext(path) != ".key" {
+		e.what = "the agent of Azure Arc names no key in " + arcKeys
+		e.remedy = "look for another program at its address, and update the agent"
+		return "", e
+	}
+	text, err := readFile(path, path, maxArcKey)
+	if err != nil {
+		e.what = "the key of Azure Arc's agent cannot be read: " + err.Error()
+		e.remedy = "make the user that runs Fluent Bit a member of the group himds"
+		return "", e
+	}
+	key := strings.TrimSpace(string(text))
+	g.c.mask.hide(key)
+	return key, nil
+}
+
+func (g identity) ask(w *tokenWire) (*oauth2.Token, error) {
+	resp, body, err := g.get(w, "")
+	if err == nil && g.machine == azureArc && resp.StatusCode == http.StatusUnauthorized {
+		key, refused := g.arcKey(resp.Header)
+		if refused != nil {
+			return nil, refused
+		}
+		resp, body, err = g.get(w, key)
+	}
 	if err != nil {
 		return nil, err
 	}

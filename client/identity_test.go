@@ -6,6 +6,8 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -223,4 +225,76 @@ func TestNoProxyForManagedIdentities(t *testing.T) {
 			t.Errorf("the proxy saw %q; %v", got, e)
 		}
 	}
+}
+
+// What gives tokens is told apart by the environment, as Microsoft's libraries do it.
+func TestMachineOf(t *testing.T) {
+	f := func(name, configured string, env map[string]string, want machine, address string) {
+		t.Helper()
+		if m, at, _ := machineOf(configured, func(k string) string { return env[k] }); m != want || at != address {
+			t.Errorf("%s: machine %d at %s", name, m, at)
+		}
+	}
+	const at = "http://127.0.0.1:40342/token"
+	f("a virtual machine", conf.IMDS, nil, virtualMachine, conf.IMDS)
+	f("App Service", conf.IMDS, map[string]string{"IDENTITY_ENDPOINT": at, "IDENTITY_HEADER": "x"}, appService, at)
+	f("Azure Arc", conf.IMDS, map[string]string{"IDENTITY_ENDPOINT": at, "IMDS_ENDPOINT": "http://127.0.0.1:40342"}, azureArc, at)
+	f("an address that is configured", "http://10.0.0.1/token", map[string]string{"IDENTITY_ENDPOINT": at, "IDENTITY_HEADER": "x"}, virtualMachine, "http://10.0.0.1/token")
+	f("an endpoint alone", conf.IMDS, map[string]string{"IDENTITY_ENDPOINT": at}, virtualMachine, conf.IMDS)
+}
+
+func TestAppServiceGivesTokens(t *testing.T) {
+	t.Setenv("IDENTITY_ENDPOINT", defendersim.IdentityURL)
+	t.Setenv("IDENTITY_HEADER", "the-header-of-the-app")
+	inBubble(t, func(w *world) {
+		w.cfg.ManagedIdentityEndpoint = conf.IMDS
+		w.svc.SetMachine(defendersim.Machine{Header: "the-header-of-the-app"})
+		w.good(w.client(), "App Service")
+		w.svc.SetMachine(defendersim.Machine{Header: "another"})
+		e := w.bad(w.client(), "a header that is not the app's")
+		if e.Status != 401 || strings.Contains(e.Error(), "the-header") {
+			w.Errorf("%v", e)
+		}
+	})
+}
+
+func TestAzureArcGivesTokens(t *testing.T) {
+	t.Setenv("IDENTITY_ENDPOINT", defendersim.IdentityURL)
+	t.Setenv("IMDS_ENDPOINT", "http://169.254.169.254")
+	dir := t.TempDir()
+	was := arcKeys
+	arcKeys = dir
+	defer func() { arcKeys = was }()
+	const key = "a-key-that-only-members-read"
+	inBubble(t, func(w *world) {
+		w.cfg.ManagedIdentityEndpoint = conf.IMDS
+		write := func(name string) string {
+			path := filepath.Join(dir, name)
+			if err := os.WriteFile(path, []byte(key+"\n"), 0o600); err != nil {
+				w.Fatal(err)
+			}
+			return path
+		}
+		w.svc.SetMachine(defendersim.Machine{KeyFile: write("a.key"), Key: key})
+		w.good(w.client(), "Azure Arc")
+		for name, want := range map[string]struct{ path, said string }{
+			"a key elsewhere":       {"/etc/passwd.key", "names no key in " + dir},
+			"a way out":             {dir + "/../x.key", "names no key in " + dir},
+			"no key at all":         {write("a.txt"), "names no key in " + dir},
+			"one that is not there": {dir + "/b.key", "a member of the group himds"},
+		} {
+			w.svc.SetMachine(defendersim.Machine{KeyFile: want.path, Key: key})
+			if e := w.bad(w.client(), name); e.Kind != KindToken || !strings.Contains(e.Error(), want.said) {
+				w.Errorf("%s: %v", name, e)
+			}
+		}
+		w.svc.SetMachine(defendersim.Machine{KeyFile: write("a.key"), Key: "another"})
+		if e := w.bad(w.client(), "a key that is refused"); e.Status != 401 || strings.Contains(e.Error(), key) {
+			w.Errorf("%v", e)
+		}
+		w.cfg.ManagedIdentityClientID = theIdentity
+		if _, err := New(w.cfg); err == nil || !strings.Contains(err.Error(), "system-assigned identity alone") {
+			w.Errorf("a user-assigned identity: %v", err)
+		}
+	})
 }

@@ -73,7 +73,7 @@ func TestCredentialsReachTheirFields(t *testing.T) {
 		"federated_token_file /t")
 	f("login", Config{Auth: AuthorizationCode, TenantID: sampleTenant, ClientID: sampleClient, RefreshTokenFile: "/r", TokenURL: v1},
 		"refresh_token_file /r")
-	f("system-assigned", Config{Auth: ManagedIdentity, TenantID: NoTenant, ManagedIdentityEndpoint: imds},
+	f("system-assigned", Config{Auth: ManagedIdentity, TenantID: NoTenant, ManagedIdentityEndpoint: IMDS},
 		"auth managed_identity", "tenant_id", "client_id")
 	f("user-assigned, in a known tenant", Config{Auth: ManagedIdentity, TenantID: sampleTenant, ManagedIdentityClientID: sampleClient,
 		ManagedIdentityEndpoint: "http://10.0.0.1/token"},

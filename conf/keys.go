@@ -89,7 +89,7 @@ var Keys = []Key{
 	},
 	{
 		Name: "managed_identity_endpoint", PerTenant: true, Theme: themeWho, Type: URL, Auth: []string{ManagedIdentity}, address: address{plain: true, whole: true},
-		Absent:  "`" + imds + "`",
+		Absent:  "`" + IMDS + "`, or what the environment names on Azure Arc and App Service",
 		Allowed: "http://HOST/PATH or https, without user, query and fragment",
 		Help:    "The endpoint that gives tokens to a managed identity. It is never asked through a proxy.",
 		field:   func(c *Config) any { return &c.ManagedIdentityEndpoint },

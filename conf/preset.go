@@ -27,8 +27,8 @@ const (
 	// tenantIDKey is the name that records of the SIEM API, which do not tell their tenant, get for it.
 	tenantIDKey = "TenantId"
 
-	// imds is the instance metadata service of Azure's machines, the same address everywhere.
-	imds = "http://169.254.169.254/metadata/identity/oauth2/token"
+	// IMDS is the instance metadata service of Azure's machines, the same address everywhere.
+	IMDS = "http://169.254.169.254/metadata/identity/oauth2/token"
 )
 
 var presets = map[string]preset{
@@ -70,7 +70,7 @@ func (c *Config) resolve() {
 			c.TenantID = NoTenant
 		}
 		if c.ManagedIdentityEndpoint == "" {
-			c.ManagedIdentityEndpoint = imds
+			c.ManagedIdentityEndpoint = IMDS
 		}
 	} else if c.TokenURL == "" {
 		// v1 for the SIEM API, because resource is a v1 parameter; a token_url that ends in /v2.0/token gets a scope instead.

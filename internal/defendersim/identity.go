@@ -22,6 +22,48 @@ func (s *Service) SetIdentities(system string, users ...string) {
 	s.system, s.users = system, slices.Clone(users)
 }
 
+// Machine is another kind of machine than a virtual one, with its own protocol for tokens of managed identities.
+type Machine struct {
+	Header       string // of App Service: the secret that each request must bring
+	KeyFile, Key string // of Azure Arc: where the key lies that each request must bring, and what it is
+}
+
+// SetMachine makes the metadata service that of another kind of machine.
+func (s *Service) SetMachine(m Machine) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.machine = m
+}
+
+// admits tells whether a request speaks the protocol of the machine; it answers one that does not.
+func (x *exchange) admits(m Machine) bool {
+	h, version := x.r.Header, x.r.URL.Query().Get("api-version")
+	want := "2018-02-01"
+	switch {
+	case m.Header != "":
+		want = "2019-08-01"
+		if h.Get("X-IDENTITY-HEADER") != m.Header {
+			x.identityError(http.StatusUnauthorized, "unauthorized", "The header X-IDENTITY-HEADER is missing or wrong")
+			return false
+		}
+	case h.Get("Metadata") != "true":
+		x.identityError(http.StatusBadRequest, "bad_request_102", "Required metadata header not specified")
+		return false
+	case m.KeyFile != "":
+		want = "2020-06-01"
+		if h.Get("Authorization") != "Basic "+m.Key {
+			x.w.Header().Set("WWW-Authenticate", "Basic realm="+m.KeyFile)
+			x.identityError(http.StatusUnauthorized, "unauthorized_client", "Missing Basic Authorization header")
+			return false
+		}
+	}
+	if version != want {
+		x.identityError(http.StatusBadRequest, "bad_request_102", "Required query parameter 'api-version' missing or invalid")
+		return false
+	}
+	return true
+}
+
 // identity finds the identity that is asked for.
 func (s *Service) identity(clientID string) (id, problem string) {
 	s.mu.Lock()
@@ -47,18 +89,17 @@ func (s *Service) identity(clientID string) (id, problem string) {
 func (x *exchange) serveIdentity() {
 	r := x.r
 	q := r.URL.Query()
+	x.s.mu.Lock()
+	machine := x.s.machine
+	x.s.mu.Unlock()
 	switch {
 	case r.Method != http.MethodGet:
 		x.identityError(http.StatusMethodNotAllowed, "method_not_allowed", "Only GET is allowed")
 		return
-	case r.Header.Get("Metadata") != "true":
-		x.identityError(http.StatusBadRequest, "bad_request_102", "Required metadata header not specified")
-		return
 	case r.Header.Get("X-Forwarded-For") != "": // a proxy stands between
 		x.identityError(http.StatusBadRequest, "bad_request", "Request with X-Forwarded-For header is not allowed")
 		return
-	case q.Get("api-version") != "2018-02-01":
-		x.identityError(http.StatusBadRequest, "bad_request_102", "Required query parameter 'api-version' missing or invalid")
+	case !x.admits(machine):
 		return
 	case q.Get("resource") == "":
 		x.identityError(http.StatusBadRequest, "invalid_request", "Required query parameter 'resource' missing")

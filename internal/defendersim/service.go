@@ -85,8 +85,10 @@ type Service struct {
 	spans  []span
 	system string   // the system-assigned identity's client id
 	users  []string // those of user-assigned ones
-	serial int
-	stats  Stats
+
+	machine Machine
+	serial  int
+	stats   Stats
 
 	refused bool    // the application is not admitted
 	log     []Entry // a ring once it is full
