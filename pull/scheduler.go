@@ -27,7 +27,8 @@ type job struct {
 	index  int       // in the heap; -1: it is not there
 	began  time.Time // of the step that runs; zero: none does
 	slow   bool      // its last step was
-	cancel context.CancelFunc
+	cut    bool      // it is being put off
+	cancel context.CancelCauseFunc
 	idle   chan struct{} // closed once it is removed and no step runs
 }
 
@@ -81,7 +82,7 @@ func (s *scheduler) remove(key state.Key) (src *Source, idle <-chan struct{}) {
 	}
 	switch {
 	case s.running[j]:
-		j.cancel()
+		j.cancel(nil)
 	default:
 		if j.index >= 0 {
 			heap.Remove(&s.due, j.index)
@@ -102,7 +103,7 @@ func (s *scheduler) next(ctx context.Context, now time.Time) (start []*job, cont
 		}
 	}
 	run := func(j *job) {
-		c, cancel := context.WithCancel(ctx)
+		c, cancel := context.WithCancelCause(ctx)
 		j.began, j.cancel = now, cancel
 		s.running[j] = true
 		start, contexts = append(start, j), append(contexts, c)
@@ -123,18 +124,51 @@ func (s *scheduler) next(ctx context.Context, now time.Time) (start []*job, cont
 		}
 		run(j)
 	}
-	if len(s.due) > 0 && len(s.running) < s.parallel {
+	if len(s.due) > 0 {
 		due = s.due[0].due
+		if len(s.running) == s.parallel {
+			due = s.putOff(now, due)
+		}
 	}
 	return start, contexts, due
 }
 
-// done ends a step of j, which is due again then; zero: never.
-func (s *scheduler) done(j *job, due time.Time) {
+// putOff makes room while every slot is taken by a slow step and a source is due: the youngest step of a source that was not known to be slow
+// is cut short, and goes on among the slow ones. Without it a region that hangs would take all slots until each of its sources was met
+// once. It tells when to look again; zero: when a step ends. The caller holds mu.
+func (s *scheduler) putOff(now, due time.Time) time.Time {
+	var young *job
+	for j := range s.running {
+		if j.cut {
+			return time.Time{}
+		}
+		if !j.slow && (young == nil || j.began.After(young.began)) {
+			young = j
+		}
+	}
+	if young == nil || s.parallel == 1 {
+		return time.Time{}
+	}
+	if look := maxTime(due, young.began.Add(slowStep)); look.After(now) {
+		return look
+	}
+	young.cut = true
+	young.cancel(errPutOff)
+	return time.Time{}
+}
+
+// errPutOff ends a step that holds the last slot of those that are not slow.
+var errPutOff = fmt.Errorf("no whole answer within %s while other tenants waited, so it was put off", slowStep)
+
+// done ends a step of j, which is due again then; zero: never. asked: it sent a request, which tells whether j is slow.
+func (s *scheduler) done(j *job, due time.Time, asked bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	j.cancel()
-	j.slow, j.began = time.Since(j.began) >= slowStep, time.Time{}
+	j.cancel(nil)
+	if asked {
+		j.slow = time.Since(j.began) >= slowStep
+	}
+	j.began, j.cut = time.Time{}, false
 	delete(s.running, j)
 	switch {
 	case s.jobs[j.source.key] != j:
@@ -209,12 +243,12 @@ func (r *Runner) schedule(ctx context.Context) {
 var freeStart sync.Once
 
 func (r *Runner) step(ctx context.Context, j *job) {
-	due := j.source.step(ctx)
+	due, asked := j.source.step(ctx)
 	if ctx.Err() == nil && due.After(time.Now()) { // it rests
 		freeStart.Do(debug.FreeOSMemory)
 		r.forgetSpare()
 	}
-	r.sched.done(j, due)
+	r.sched.done(j, due, asked)
 }
 
 // jobHeap is a heap by due.

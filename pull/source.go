@@ -118,15 +118,17 @@ type result struct {
 	err  error
 }
 
-// step does what the planner asks for next, and tells when the next is due, by the local clock; zero: never. An end of ctx cuts it short.
-func (s *Source) step(ctx context.Context) (due time.Time) {
+// step does what the planner asks for next, and tells when the next is due, by the local clock; zero: never. asked: it sent a request. An end
+// of ctx cuts it short.
+func (s *Source) step(ctx context.Context) (due time.Time, asked bool) {
 	defer func() {
 		if p := recover(); p != nil { // a fault of ours must not end Fluent Bit, nor the pulling
 			tellInternal(s.log, "pulling", p)
 			due = time.Now().Add(crashPause)
 		}
 	}()
-	return s.do(ctx, nil).due
+	r := s.do(ctx, nil)
+	return r.due, r.kind != plan.Wait
 }
 
 // do takes one step. If over is not nil and says so of what came, the planner does not hear of it, and nothing is told.
@@ -146,8 +148,11 @@ func (s *Source) do(ctx context.Context, over func(result) bool) (r result) {
 	case plan.Ask:
 		r.Answer, r.err = s.request(ctx, next.Request)
 	}
-	if ctx.Err() != nil {
-		return result{kind: next.Kind, err: context.Cause(ctx)}
+	switch cause := context.Cause(ctx); {
+	case cause == errPutOff && r.err != nil:
+		r.err = errPutOff
+	case cause != nil && cause != errPutOff:
+		return result{kind: next.Kind, err: cause}
 	}
 	s.run.meter.outcome(s, r.err != nil)
 	r.Failure = failureOf(r.err, next.Request.Page != "")
@@ -212,6 +217,8 @@ func failureOf(err error, page bool) plan.Failure {
 	switch {
 	case err == nil:
 		return plan.None
+	case errors.Is(err, errPutOff):
+		return plan.OfService
 	case !errors.As(err, &ce), ce.Kind == client.KindService:
 		return plan.OfWindow
 	case ce.Kind == client.KindRefused && page:

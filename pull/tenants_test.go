@@ -53,6 +53,22 @@ type alertOf struct {
 	at     time.Time // when it could be pulled
 }
 
+func newTenantsLife(t *testing.T, seed uint64) *tenantsLife {
+	return &tenantsLife{T: t, rnd: rand.New(rand.NewPCG(seed, 1)), cloud: defendersim.NewFleet(defendersim.Config{Seed: seed}), added: map[string]alertOf{},
+		gen: defendersim.NewGenerator(rand.New(rand.NewPCG(seed, 2)), defendersim.Mix{}), core: &core{arrived: map[string][]arrival{}, keyOf: defendersim.KeyOf}}
+}
+
+// enter adds a tenant to the stanza.
+func (l *tenantsLife) enter(id string) *defendersim.Service {
+	l.cfgs = append(l.cfgs, &conf.Config{
+		API: conf.SIEM, TenantID: id, Auth: conf.ClientSecret, ClientID: defendersim.DefaultClientID, ClientSecret: defendersim.DefaultSecret, Cloud: "public",
+		URL: defendersim.AlertsHost + "/api/alerts", TokenURL: defendersim.LoginHost + "/" + id + "/oauth2/token", Resource: defendersim.DefaultResource,
+		PollInterval: time.Minute, InitialLookback: 2 * time.Hour, Overlap: 15 * time.Minute, MaxWindow: time.Hour, BatchSize: 1e6, QueueLimit: 8e6, MaxAlertSize: 1e6,
+		ConnectTimeout: 10 * time.Second, ReadTimeout: time.Minute, RetryMax: 5 * time.Minute, Parallel: 8, TimeKey: "AlertTime", TenantsFile: "x",
+	})
+	return l.cloud.Tenant(id)
+}
+
 func (l *tenantsLife) source(i int) *Source {
 	cfg := l.cfgs[i]
 	quiet := slog.New(slog.DiscardHandler)
@@ -135,18 +151,10 @@ func TestTenantsDoNotTouchEachOther(t *testing.T) {
 
 func tenantsTogether(t *testing.T, seed uint64) {
 	const tenants, plagued = 40, 14
-	rnd := rand.New(rand.NewPCG(seed, 1))
-	l := &tenantsLife{T: t, rnd: rnd, cloud: defendersim.NewFleet(defendersim.Config{Seed: seed}), added: map[string]alertOf{},
-		gen: defendersim.NewGenerator(rand.New(rand.NewPCG(seed, 2)), defendersim.Mix{}), core: &core{arrived: map[string][]arrival{}, keyOf: defendersim.KeyOf}}
+	l := newTenantsLife(t, seed)
+	rnd := l.rnd
 	for i := range tenants {
-		id := fmt.Sprintf("%08d-%04d-3333-4444-555555555555", i, seed)
-		l.cfgs = append(l.cfgs, &conf.Config{
-			API: conf.SIEM, TenantID: id, Auth: conf.ClientSecret, ClientID: defendersim.DefaultClientID, ClientSecret: defendersim.DefaultSecret, Cloud: "public",
-			URL: defendersim.AlertsHost + "/api/alerts", TokenURL: defendersim.LoginHost + "/" + id + "/oauth2/token", Resource: defendersim.DefaultResource,
-			PollInterval: time.Minute, InitialLookback: 2 * time.Hour, Overlap: 15 * time.Minute, MaxWindow: time.Hour, BatchSize: 1e6, QueueLimit: 8e6, MaxAlertSize: 1e6,
-			ConnectTimeout: 10 * time.Second, ReadTimeout: time.Minute, RetryMax: 5 * time.Minute, Parallel: 8, TimeKey: "AlertTime", TenantsFile: "x",
-		})
-		svc := l.cloud.Tenant(id)
+		svc := l.enter(fmt.Sprintf("%08d-%04d-3333-4444-555555555555", i, seed))
 		if i < plagued {
 			svc.OnRequest(plagues[(i+int(seed))%len(plagues)])
 		}
@@ -196,4 +204,40 @@ func tenantsTogether(t *testing.T, seed uint64) {
 	if sick < plagued/2 || sick > plagued || healed.Failing != 0 || healed.Sources != tenants {
 		t.Errorf("%d failed, of %d plagued; %d of %d when all were well", sick, plagued, healed.Failing, healed.Sources)
 	}
+}
+
+// A region whose tenants were all well hangs from one moment on, with many more of them than there are slots: those of the others go on.
+func TestARegionThatHangsHoldsNoOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const tenants, region = 120, 50
+		l := newTenantsLife(t, 7)
+		for i := range tenants {
+			l.enter(fmt.Sprintf("%08d-0007-3333-4444-666666666666", i))
+		}
+		l.start()
+		l.live(5, true)
+		for i := range region {
+			l.cloud.Tenant(l.cfgs[i].TenantID).OnRequest(plagues[0])
+		}
+		l.live(10, true)
+		for i := range region {
+			l.cloud.Tenant(l.cfgs[i].TenantID).OnRequest(nil)
+		}
+		l.live(10, false)
+		l.stop()
+		late, worst := 0, time.Duration(0)
+		for key, a := range l.added {
+			came := l.core.arrived[key]
+			if len(came) != 1 {
+				t.Fatalf("an alert of tenant %d came %d times", a.tenant, len(came))
+			}
+			if took := came[0].at.Sub(a.at); a.tenant >= region && took > 2*66*time.Second+5*time.Second {
+				late++
+				worst = max(worst, took)
+			}
+		}
+		if late > 0 {
+			t.Errorf("%d alerts of tenants that are well came late, one after %s", late, worst)
+		}
+	})
 }
