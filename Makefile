@@ -46,7 +46,7 @@ test: build ## everything that fits five minutes on two cores
 	@HISTORIES=1000 GOGC=400 $(GO) run ./internal/testrun -- -count=1 -run TestHistories ./share
 	@echo the transcoder without vectors, built so and on a processor without them >&2
 	@GOEXPERIMENT= $(GO) run ./internal/testrun -- ./record
-	@GODEBUG=cpu.avx2=off $(GO) run ./internal/testrun -- -race ./record
+	@GODEBUG=cpu.avx2=off $(GO) run ./internal/testrun -- ./record
 	@cd deploy && $(GO) run fluent-bit-defender/internal/testrun -- -count=1 ./...
 
 test-versions: build ## the end-to-end tests with each of FLUENT_BITS="program program", and a matrix of what passed with which
@@ -68,7 +68,7 @@ generate: ## what is generated from code
 soak: build ## the long form: a million histories, a hundred kills and reloads, ten hours of the service's clock
 	HISTORIES=$(HISTORIES) GOGC=400 $(GO) test -count=1 -timeout 24h -run TestHistories -v ./pull
 	HISTORIES=100000 GOGC=400 $(GO) test -count=1 -timeout 24h -run TestHistories ./share
-	SOAK=1 $(GO) test -count=1 -timeout 24h -v ./internal/e2e ./internal/hostile
+	SOAK=1 $(GO) test -count=1 -timeout 24h -v ./internal/e2e ./internal/hostile ./record
 
 bench: build ## speed and memory, as ratios measured in one run
 	cd bench && $(GO) run . $(BENCH_FLAGS)

@@ -53,7 +53,7 @@ func (s *Source) request(ctx context.Context, req plan.Request) (plan.Answer, er
 	a.body = barren{body: ans.Body, most: s.run.barrenMost}
 	a.reader.Reset(&a.body, func() time.Time { return req.Now })
 	a.reader.SetTenant(s.cfg.TenantID)
-	a.reader.Salvage(a.passOver)
+	a.reader.Resync(a.passOver)
 	err = named(a.read(ctx))
 	s.run.park(&s.lane, a.buf)
 	a.count()

@@ -2,13 +2,15 @@ package record
 
 import (
 	"bytes"
-	"fluent-bit-defender/internal/sample"
 	"fmt"
 	"io"
+	"os"
 	"runtime"
 	"strconv"
 	"strings"
 	"testing"
+
+	"fluent-bit-defender/internal/sample"
 )
 
 func TestNoAllocationPerRow(t *testing.T) {
@@ -83,11 +85,11 @@ func (s *stream) Read(p []byte) (n int, err error) {
 }
 
 // bounded reads an answer and checks what the Reader holds after each row.
-func bounded(t *testing.T, opt Options, salvage bool, body io.Reader) (rows int, raw []got, err error) {
+func bounded(t *testing.T, opt Options, resync bool, body io.Reader) (rows int, raw []got, err error) {
 	t.Helper()
 	r := NewReader(opt)
-	if salvage {
-		r.Salvage(always)
+	if resync {
+		r.Resync(always)
 	}
 	r.Reset(body, clock)
 	opt = opt.withDefaults()
@@ -131,9 +133,21 @@ func bounded(t *testing.T, opt Options, salvage bool, body io.Reader) (rows int,
 	}
 }
 
+// sparse is n in make test and 1 in make soak: the step of a test that goes through every size.
+func sparse(n int) int {
+	if os.Getenv("SOAK") != "" {
+		return 1
+	}
+	return n
+}
+
 func TestHostileRows(t *testing.T) {
-	const mega = 1 << 20
-	keys := make([]string, 1_000_000)
+	scale := sparse(4) // make test does it with a fourth of the sizes
+	mega := 1 << 20 / scale
+	opt := siemOptions()
+	opt.MaxAlert = mega
+	large, record := fmt.Sprintf("larger than %d bytes", mega), fmt.Sprintf("its record would be larger than %d bytes", 2*mega)
+	keys := make([]string, 1_000_000/scale)
 	for i := range keys {
 		keys[i] = `"` + strconv.Itoa(i) + `":0`
 	}
@@ -143,23 +157,23 @@ func TestHostileRows(t *testing.T) {
 		row    []part
 		reason string // "": a record
 	}{
-		{"200 MB in one string", []part{{`{"AlertId":"x","s":"`, 1}, {strings.Repeat("abcdefgh", 1024), 200 * 128}, {`"}`, 1}}, "larger than 1048576 bytes"},
-		{"4 MB of escapes", []part{{`{"AlertId":"x","s":"`, 1}, {`\ud83d\ude00\\`, 4 * mega / 14}, {`"}`, 1}}, "larger than 1048576 bytes"},
-		{"4 MB of numbers", []part{{`{"AlertId":"x","s":[1`, 1}, {`,-1.5e3`, 4 * mega / 7}, {`]}`, 1}}, "larger than 1048576 bytes"},
-		{"a number of 4 MB", []part{{`{"AlertId":"x","s":`, 1}, {`7`, 4 * mega}, {`}`, 1}}, "larger than 1048576 bytes"},
-		{"4 MB of white space", []part{{`{"AlertId":"x"`, 1}, {" \n", 2 * mega}, {`}`, 1}}, "larger than 1048576 bytes"},
-		{"a million keys, too large", []part{{`{"AlertId":"x",` + million + `}`, 1}}, "larger than 1048576 bytes"},
-		{"100,000 keys", []part{{`{"AlertId":"x",` + strings.Join(keys[:100_000], ",") + `}`, 1}}, ""},
-		{"one key 200,000 times", []part{{`{"AlertId":"x"`, 1}, {`,"":0`, 200_000}, {`}`, 1}}, ""},
-		{"100,000 objects with duplicates", []part{{`{"AlertId":"x","AlertId":"x","l":[0`, 1}, {`,{"":0}`, 100_000}, {`]}`, 1}}, ""},
-		{"depth 100,000", []part{{`{"AlertId":"x","d":`, 1}, {`[`, 100_000}, {`]`, 100_000}, {`}`, 1}}, "nested deeper than 28 levels"},
-		{"depth 1,000,000", []part{{`{"AlertId":"x","d":`, 1}, {`[`, 1_000_000}, {`]`, 1_000_000}, {`}`, 1}}, "larger than 1048576 bytes"},
-		{"numbers of 400 digits", []part{{`{"AlertId":"x","d":[0`, 1}, {"," + strings.Repeat("9", 400), 2000}, {`]}`, 1}}, ""},
-		{"lone surrogates", []part{{`{"AlertId":"x","d":"`, 1}, {`\udc00`, 100_000}, {`"}`, 1}}, ""},
-		{"invalid UTF-8", []part{{`{"AlertId":"x","d":"`, 1}, {"\xff", 600_000}, {`"}`, 1}}, ""},
-		{"more invalid UTF-8 than the record holds", []part{{`{"AlertId":"x","d":"`, 1}, {"\xff", 900_000}, {`"}`, 1}}, "its record would be larger than 2097152 bytes"},
-		{"more doubles than the record holds", []part{{`{"AlertId":"x","d":[0`, 1}, {",1e1", 260_000}, {`]}`, 1}}, "its record would be larger than 2097152 bytes"},
-		{"NUL as escapes", []part{{`{"AlertId":"x","d":"`, 1}, {`\u0000`, 100_000}, {`"}`, 1}}, ""},
+		{"200 MB in one string", []part{{`{"AlertId":"x","s":"`, 1}, {strings.Repeat("abcdefgh", 1024), 200 * 128 / scale / scale}, {`"}`, 1}}, large},
+		{"4 MB of escapes", []part{{`{"AlertId":"x","s":"`, 1}, {`\ud83d\ude00\\`, 4 * mega / 14}, {`"}`, 1}}, large},
+		{"4 MB of numbers", []part{{`{"AlertId":"x","s":[1`, 1}, {`,-1.5e3`, 4 * mega / 7}, {`]}`, 1}}, large},
+		{"a number of 4 MB", []part{{`{"AlertId":"x","s":`, 1}, {`7`, 4 * mega}, {`}`, 1}}, large},
+		{"4 MB of white space", []part{{`{"AlertId":"x"`, 1}, {" \n", 2 * mega}, {`}`, 1}}, large},
+		{"a million keys, too large", []part{{`{"AlertId":"x",` + million + `}`, 1}}, large},
+		{"100,000 keys", []part{{`{"AlertId":"x",` + strings.Join(keys[:100_000/scale], ",") + `}`, 1}}, ""},
+		{"one key 200,000 times", []part{{`{"AlertId":"x"`, 1}, {`,"":0`, 200_000 / scale}, {`}`, 1}}, ""},
+		{"100,000 objects with duplicates", []part{{`{"AlertId":"x","AlertId":"x","l":[0`, 1}, {`,{"":0}`, 100_000 / scale}, {`]}`, 1}}, ""},
+		{"deep", []part{{`{"AlertId":"x","d":`, 1}, {`[`, 100_000 / scale}, {`]`, 100_000 / scale}, {`}`, 1}}, "nested deeper than 28 levels"},
+		{"deep and large", []part{{`{"AlertId":"x","d":`, 1}, {`[`, 1_000_000 / scale}, {`]`, 1_000_000 / scale}, {`}`, 1}}, large},
+		{"numbers of 400 digits", []part{{`{"AlertId":"x","d":[0`, 1}, {"," + strings.Repeat("9", 400), 2000 / scale}, {`]}`, 1}}, ""},
+		{"lone surrogates", []part{{`{"AlertId":"x","d":"`, 1}, {`\udc00`, 100_000 / scale}, {`"}`, 1}}, ""},
+		{"invalid UTF-8", []part{{`{"AlertId":"x","d":"`, 1}, {"\xff", 600_000 / scale}, {`"}`, 1}}, ""},
+		{"more invalid UTF-8 than the record holds", []part{{`{"AlertId":"x","d":"`, 1}, {"\xff", 900_000 / scale}, {`"}`, 1}}, record},
+		{"more doubles than the record holds", []part{{`{"AlertId":"x","d":[0`, 1}, {",1e1", 260_000 / scale}, {`]}`, 1}}, record},
+		{"NUL as escapes", []part{{`{"AlertId":"x","d":"`, 1}, {`\u0000`, 100_000 / scale}, {`"}`, 1}}, ""},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -168,13 +182,13 @@ func TestHostileRows(t *testing.T) {
 				size += len(p.text) * p.times
 			}
 			bodies := [][2]string{{"[" + alertA + ",", "," + alertB + "]"}, {`{"value":[` + alertA + ",", "," + alertB + "]}"}, {"", ""}}
-			if size > 8*mega {
+			if size > mega {
 				bodies = bodies[:1]
 			}
 			for _, around := range bodies {
 				parts := append([]part{{around[0], 1}}, c.row...)
 				body := &stream{parts: append(parts, part{around[1], 1})}
-				rows, raw, err := bounded(t, siemOptions(), false, body)
+				rows, raw, err := bounded(t, opt, false, body)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -194,26 +208,28 @@ func TestHostileRows(t *testing.T) {
 }
 
 func TestHostileBodies(t *testing.T) {
-	const mega = 1 << 20
+	mega := 1 << 20 / sparse(4)
+	opt := siemOptions()
+	opt.MaxAlert = mega
 	cases := []struct {
-		name    string
-		body    []part
-		salvage bool
-		want    string // the beginning of the error
+		name   string
+		body   []part
+		resync bool
+		want   string // the beginning of the error
 	}{
-		{"depth without end", []part{{"[", 2 * mega}}, false, "the answer is no valid JSON at byte 1048577: brackets nested too deep"},
+		{"depth without end", []part{{"[", 2 << 20}}, false, "the answer is no valid JSON at byte 1048577: brackets nested too deep"},
 		{"an object without alert fields", []part{{`{"a":[0`, 1}, {",0", 4 * mega}, {"]}", 1}}, false, "the answer is no list of alerts: an object without alert fields"},
 		{"many fields without alert fields", []part{{`{"a":0`, 1}, {`,"b":{}`, mega}, {"}", 1}}, false, "the answer is no list of alerts: an object without alert fields"},
 		{"a broken object without alert fields", []part{{`{"a":0`, 1}, {`,"b":{}`, mega}, {"]", 1}}, false, "the answer is no list of alerts: an object without alert fields that is no JSON"},
-		{"a key without end", []part{{`{"`, 1}, {"value", 2 * mega}}, false, "the answer ends at byte 10485762 before"},
-		{"a next link without end", []part{{`{"value":[],"@odata.nextLink":"`, 1}, {"x", 4 * mega}}, false, "the answer ends at byte 4194335 before"},
+		{"a key without end", []part{{`{"`, 1}, {"value", 2 * mega}}, false, fmt.Sprintf("the answer ends at byte %d before", 10*mega+2)},
+		{"a next link without end", []part{{`{"value":[],"@odata.nextLink":"`, 1}, {"x", 4 * mega}}, false, fmt.Sprintf("the answer ends at byte %d before", 4*mega+31)},
 		{"white space without end", []part{{" ", 8 * mega}}, false, "the answer is no list of alerts: an empty body"},
-		{"salvage of garbage", []part{{"[{},x", 1}, {"garbage ", mega / 2}, {"]", 1}}, true, ""},
-		{"salvage of braces", []part{{"[{},x", 1}, {`,{`, mega}, {"]", 1}}, true, ""},
-		{"salvage of rows without alert fields", []part{{"[{},x", 1}, {`,{"a":1}`, mega / 2}, {"]", 1}}, true, ""},
-		{"salvage of nested rows", []part{{"[{},x", 1}, {`,{"AlertId":[0`, mega / 4}, {"]", 1}}, true, ""},
-		{"salvage of nested rows far from the bound", []part{{"[{},x", 1}, {strings.Repeat(`,{"AlertId":[0`, 12) + strings.Repeat(",0", 100_000), 8}, {"]", 1}}, true, ""},
-		{"salvage of rows with much white space", []part{{"[{},x", 1}, {`,{"AlertId":0}` + strings.Repeat(" ", 100_000), 50}, {"x]", 1}}, true, ""},
+		{"resync of garbage", []part{{"[{},x", 1}, {"garbage ", mega / 2}, {"]", 1}}, true, ""},
+		{"resync of braces", []part{{"[{},x", 1}, {`,{`, mega}, {"]", 1}}, true, ""},
+		{"resync of rows without alert fields", []part{{"[{},x", 1}, {`,{"a":1}`, mega / 2}, {"]", 1}}, true, ""},
+		{"resync of nested rows", []part{{"[{},x", 1}, {`,{"AlertId":[0`, mega / 4}, {"]", 1}}, true, ""},
+		{"resync of nested rows far from the bound", []part{{"[{},x", 1}, {strings.Repeat(`,{"AlertId":[0`, 12) + strings.Repeat(",0", 100_000), 8}, {"]", 1}}, true, ""},
+		{"resync of rows with much white space", []part{{"[{},x", 1}, {`,{"AlertId":0}` + strings.Repeat(" ", 100_000), 50}, {"x]", 1}}, true, ""},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -221,17 +237,17 @@ func TestHostileBodies(t *testing.T) {
 			for _, p := range c.body {
 				size += len(p.text) * p.times
 			}
-			_, raw, err := bounded(t, siemOptions(), c.salvage, &stream{parts: c.body})
+			_, raw, err := bounded(t, opt, c.resync, &stream{parts: c.body})
 			if got := fmt.Sprint(err); c.want != "" && !strings.HasPrefix(got, c.want) || c.want == "" && err != nil {
 				t.Error(err)
 			}
-			if c.salvage && len(raw) == 0 {
-				t.Error("nothing was handed over raw")
+			if c.resync && len(raw) == 0 {
+				t.Error("nothing was delivered raw")
 			}
 			for _, row := range raw {
 				size -= row.Size
 			}
-			if c.salvage && (size < 0 || size > 100) && !strings.Contains(c.name, "rows with much") {
+			if c.resync && (size < 0 || size > 100) && !strings.Contains(c.name, "rows with much") {
 				t.Errorf("%d bytes are missing", size)
 			}
 		})

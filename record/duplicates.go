@@ -6,12 +6,12 @@ import (
 	"hash/maphash"
 )
 
-// Here is what the rare rows need in which a key comes twice, or one is the name of a field that is added, or an object has more keys than a shape
-// holds: all keys are looked up in one hash table, and the fields that must go are taken out when their object ends. The
-// time stays proportional to the row's length.
+// Here is what the rare rows need in which a key comes twice, or one is the name of a field that is added, or an
+// object has more keys than a shape holds: all keys are looked up in one hash table, and the fields that must go are
+// taken out when their object ends. The time stays proportional to the row's length.
 
-// keyTable holds the keys of all objects of one row. A key is found by its object's number and its text, which stands in the
-// record.
+// keyTable holds the keys of all objects of one row. A key is found by its object's number and its text, which stands
+// in the record.
 type keyTable struct {
 	slots []keySlot // their number is a power of two
 	used  int
@@ -69,8 +69,8 @@ func (k *keyTable) put(out []byte, object uint32, at, end int) (twice bool) {
 	}
 }
 
-// isLast tells whether the key out[at:end] of an object is the last of its name there. It looks at the text of no other key: that may
-// be moved already.
+// isLast tells whether the key out[at:end] of an object is the last of its name there. It looks at the text of no
+// other key: that may be moved already.
 func (k *keyTable) isLast(out []byte, object uint32, at, end int) bool {
 	for i := int(hashKey(object, out[at:end])); ; i++ {
 		s := &k.slots[i&(len(k.slots)-1)]
@@ -115,8 +115,8 @@ func (t *transcoder) carefulKey(i, o, depth int, object uint32) (_, _ int, r rol
 	return i, o, r
 }
 
-// compact takes out of the object whose fields are out[from:end] those that must go: all but the last of a name, null fields
-// under DropNull, and of the alert itself (object 1) those whose names EventIDKey and TenantKey take.
+// compact takes out of the object whose fields are out[from:end] those that must go: all but the last of a name, null
+// fields under DropNull, and of the alert itself (object 1) those whose names EventIDKey and TenantKey take.
 func (t *transcoder) compact(from, end int, object uint32) (o, count int) {
 	out := t.out
 	o = from
@@ -124,13 +124,18 @@ func (t *transcoder) compact(from, end int, object uint32) (o, count int) {
 		v := skipMsg(out, at)
 		next := skipMsg(out, v)
 		if t.table.isLast(out, object, at, v) && !(t.opt.DropNull && out[v] == msgNil) &&
-			!(object == 1 && t.opt.Encode == nil && (bytes.Equal(out[at:v], t.eventKey) || bytes.HasPrefix(t.tenant, out[at:v]))) {
+			!(object == 1 && t.isAdded(out[at:v])) {
 			o += copy(out[o:], out[at:next])
 			count++
 		}
 		at = next
 	}
 	return o, count
+}
+
+// isAdded tells whether a field of the alert is replaced by one of ours: key is a MessagePack string.
+func (t *transcoder) isAdded(key []byte) bool {
+	return t.opt.Encode == nil && (bytes.Equal(key, t.eventKey) || bytes.HasPrefix(t.tenant, key))
 }
 
 // The MessagePack bytes that stand for themselves.

@@ -6,13 +6,15 @@ import (
 	"time"
 )
 
-// Encode writes an alert in another shape than the native one: it appends the fields of a record, each a MessagePack string and a value, to
-// dst and tells how many they are. It gets the native record, in which everything is checked, unescaped, repaired and freed of duplicates
-// already, and copies or rewrites what it wants of it: the JSON is read once.
+// Encode writes an alert in another shape than the native one: it appends the fields of a record, each a MessagePack
+// string and a value, to dst and tells how many they are. It gets the native record, in which everything is checked,
+// unescaped, repaired and freed of duplicates already, and copies or rewrites what it wants of it: the JSON is read
+// once.
 //
-// Identity, time, raw rows, repairs, DropNull, MaxAlert and MaxRecord are as without it. TenantKey and EventIDKey are added behind its fields;
-// it must not write fields of these names itself. It is called once a row (once more for one whose record turns out to be too large) by the
-// goroutine that calls Next, so it may keep state as long as each Reader has an Encode of its own. What it gets is valid until it returns.
+// Identity, time, raw rows, repairs, DropNull, MaxAlert and MaxRecord are as without it. TenantKey and EventIDKey are
+// added behind its fields; it must not write fields of these names itself. It is called once a row (once more for one
+// whose record turns out to be too large) by the goroutine that calls Next, so it may keep state as long as each
+// Reader has an Encode of its own. What it gets is valid until it returns.
 type Encode func(dst []byte, a *Alert) (out []byte, fields int)
 
 // Alert is what Encode gets.
@@ -23,7 +25,8 @@ type Alert struct {
 	Native []byte    // the native record's fields: one MessagePack map, see Cursor
 }
 
-// encode replaces the native record, which stands in t.out, by that of Options.Encode behind dst, and tells where its fields end.
+// encode replaces the native record, which stands in t.out, by that of Options.Encode behind dst, and tells where its
+// fields end.
 func (t *transcoder) encode(dst []byte, native []byte, row Row, text []byte, sec int64, nsec uint32) (o, count int) {
 	t.native = t.out
 	t.alertOf = Alert{Row: row, Time: time.Unix(sec, int64(nsec)).UTC(), Text: text, Native: native}
@@ -33,7 +36,8 @@ func (t *transcoder) encode(dst []byte, native []byte, row Row, text []byte, sec
 	return len(dst), count
 }
 
-// Cursor walks over a value of a native record. The methods that read a value expect one of its Kind and go on behind it.
+// Cursor walks over a value of a native record. The methods that read a value expect one of its Kind and go on behind
+// it.
 //
 //	c := record.NewCursor(a.Native)
 //	for n := c.Open(); n > 0; n-- {

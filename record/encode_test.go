@@ -58,7 +58,8 @@ func walk(c *Cursor) any {
 	return nil
 }
 
-// checkEncode compares the records of an Encode that copies with those without one, and what a Cursor finds with what another decoder does.
+// checkEncode compares the records of an Encode that copies with those without one, and what a Cursor finds with what
+// another decoder does.
 func checkEncode(t rapid.TB, opt Options, body []byte) {
 	t.Helper()
 	want, wantErr := readAll(NewReader(opt), bytes.NewReader(body))

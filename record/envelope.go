@@ -41,8 +41,9 @@ func (r *Reader) begin() {
 	}
 }
 
-// decide finds out from its keys whether the object at hand holds a list or is an alert. Up to MaxAlert bytes of it are kept: should it
-// turn out to be an alert when more have passed, then it is one that is handed over raw and cut anyway.
+// decide finds out from its keys whether the object at hand holds a list or is an alert. Up to MaxAlert bytes of it
+// are kept: should it turn out to be an alert when more have passed, then it is one that is delivered raw and cut
+// anyway.
 func (r *Reader) decide(dst []byte) ([]byte, Row, bool) {
 	r.scan.reset(scanDepth)
 	r.scan.keys = true
@@ -122,7 +123,8 @@ func unquote(text []byte) (s string) {
 	return s
 }
 
-// tail reads the rest of the object around a list. It may hold a second list of the same name, whose rows are rows too: nothing is lost.
+// tail reads the rest of the object around a list. It may hold a second list of the same name, whose rows are rows
+// too: nothing is lost.
 func (r *Reader) tail() {
 	r.scan.resumeObject()
 	r.scan.keys = true
@@ -157,7 +159,7 @@ func (r *Reader) tail() {
 func (r *Reader) end() {
 	_, ok := r.w.peek()
 	switch {
-	case ok && r.salvaged: // what was taken for the end may have been the end of something within bad text
+	case ok && r.resynced: // what was taken for the end may have been the end of something within invalid text
 		r.broke(0, "text behind the end of the list")
 	case ok:
 		r.notAlerts("text behind the end", r.w.unread())

@@ -17,8 +17,9 @@ import (
 	"pgregory.net/rapid"
 )
 
-// checkTranscode compares what becomes of a list of rows with what encoding/json makes of it: the same texts are JSON, and the records
-// hold the same values but for what the package comment says about repairs, numbers, duplicates and raw rows.
+// checkTranscode compares what becomes of a list of rows with what encoding/json makes of it: the same texts are
+// JSON, and the records hold the same values but for what the package comment says about repairs, numbers, duplicates
+// and raw rows.
 func checkTranscode(t rapid.TB, list []byte, dropNull bool) {
 	t.Helper()
 	opt := siemOptions()
@@ -189,19 +190,19 @@ func outcomeOf(r *Reader, body io.Reader) (rows []got, err string) {
 }
 
 func FuzzReader(f *testing.F) {
-	f.Fuzz(func(t *testing.T, body []byte, seed uint64, maxAlert uint16, salvage bool) {
+	f.Fuzz(func(t *testing.T, body []byte, seed uint64, maxAlert uint16, resync bool) {
 		opt := siemOptions()
 		opt.MaxAlert = int(maxAlert)
 		newReader := func() *Reader {
 			r := NewReader(opt)
-			if salvage {
-				r.Salvage(always)
+			if resync {
+				r.Resync(always)
 			}
 			return r
 		}
 		whole, pieces := newReader(), newReader()
 		pieces.w.size = 16 + int(seed%1000) // so that short bodies make the window move and grow, too
-		// a few times, as an engine asks: a bad row may be salvaged only the second time
+		// a few times, as an engine asks: a bad row may be resynced only the second time
 		for range 8 {
 			want, err := outcomeOf(whole, bytes.NewReader(body))
 			rows, errPieces := outcomeOf(pieces, &chunks{bytes.Clone(body), rand.New(rand.NewPCG(seed, 1)), 1 + int(seed%97)})
@@ -215,7 +216,7 @@ func FuzzReader(f *testing.F) {
 				t.Fatalf("%d bytes taken of pieces, %d of the whole", pieces.Offset(), whole.Offset())
 			}
 			checkNothingLost(t, body, want, err == "")
-			if err == "" || !salvage {
+			if err == "" || !resync {
 				break
 			}
 		}
@@ -224,7 +225,7 @@ func FuzzReader(f *testing.F) {
 		if len(body) > 0 {
 			cut = int(seed % uint64(len(body)+1))
 		}
-		if !salvage {
+		if !resync {
 			want, _ := outcomeOf(newReader(), bytes.NewReader(body[:cut]))
 			r := newReader()
 			rows, err := readAll(r, io.MultiReader(bytes.NewReader(body[:cut]), iotest.ErrReader(errReset)))
@@ -239,8 +240,8 @@ func FuzzReader(f *testing.F) {
 
 var errReset = errors.New("connection reset")
 
-// checkNothingLost walks over a list: each row stands where the Reader says, and between the rows are only separators and other fields of the
-// object around it.
+// checkNothingLost walks over a list: each row stands where the Reader says, and between the rows are only separators
+// and other fields of the object around it.
 func checkNothingLost(t *testing.T, body []byte, rows []got, atEnd bool) {
 	t.Helper()
 	start := len(body) - len(bytes.TrimLeft(bytes.TrimPrefix(body, byteOrderMark), " \t\r\n"))
@@ -290,10 +291,11 @@ func checkNothingLost(t *testing.T, body []byte, rows []got, atEnd bool) {
 	}
 }
 
-// onlyALink matches what is left out behind bad text: the list's end, annotations, a link and the object's end.
+// onlyALink matches what is left out behind invalid text: the list's end, annotations, a link and the object's end.
 var onlyALink = regexp.MustCompile(`(?s)^\s*(\]\s*)?,?\s*("@([^"\\]|\\.)*"\s*:\s*("([^"\\]|\\.)*"|[-+.\w]+)\s*,\s*)*"@odata\.nextLink"\s*:\s*"([^"\\]|\\.)*"\s*}\s*$`)
 
-// noRows tells whether text, from within a list on, holds no rows but only separators and, behind the list's end, fields of the object.
+// noRows tells whether text, from within a list on, holds no rows but only separators and, behind the list's end,
+// fields of the object.
 func noRows(text []byte, object bool) bool {
 	if !object {
 		return len(bytes.Trim(text, " \t\r\n,]")) == 0
@@ -315,7 +317,8 @@ func noRows(text []byte, object bool) bool {
 	return event == scanMore
 }
 
-// toList reads the text of an object up to behind the '[' of its list, and then returns scanKey; or to a marker, where it returns scanBad.
+// toList reads the text of an object up to behind the '[' of its list, and then returns scanKey; or to a marker,
+// where it returns scanBad.
 func toList(s *scanner, text []byte, markers []string) (k int, event scanEvent) {
 	s.keys = true
 	for {

@@ -17,7 +17,8 @@ import (
 
 func graphOptions() Options { return Options{Schema: Graph, TimeKey: "createdDateTime"} }
 
-// graphAlertOf makes an alert of Microsoft Graph with n pieces of evidence of six kinds in turn, as the public samples have them.
+// graphAlertOf makes an alert of Microsoft Graph with n pieces of evidence of six kinds in turn, as the public
+// samples have them.
 func graphAlertOf(id string, updated time.Time, n int) string {
 	var b strings.Builder
 	at := updated.Format("2006-01-02T15:04:05.0000000Z")
@@ -178,7 +179,8 @@ func TestNestedEvidenceOfGraph(t *testing.T) {
 	}
 }
 
-// More kinds of evidence than names that are kept for one level: the alert is read the careful way, and stays what it is.
+// More kinds of evidence than names that are kept for one level: the alert is read the careful way, and stays what it
+// is.
 func TestEvidenceOfManyKinds(t *testing.T) {
 	var evidence []string
 	for kind := range 60 {

@@ -89,8 +89,8 @@ func (t *transcoder) text(sp span) []byte {
 	return t.out[sp.from:sp.to]
 }
 
-// identity returns a row's ID: by its own fields, or by the whole row if it has none of them, or if one had to be repaired or is an object
-// or array (two alerts may look the same then).
+// identity returns a row's ID: by its own fields, or by the whole row if it has none of them, or if one had to be
+// repaired or is an object or array (two alerts may look the same then).
 func (t *transcoder) identity(row []byte) ID {
 	f := &t.found
 	for _, id := range f.ids[:len(t.opt.Schema.ID)] {
@@ -117,7 +117,8 @@ func (t *transcoder) identity(row []byte) ID {
 	return t.endHash()
 }
 
-// beginHash and endHash make the ID of a whole row: write its text to hash between them. The first byte begins no other identity.
+// beginHash and endHash make the ID of a whole row: write its text to hash between them. The first byte begins no
+// other identity.
 func (t *transcoder) beginHash() {
 	t.hash.Reset()
 	t.idText = append(t.idText[:0], 0xff)

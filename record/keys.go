@@ -5,9 +5,10 @@ import (
 	"hash/maphash"
 )
 
-// Rows of one answer repeat their keys in much the same order. So the transcoder keeps each key it met, by the path of keys that leads to
-// it, with those that followed it lately. These predicted keys are compared with the text in a few instructions each (see fields), instead
-// of being scanned, looked up and encoded. After a miss the key is looked up.
+// Rows of one answer repeat their keys in much the same order. So the transcoder keeps each key it met, by the path
+// of keys that leads to it, with those that followed it lately. These predicted keys are compared with the text in a
+// few instructions each (see fields), instead of being scanned, looked up and encoded. After a miss the key is looked
+// up.
 
 const (
 	maxPredicted = 29      // bytes of a name that can be predicted: `"name":` fills 32
@@ -17,8 +18,8 @@ const (
 	followers    = 8 // keys that are kept as those that follow one
 )
 
-// field is a key that was met in the objects at one path. The pieces of evidence of an alert are objects at one path; their details are
-// objects at another.
+// field is a key that was met in the objects at one path. The pieces of evidence of an alert are objects at one path;
+// their details are objects at another.
 type field struct {
 	words [4]uint64 // `"name":`
 	masks [4]uint64 // of the bits that count
@@ -79,8 +80,8 @@ func (k *keys) objectsOf(f *field) *objects {
 	return f.value
 }
 
-// another returns the key that x begins with if it is one of those that followed, but not the first of them; nil otherwise. What is found
-// moves up by one.
+// another returns the key that x begins with if it is one of those that followed, but not the first of them; nil
+// otherwise. What is found moves up by one.
 func (x block) another(n *follow) *field {
 	for k := 1; k < followers; k++ {
 		if f := n[k]; x.is(f) {

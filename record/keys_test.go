@@ -23,7 +23,8 @@ func (r *reads) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// Keys that are too long to be predicted, or escaped, are read for themselves, wherever the text at hand ends: behind it stand NULs.
+// Keys that are too long to be predicted, or escaped, are read for themselves, wherever the text at hand ends: behind
+// it stand NULs.
 func TestKeysThatCannotBePredicted(t *testing.T) {
 	for _, key := range []string{
 		strings.Repeat("k", 30), strings.Repeat("k", 61), strings.Repeat("k", 100), strings.Repeat("k", 128), strings.Repeat("k", 129), `a\"b`, `\u0001`,
@@ -35,7 +36,9 @@ func TestKeysThatCannotBePredicted(t *testing.T) {
 			t.Fatal(len(want), err)
 		}
 		for at := 1; at < len(body); at++ {
-			rows, err := readAll(NewReader(siemOptions()), &reads{body[:at], body[at:]})
+			r := NewReader(siemOptions())
+			r.w.size = 4 << 10
+			rows, err := readAll(r, &reads{body[:at], body[at:]})
 			if err != nil || len(rows) != 3 {
 				t.Fatalf("%s, read in two at %d: %d rows, %v", key, at, len(rows), err)
 			}

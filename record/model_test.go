@@ -15,8 +15,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// What a record should hold, made with encoding/json, and what it does hold, read with a MessagePack library. Integers are
-// int64, or uint64 beyond; the order of fields counts.
+// What a record should hold, made with encoding/json, and what it does hold, read with a MessagePack library.
+// Integers are int64, or uint64 beyond; the order of fields counts.
 
 type object []field1
 
@@ -25,8 +25,8 @@ type field1 struct {
 	Value any
 }
 
-// model turns the text of a valid JSON value into what becomes of it. fffd counts the U+FFFD in all its strings, also in those that a
-// later duplicate replaces.
+// model turns the text of a valid JSON value into what becomes of it. fffd counts the U+FFFD in all its strings, also
+// in those that a later duplicate replaces.
 func model(text []byte, dropNull bool) (value any, fffd int) {
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.UseNumber()

@@ -27,10 +27,12 @@ func (x block) store(out []byte, o int) {
 }
 
 func (x block) is(f *field) bool {
-	return (x.a^f.words[0])&f.masks[0]|(x.b^f.words[1])&f.masks[1]|(x.c^f.words[2])&f.masks[2]|(x.d^f.words[3])&f.masks[3] == 0
+	return (x.a^f.words[0])&f.masks[0]|(x.b^f.words[1])&f.masks[1]|
+		(x.c^f.words[2])&f.masks[2]|(x.d^f.words[3])&f.masks[3] == 0
 }
 
-// str writes the string whose text begins at src[i], behind the quote. It returns the indices behind both, i < 0 if it cannot.
+// str writes the string whose text begins at src[i], behind the quote. It returns the indices behind both, i < 0 if
+// it cannot.
 func (t *transcoder) str(i, o int) (int, int) { return t.strWords(i, o) }
 
 func copyPlain(out []byte, p int, s []byte, j int) (n int, stopped bool) {

@@ -7,8 +7,8 @@ import (
 	"strconv"
 )
 
-// number writes the number that begins at src[i]. It returns the indices behind both, i < 0 if it is none; what may follow a
-// number is for the caller to check.
+// number writes the number that begins at src[i]. It returns the indices behind both, i < 0 if it is none; what may
+// follow a number is for the caller to check.
 func (t *transcoder) number(i, o int) (int, int) {
 	s := t.src
 	start := i

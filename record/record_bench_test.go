@@ -88,8 +88,8 @@ func benchReader(b *testing.B, opt Options, body []byte, open func(body []byte) 
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/benchRows, "ns/row")
 }
 
-// BenchmarkKinds measures kinds of rows in turns and states what a byte of each costs beside one of a SIEM row: the best of all turns, so that
-// a busy machine spoils little.
+// BenchmarkKinds measures kinds of rows in turns and states what a byte of each costs beside one of a SIEM row: the
+// best of all turns, so that a busy machine spoils little.
 func BenchmarkKinds(b *testing.B) {
 	const rows = 400
 	alike := make([]string, rows)

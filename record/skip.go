@@ -2,9 +2,10 @@ package record
 
 import "math/bits"
 
-// scanner checks one JSON value as its bytes come, in any pieces, and finds its end. It holds one bit per open bracket and nothing of
-// the text, so a value of any size passes in bounded memory. It is the judge of what is JSON (RFC 8259), and of where and
-// why a text is none; the transcoder, which is faster, only says that it could not go on.
+// scanner checks one JSON value as its bytes come, in any pieces, and finds its end. It holds one bit per open
+// bracket and nothing of the text, so a value of any size passes in bounded memory. It is the judge of what is JSON
+// (RFC 8259), and of where and why a text is none; the transcoder, which is faster, only says that it could not go
+// on.
 type scanner struct {
 	state byte
 	isKey bool   // the string at hand is a key
@@ -16,8 +17,8 @@ type scanner struct {
 	maxDepth int
 	brackets []uint64 // bit n is set: the open bracket at depth n+1 is an object's
 
-	// With keys set, feed stops at the first byte of each value of the outermost object; key is then the raw text between the
-	// key's quotes, cut after maxKeyText bytes.
+	// With keys set, feed stops at the first byte of each value of the outermost object; key is then the raw text
+	// between the key's quotes, cut after maxKeyText bytes.
 	keys  bool
 	atKey bool // feed has not stopped at the value to come
 	key   []byte
@@ -269,8 +270,8 @@ func (s *scanner) number(c byte) bool {
 	return true
 }
 
-// str takes the bytes of a string from b[i] on and returns the index of the first that is not an ordinary one: a backslash, a
-// quote or a control character; len(b) if there is none.
+// str takes the bytes of a string from b[i] on and returns the index of the first that is not an ordinary one: a
+// backslash, a quote or a control character; len(b) if there is none.
 func (s *scanner) str(b []byte, i int) int {
 	j := i
 	for ; j+8 <= len(b); j += 8 {

@@ -163,7 +163,7 @@ func TestSyntaxErrors(t *testing.T) {
 	}
 }
 
-func TestSignatureIsOfTheBadTextAlone(t *testing.T) {
+func TestSignatureIsOfTheInvalidTextAlone(t *testing.T) {
 	signature := func(body string) ID {
 		_, err := readAll(NewReader(siemOptions()), iotest.HalfReader(strings.NewReader(body)))
 		var syntax *SyntaxError
@@ -181,7 +181,7 @@ func TestSignatureIsOfTheBadTextAlone(t *testing.T) {
 	}
 	for _, body := range []string{`[{"AlertId":"d","x":1 2}]`, `[{"AlertId":"c","x":1 3}]`, `[{"AlertId":"c","x": 1 2}]`} {
 		if signature(body) == one {
-			t.Errorf("the same signature for other bad text: %s", body)
+			t.Errorf("the same signature for other invalid text: %s", body)
 		}
 	}
 }

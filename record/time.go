@@ -6,8 +6,8 @@ import (
 )
 
 const (
-	// maxSeconds is the last whole second that an EventTime may hold: the two after it are Fluent Bit's markers for groups when
-	// their nanoseconds are 0, and 2106 ends there.
+	// maxSeconds is the last whole second that an EventTime may hold: the two after it are Fluent Bit's markers for
+	// groups when their nanoseconds are 0, and 2106 ends there.
 	maxSeconds = 0xFFFFFFFD
 
 	headSize = 11 // of what stands before the map: the array of two and the EventTime
@@ -33,9 +33,9 @@ func inRange(t time.Time) (sec int64, nsec uint32) {
 	return sec, uint32(t.Nanosecond())
 }
 
-// parseTime reads a time such as 2017-01-23T07:32:54.1861171Z: RFC 3339, with T, t or a blank between date and time, any number of
-// digits of a fraction (those after the ninth are cut), and Z, z, an offset (+02:00, +0200, +02) or nothing, which means
-// UTC. Times before 1970 or after 2106 are not ok, among them .NET's 0001-01-01.
+// parseTime reads a time such as 2017-01-23T07:32:54.1861171Z: RFC 3339, with T, t or a blank between date and time,
+// any number of digits of a fraction (those after the ninth are cut), and Z, z, an offset (+02:00, +0200, +02) or
+// nothing, which means UTC. Times before 1970 or after 2106 are not ok, among them .NET's 0001-01-01.
 func parseTime(b []byte) (sec int64, nsec uint32, ok bool) {
 	if len(b) < 19 || b[4] != '-' || b[7] != '-' || b[10]|0x20 != 't' && b[10] != ' ' || b[13] != ':' || b[16] != ':' {
 		return 0, 0, false
@@ -122,7 +122,8 @@ func daysIn(year, month int) int {
 	return 30 + (month+month>>3)&1
 }
 
-// daysSince1970 counts the days of a date from 1969 on. Years begin in March here, so that the leap day is a year's last.
+// daysSince1970 counts the days of a date from 1969 on. Years begin in March here, so that the leap day is a year's
+// last.
 func daysSince1970(year, month, day int) int64 {
 	if month < 3 {
 		year--

@@ -56,7 +56,8 @@ func TestEveryDay(t *testing.T) {
 	}
 }
 
-// readTime reads a time by the standard library where that reads it, and else by parseTime, which FuzzTime compares with it.
+// readTime reads a time by the standard library where that reads it, and else by parseTime, which FuzzTime compares
+// with it.
 func readTime(s string, unreadable time.Time) time.Time {
 	sec, nsec, ok := parseTime([]byte(s))
 	if at, ok := standardTime(s); ok {

@@ -8,19 +8,22 @@ import (
 
 // transcoder turns the text of one row into a record. It belongs to one Reader and is used by its goroutine only.
 //
-// src is a window with the row in it and pad bytes behind its end, the first of them 0; out is the record's buffer up to its
-// capacity. Functions take and return indices into both; a negative index into src means that they could not go on: the text ends too
-// early, is wrong, or is not for us. The scanner then says which.
+// src is a window with the row in it and pad bytes behind its end, the first of them 0; out is the record's buffer up
+// to its capacity. Functions take and return indices into both; a negative index into src means that they could not
+// go on: the text ends too early, is wrong, or is not for us. The scanner then says which.
 type transcoder struct {
 	opt      Options
 	eventKey []byte // EventIDKey as a MessagePack string
-	// tenantKey is TenantKey as a MessagePack string, tenant what is added to each record: that and the tenant, or nothing.
+	// tenantKey is TenantKey as a MessagePack string, tenant what is added to each record: that and the tenant, or
+	// nothing.
 	tenantKey, tenant []byte
 	src               []byte
 	out               []byte
 	keys              *keys // nil before the first row
 
-	// careful: every key is looked up in table, because one came twice or is added, or because keys does not hold one. The first pass only finds out that it is so; such rows are read a second time. Without blocks each row is read so at once.
+	// careful: every key is looked up in table, because one came twice or is added, or because keys does not hold
+	// one. The first pass only finds out that it is so; such rows are read a second time. Without blocks each row is
+	// read so at once.
 	careful bool
 	table   keyTable
 	objects uint32 // counts the objects of the row
@@ -52,8 +55,8 @@ const (
 	mapHead  = 3 // a map's or array's header is as wide as this until its end is known: see endGroup
 )
 
-// row appends the record of the row that begins at src[i], a '{', to dst. If the outcome is not whole, dst comes back as
-// long as it was, perhaps with more room. Row.Size tells how long the row's text is.
+// row appends the record of the row that begins at src[i], a '{', to dst. If the outcome is not whole, dst comes back
+// as long as it was, perhaps with more room. Row.Size tells how long the row's text is.
 func (t *transcoder) row(dst, src []byte, i int, now func() time.Time) (_ []byte, row Row, _ outcome) {
 	base := len(dst)
 	t.src, t.out = src, dst[:cap(dst)]
@@ -132,8 +135,8 @@ func (t *transcoder) alert(i, base int) (end, o, count int) {
 	return t.fields(i+1, base+headSize+mapHead, 1, t.keys.root, 1)
 }
 
-// fields writes the fields of an object, from behind its '{' to behind its '}', and tells how many they are. in says where it stands; object is
-// its number in the row.
+// fields writes the fields of an object, from behind its '{' to behind its '}', and tells how many they are. in says
+// where it stands; object is its number in the row.
 func (t *transcoder) fields(i, o, depth int, in *objects, object uint32) (_, _, count int) {
 	s := t.src
 	if i = skipSpace(s, i); s[i] == '}' {
@@ -160,8 +163,8 @@ func (t *transcoder) fields(i, o, depth int, in *objects, object uint32) (_, _, 
 				f = x.another(next)
 			}
 			if f != nil {
-				// The MessagePack string is the same but for its first byte, so it is written with what follows it and without a branch
-				// for its length. Against string comparison and copy this takes 6 % off a row.
+				// The MessagePack string is the same but for its first byte, so it is written with what follows it
+				// and without a branch for its length. Against string comparison and copy this takes 6 % off a row.
 				x.store(t.out, o)
 				t.out[o] = f.head
 				i += f.size + len(`":`)

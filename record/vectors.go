@@ -7,12 +7,13 @@ import (
 	"simd/archsimd"
 )
 
-// What touches every byte of a text comes in two forms: in words of eight bytes (words.go, novectors.go), which every processor has, and in
-// vectors of 32 here, with which a row takes a seventh less time. They are an experiment of Go 1.26 that the Makefile turns on
-// (GOEXPERIMENT=simd) and none of Go's promises covers, hence the other form. Both read and write up to pad bytes beyond what they are asked
-// for. The tests, the fuzz targets among them, run in both.
+// What touches every byte of a text comes in two forms: in words of eight bytes (strings.go, novectors.go), which every
+// processor has, and in vectors of 32 here, with which a row takes a quarter less time. They are an experiment of Go
+// 1.26 that the Makefile turns on (GOEXPERIMENT=simd) and none of Go's promises covers, hence the other form. Both
+// read and write up to pad bytes beyond what they are asked for. The tests, the fuzz targets among them, run in both.
 
-// haveBlocks tells whether the processor has vectors. If not, strings go by words and rows are read carefully, at a third of the speed.
+// haveBlocks tells whether the processor has vectors. If not, strings go by words and rows are read carefully, at a
+// third of the speed.
 var haveBlocks = archsimd.X86.AVX2()
 
 // block is 32 bytes.
@@ -30,8 +31,8 @@ func (x block) is(f *field) bool {
 	return x.AsUint64x4().Xor(archsimd.LoadUint64x4(&f.words)).And(archsimd.LoadUint64x4(&f.masks)).IsZero()
 }
 
-// stops marks the bytes that do not stand for themselves in a JSON string. Those beyond ASCII are negative here, and so below 0x21 as
-// control characters are; the quote is moved there.
+// stops marks the bytes that do not stand for themselves in a JSON string. Those beyond ASCII are negative here, and
+// so below 0x21 as control characters are; the quote is moved there.
 func (x block) stops() uint32 {
 	two, low, backslash := archsimd.LoadInt8x32(&all2), archsimd.LoadInt8x32(&all21), archsimd.LoadInt8x32(&allBackslash)
 	c := x.AsInt8x32()
@@ -48,7 +49,8 @@ func vectorOf(c int8) (v [32]int8) {
 	return v
 }
 
-// str writes the string whose text begins at src[i], behind the quote. It returns the indices behind both, i < 0 if it cannot.
+// str writes the string whose text begins at src[i], behind the quote. It returns the indices behind both, i < 0 if
+// it cannot.
 func (t *transcoder) str(i, o int) (int, int) {
 	if !haveBlocks {
 		return t.strWords(i, o)
@@ -93,8 +95,8 @@ func (t *transcoder) str(i, o int) (int, int) {
 	}
 }
 
-// copyPlain copies what stands for itself at src[j] to out[p], of the next bytes that it looks at once, and tells how much that is and
-// whether something else follows.
+// copyPlain copies what stands for itself at src[j] to out[p], of the next bytes that it looks at once, and tells how
+// much that is and whether something else follows.
 func copyPlain(out []byte, p int, s []byte, j int) (n int, stopped bool) {
 	if !haveBlocks {
 		return copyPlain8(out, p, s, j)

@@ -13,7 +13,7 @@ import (
 
 func always(ID) bool { return true }
 
-func TestSalvage(t *testing.T) {
+func TestResync(t *testing.T) {
 	cases := []struct{ name, body, want string }{
 		{"a bad row between good ones", "[" + alertA + `,{"AlertId":"c","x":1 2} , ` + alertB + "]", `a raw({"AlertId":"c","x":1 2}) b`},
 		{"the first row", `[{"AlertId":"c",} ,` + alertB + "]", `raw({"AlertId":"c",}) b`},
@@ -33,7 +33,7 @@ func TestSalvage(t *testing.T) {
 		{"what looks like a row but is followed by something else", `[{"AlertId":"c",,{"AlertId":"d"}x},` + alertB + "]", `raw({"AlertId":"c",,{"AlertId":"d"}x}) b`},
 		{"a row too deep to go on with", `[{"AlertId":"c",},{"AlertId":"d","x":` + strings.Repeat("[", 40) + strings.Repeat("]", 40) + "}," + alertB + "]",
 			`raw({"AlertId":"c",},{"AlertId":"d","x":` + strings.Repeat("[", 40) + strings.Repeat("]", 40) + "}) b"},
-		{"the list's end inside bad text", `[{"AlertId":"c",},` + alertA + `],"more":1}`, `raw({"AlertId":"c",}) a raw(,"more":1})`},
+		{"the list's end inside invalid text", `[{"AlertId":"c",},` + alertA + `],"more":1}`, `raw({"AlertId":"c",}) a raw(,"more":1})`},
 		{"a body that ends there", `[{"AlertId":"c",`, ""},    // truncated, not bad
 		{"bad and then cut", `[{"AlertId":"c",},{"Alert`, ""}, // rows behind it may be missing
 		{"a single alert", `{"AlertId":"c",}`, `raw({"AlertId":"c",})`},
@@ -45,7 +45,7 @@ func TestSalvage(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			for _, wrap := range []func(io.Reader) io.Reader{func(r io.Reader) io.Reader { return r }, iotest.OneByteReader} {
 				r := NewReader(siemOptions())
-				r.Salvage(always)
+				r.Resync(always)
 				rows, err := readAll(r, wrap(strings.NewReader(c.body)))
 				if truncated := new(TruncatedError); errors.As(err, &truncated) != unclosed(c.body) || err != nil && !unclosed(c.body) {
 					t.Fatal(err)
@@ -68,11 +68,11 @@ func unclosed(body string) bool {
 	return body[0] == '[' && !strings.HasSuffix(strings.TrimSpace(body), "]") && !strings.HasSuffix(body, "}")
 }
 
-func TestSalvageIsAskedEachTime(t *testing.T) {
+func TestResyncIsAskedEachTime(t *testing.T) {
 	body := `[{"AlertId":"c",},` + alertA + `,{"AlertId":"d",},` + alertB + "]"
 	var asked []ID
 	r := NewReader(siemOptions())
-	r.Salvage(func(sig ID) bool {
+	r.Resync(func(sig ID) bool {
 		asked = append(asked, sig)
 		return len(asked) == 2
 	})
@@ -90,14 +90,14 @@ func TestSalvageIsAskedEachTime(t *testing.T) {
 	}
 }
 
-func TestSalvagedRowsHaveTheSameIDsEverywhere(t *testing.T) {
+func TestResyncdRowsHaveTheSameIDsEverywhere(t *testing.T) {
 	bad := `{"AlertId":"c","x":1 2,"y":[{"z":1},{"z":2}]}`
 	var want ID
 	for i, body := range []string{
 		"[" + bad + "]", "[" + alertA + "," + bad + "," + alertB + "]", `{"value":[` + bad + " ]\n}", "[" + bad + " , " + alertA + "]", bad,
 	} {
 		r := NewReader(siemOptions())
-		r.Salvage(always)
+		r.Resync(always)
 		rows, err := readAll(r, strings.NewReader(body))
 		if err != nil {
 			t.Fatal(err)
@@ -116,7 +116,7 @@ func TestSalvagedRowsHaveTheSameIDsEverywhere(t *testing.T) {
 	}
 }
 
-func TestSalvageInPieces(t *testing.T) {
+func TestResyncInPieces(t *testing.T) {
 	opt := siemOptions()
 	opt.MaxAlert, opt.EventIDKey = 1000, "event_id"
 	random := rand.New(rand.NewPCG(3, 4))
@@ -128,7 +128,7 @@ func TestSalvageInPieces(t *testing.T) {
 	var first []got
 	for _, most := range []int{1, 50, 5000, 100_000} {
 		r := NewReader(opt)
-		r.Salvage(always)
+		r.Resync(always)
 		rows, err := readAll(r, &chunks{body, random, most})
 		if err != nil {
 			t.Fatal(err)
@@ -151,15 +151,15 @@ func TestSalvageInPieces(t *testing.T) {
 		seen[row.ID] = true
 	}
 	if want := strings.ToValidUTF8(strings.ReplaceAll(string(bad), "\xff", "\uFFFD"), "?"); text.String() != want {
-		t.Error("the pieces are not the bad text")
+		t.Error("the pieces are not the invalid text")
 	}
 }
 
-func TestSalvageOfEqualPieces(t *testing.T) {
+func TestResyncOfEqualPieces(t *testing.T) {
 	opt := siemOptions()
 	opt.MaxAlert = 100
 	r := NewReader(opt)
-	r.Salvage(always)
+	r.Resync(always)
 	rows, err := readAll(r, strings.NewReader("["+alertA+strings.Repeat("x", 1000)+"]"))
 	if err != nil {
 		t.Fatal(err)
@@ -173,18 +173,18 @@ func TestSalvageOfEqualPieces(t *testing.T) {
 	}
 }
 
-func TestSalvageEndsWithTheBodysError(t *testing.T) {
+func TestResyncEndsWithTheBodysError(t *testing.T) {
 	errReset := errors.New("connection reset")
 	r := NewReader(siemOptions())
-	r.Salvage(always)
+	r.Resync(always)
 	rows, err := readAll(r, io.MultiReader(strings.NewReader("["+alertA+`,{"AlertId":"c",},`), iotest.ErrReader(errReset)))
 	if !errors.Is(err, errReset) || ids(rows) != "a" {
 		t.Errorf("rows %q, %v", ids(rows), err)
 	}
 }
 
-// A row may turn out to be bad when its beginning is gone. Then it can be salvaged only the next time; but then whole.
-func TestSalvageOfALargeRow(t *testing.T) {
+// A row may turn out to be bad when its beginning is gone. Then it can be resynced only the next time; but then whole.
+func TestResyncOfALargeRow(t *testing.T) {
 	opt := siemOptions()
 	opt.MaxAlert = 1000
 	for _, size := range []int{1000, 3000, 2 * windowSize} {
@@ -193,7 +193,7 @@ func TestSalvageOfALargeRow(t *testing.T) {
 		for _, most := range []int{1, 500, 1 << 20} {
 			var asked []ID
 			r := NewReader(opt)
-			r.Salvage(func(sig ID) bool {
+			r.Resync(func(sig ID) bool {
 				asked = append(asked, sig)
 				return len(asked) >= 3
 			})
@@ -225,7 +225,7 @@ func TestLargeGoodRowsAreNotAskedFor(t *testing.T) {
 	opt := siemOptions()
 	opt.MaxAlert = 1000
 	r := NewReader(opt)
-	r.Salvage(func(ID) bool { t.Error("asked"); return true })
+	r.Resync(func(ID) bool { t.Error("asked"); return true })
 	for range 4 {
 		rows, err := readAll(r, iotest.HalfReader(strings.NewReader(`[{"AlertId":"`+strings.Repeat("x", windowSize)+`"},`+alertA+`]`)))
 		if err != nil || len(rows) != 2 || !rows[0].Raw || rows[1].Raw {
@@ -234,7 +234,8 @@ func TestLargeGoodRowsAreNotAskedFor(t *testing.T) {
 	}
 }
 
-// A row larger than MaxAlert that begins like one that was broken is bad text however it comes in, and each try asks once.
+// A row larger than MaxAlert that begins like one that was broken is invalid text however it comes in, and each try
+// asks once.
 func TestALargeRowThatBeginsLikeABrokenOne(t *testing.T) {
 	opt := siemOptions()
 	opt.MaxAlert = 64
@@ -251,7 +252,7 @@ func TestALargeRowThatBeginsLikeABrokenOne(t *testing.T) {
 			var readers [2]*Reader
 			for k := range readers {
 				readers[k] = NewReader(opt)
-				readers[k].Salvage(func(sig ID) bool {
+				readers[k].Resync(func(sig ID) bool {
 					asked[k] = append(asked[k], sig)
 					return len(asked[k]) >= from
 				})

@@ -10,15 +10,16 @@ import (
 	"testing/iotest"
 )
 
-// A link behind bad text that takes several raw rows is found wherever it stands, and is no part of them: it is another one each time.
-func TestALinkBehindLongBadText(t *testing.T) {
+// A link behind invalid text that takes several raw rows is found wherever it stands, and is no part of them: it is
+// another one each time.
+func TestALinkBehindLongInvalidText(t *testing.T) {
 	opt := graphOptions()
 	opt.MaxAlert = 1000
-	read := func(size int, link string) (*Reader, []got) {
+	r := NewReader(opt)
+	r.Resync(always)
+	read := func(size int, link string) []got {
 		bad := `{"id":"b","x":"` + strings.Repeat("y", size) + "\x01\"}"
 		body := graphPageOf("", ` ,  "@odata.nextLink":"`+link+`"`, graphAlertOf("a", graphTime, 0), bad)
-		r := NewReader(opt)
-		r.Salvage(always)
 		rows, err := readAll(r, strings.NewReader(body))
 		if err != nil { // an error beyond MaxAlert bytes of a row is passed over from the second time on
 			rows, err = readAll(r, strings.NewReader(body))
@@ -26,15 +27,15 @@ func TestALinkBehindLongBadText(t *testing.T) {
 		if err != nil {
 			t.Fatal(size, err)
 		}
-		return r, rows
+		return rows
 	}
-	for size := 1; size < 2200; size++ {
+	for size := 1; size < 2200; size += sparse(7) {
 		one, other := strings.Repeat("1", 100), strings.Repeat("2", 100)
-		r, rows := read(size, one)
+		rows := read(size, one)
 		if r.NextLink() != one {
 			t.Fatalf("%d bytes: the link is %q", size, r.NextLink())
 		}
-		_, again := read(size, other)
+		again := read(size, other)
 		if len(again) != len(rows) {
 			t.Fatalf("%d bytes: %d rows, with another link %d", size, len(rows), len(again))
 		}
@@ -46,8 +47,9 @@ func TestALinkBehindLongBadText(t *testing.T) {
 	}
 }
 
-// What stands behind a link is handed over, alerts of a second list among it: only a link that is the body's last is left out.
-func TestWhatStandsBehindALinkInBadTextIsHandedOver(t *testing.T) {
+// What stands behind a link is delivered, alerts of a second list among it: only a link that is the body's last is
+// left out.
+func TestWhatStandsBehindALinkInInvalidTextIsHandedOver(t *testing.T) {
 	for body, link := range map[string]string{
 		`{"value":[{"AlertId":"1" x}],"@odata.nextLink":"l","value":[{"AlertId":"here"}]}`:                    "l",
 		`{"value":[{"AlertId":"1","a":[1],"@odata.nextLink":"l" x,"b":"here"}]}`:                              "l",
@@ -61,7 +63,7 @@ func TestWhatStandsBehindALinkInBadTextIsHandedOver(t *testing.T) {
 		`{"value":[{"AlertId":"1" x, "@odata.nextLink":"m"},{"AlertId":"here"}],"@odata.nextLink":"l\u0026"}`: "l&",
 	} {
 		r := NewReader(siemOptions())
-		r.Salvage(always)
+		r.Resync(always)
 		rows, err := readAll(r, strings.NewReader(body))
 		found := false
 		for _, row := range rows {
@@ -88,7 +90,7 @@ func TestALinkIsFoundWhateverIsBad(t *testing.T) {
 	} {
 		for name, wrap := range map[string]func(io.Reader) io.Reader{"whole": func(r io.Reader) io.Reader { return r }, "byte by byte": iotest.OneByteReader} {
 			r := NewReader(siemOptions())
-			r.Salvage(always)
+			r.Resync(always)
 			rows, err := readAll(r, wrap(strings.NewReader(c.body)))
 			if err != nil || ids(rows) != c.rows || r.NextLink() != c.link {
 				t.Errorf("%s, %s: %s, link %q, %v", c.body, name, ids(rows), r.NextLink(), err)
@@ -98,14 +100,14 @@ func TestALinkIsFoundWhateverIsBad(t *testing.T) {
 }
 
 // A link in the midst of text that is bad to its end is found wherever the pieces of that text end.
-func TestALinkWithinPiecesOfBadText(t *testing.T) {
+func TestALinkWithinPiecesOfInvalidText(t *testing.T) {
 	opt := graphOptions()
 	opt.MaxAlert = 200
 	for size := range 500 {
 		for _, behind := range []string{"}", `,"a":NaN}`, `,"a":"` + strings.Repeat("z", 300) + `"}`} {
 			body := `{"value":[],"a":"` + strings.Repeat("y", size) + "\x01\",\"@odata.nextLink\" : \"the link\"" + behind
 			r := NewReader(opt)
-			r.Salvage(always)
+			r.Resync(always)
 			if _, err := readAll(r, strings.NewReader(body)); err != nil || r.NextLink() != "the link" {
 				t.Fatalf("%d bytes: link %q, %v", size, r.NextLink(), err)
 			}
@@ -113,12 +115,12 @@ func TestALinkWithinPiecesOfBadText(t *testing.T) {
 	}
 }
 
-// Behind a list bad text may end where the body was cut, too: then a link may be missing.
-func TestBadTextCutBehindTheList(t *testing.T) {
+// Behind a list invalid text may end where the body was cut, too: then a link may be missing.
+func TestInvalidTextCutBehindTheList(t *testing.T) {
 	body := `{"value":[` + alertA + `],"@odata.count":NaN,"@odata.nextLink":"l"}`
 	for cut := strings.Index(body, "NaN") + 1; cut < len(body); cut++ {
 		r := NewReader(siemOptions())
-		r.Salvage(always)
+		r.Resync(always)
 		rows, err := readAll(r, strings.NewReader(body[:cut]))
 		var short *TruncatedError
 		if !errors.As(err, &short) || ids(rows) != "a" {
@@ -127,11 +129,13 @@ func TestBadTextCutBehindTheList(t *testing.T) {
 	}
 }
 
-// Bad text of every length, also of just as much as a raw row holds, has the same raw rows wherever it stands.
-func TestBadTextIsTheSameWhereverItStands(t *testing.T) {
+// Invalid text of every length, also of just as much as a raw row holds, has the same raw rows wherever it stands.
+func TestInvalidTextIsTheSameWhereverItStands(t *testing.T) {
 	opt := siemOptions()
 	opt.MaxAlert = 100
-	for size := range 230 {
+	r := NewReader(opt)
+	r.Resync(always)
+	for size := 0; size < 230; size += sparse(3) {
 		for _, end := range []string{"", "}", "]", "[1]}", "]}]}", " }", ",", `"@odata.nextLink":"l"`} {
 			bad := `{"AlertId":"c",,"` + strings.Repeat("y", size) + end
 			seen := map[string]string{}
@@ -144,8 +148,6 @@ func TestBadTextIsTheSameWhereverItStands(t *testing.T) {
 					continue // only in an object it may be a link
 				}
 				body := around[0] + bad + around[1]
-				r := NewReader(opt)
-				r.Salvage(always)
 				rows, err := readAll(r, strings.NewReader(body))
 				if err != nil { // an error beyond MaxAlert bytes of a row is passed over from the second time on
 					rows, err = readAll(r, strings.NewReader(body))
@@ -162,7 +164,7 @@ func TestBadTextIsTheSameWhereverItStands(t *testing.T) {
 				seen[came] = body
 			}
 			if len(seen) > 1 {
-				t.Fatalf("%d bytes of bad text have %d forms: %q", len(bad), len(seen), seen)
+				t.Fatalf("%d bytes of invalid text have %d forms: %q", len(bad), len(seen), seen)
 			}
 		}
 	}
