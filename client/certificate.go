@@ -1,20 +1,17 @@
 package client
 
 import (
-	"crypto/rand"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"time"
 
-	"github.com/golang-jwt/jwt/v5"
 	"golang.org/x/oauth2"
 
 	"fluent-bit-defender/conf"
+	"fluent-bit-defender/credential"
 )
 
 const (
-	assertionLife = 10 * time.Minute // facts: 5 to 10 minutes
 	certWarning   = 30 * 24 * time.Hour
 	certWarnEvery = 24 * time.Hour
 )
@@ -52,29 +49,29 @@ func clientCertificate(c *Client, cfg *conf.Config) (grant, error) {
 
 func (g *certified) source(w *tokenWire, again bool) (oauth2.TokenSource, error) {
 	const key, mend = "client_certificate_file", "make a new certificate, upload it to the application in Entra ID, and put it with its key into the file"
-	cert, err := readCertificate(g.file, g.password.Reveal())
+	cert, err := credential.ReadCertificate(g.file, g.password.Reveal())
 	if err != nil {
 		return nil, credentialError(key, g.file, err, "put the certificate and its key into it, readable for Fluent Bit")
 	}
 	g.c.mask.hide(g.password.Reveal())
-	g.c.count(func(n *counters) { n.certificate = cert.leaf.NotAfter })
+	g.c.count(func(n *counters) { n.certificate = cert.Leaf.NotAfter })
 	now, sure := g.now()
 	// A wrong local clock must not condemn a good certificate: the service will say.
 	switch {
-	case sure && now.After(cert.leaf.NotAfter):
-		return nil, credentialError(key, g.file, fmt.Errorf("%s: the certificate ended at %s", fileName(g.file), day(cert.leaf.NotAfter)), mend)
-	case sure && now.Before(cert.leaf.NotBefore):
-		return nil, credentialError(key, g.file, fmt.Errorf("%s: the certificate is not valid before %s", fileName(g.file), day(cert.leaf.NotBefore)), mend)
+	case sure && now.After(cert.Leaf.NotAfter):
+		return nil, credentialError(key, g.file, fmt.Errorf("%s: the certificate ended at %s", credential.FileName(g.file), day(cert.Leaf.NotAfter)), mend)
+	case sure && now.Before(cert.Leaf.NotBefore):
+		return nil, credentialError(key, g.file, fmt.Errorf("%s: the certificate is not valid before %s", credential.FileName(g.file), day(cert.Leaf.NotBefore)), mend)
 	}
 	g.warn(cert, now)
-	this := attempt{cert.digest(), time.Now(), time.Until(now)}
+	this := attempt{cert.Digest(), time.Now(), time.Until(now)}
 	if again && this.digest == g.tried.digest && (this.ahead-g.tried.ahead).Abs() < time.Minute {
 		return nil, nil
 	}
 	g.tried = this
-	assertion, err := cert.assertion(g.request.ClientID, g.request.TokenURL, now)
+	assertion, err := cert.Assertion(g.request.ClientID, g.request.TokenURL, now)
 	if err != nil {
-		return nil, credentialError(key, g.file, fmt.Errorf("%s: the key does not sign", fileName(g.file)), mend)
+		return nil, credentialError(key, g.file, fmt.Errorf("%s: the key does not sign", credential.FileName(g.file)), mend)
 	}
 	g.c.mask.hide(assertion)
 	src := g.request.with(w, "client_assertion_type", assertionType, "client_assertion", assertion)
@@ -86,7 +83,7 @@ func (g *certified) source(w *tokenWire, again bool) (oauth2.TokenSource, error)
 		err = w.failure(err)
 		var e *Error
 		if errors.As(err, &e) && e.invalidClient {
-			e.what += fmt.Sprintf(" (the certificate with the thumbprint %s, which ends at %s)", cert.thumbprint(), day(cert.leaf.NotAfter))
+			e.what += fmt.Sprintf(" (the certificate with the thumbprint %s, which ends at %s)", cert.Thumbprint(), day(cert.Leaf.NotAfter))
 		}
 		return nil, err
 	}), nil
@@ -102,26 +99,14 @@ func (g *certified) now() (now time.Time, sure bool) {
 }
 
 // warn tells once a day that the certificate is about to end.
-func (g *certified) warn(cert *certificate, now time.Time) {
-	left := cert.leaf.NotAfter.Sub(now)
-	if left > certWarning || g.warned.digest == cert.digest() && time.Since(g.warned.local) < certWarnEvery {
+func (g *certified) warn(cert *credential.Certificate, now time.Time) {
+	left := cert.Leaf.NotAfter.Sub(now)
+	if left > certWarning || g.warned.digest == cert.Digest() && time.Since(g.warned.local) < certWarnEvery {
 		return
 	}
-	g.warned = attempt{digest: cert.digest(), local: time.Now()}
+	g.warned = attempt{digest: cert.Digest(), local: time.Now()}
 	g.c.log.Warn(fmt.Sprintf("client_certificate_file: %s: the certificate with the thumbprint %s ends at %s, in %d days; upload a new one to the "+
-		"application in Entra ID and replace the file: no restart is needed", g.file, cert.thumbprint(), day(cert.leaf.NotAfter), max(0, int(left/(24*time.Hour)))))
+		"application in Entra ID and replace the file: no restart is needed", g.file, cert.Thumbprint(), day(cert.Leaf.NotAfter), max(0, int(left/(24*time.Hour)))))
 }
 
 func day(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 MST") }
-
-// assertion says, signed, that the bearer is the application, to the token endpoint
-// alone and for ten minutes from now.
-func (c *certificate) assertion(clientID, audience string, now time.Time) (string, error) {
-	t := jwt.NewWithClaims(jwt.SigningMethodPS256, jwt.RegisteredClaims{
-		Issuer: clientID, Subject: clientID, Audience: jwt.ClaimStrings{audience}, ID: rand.Text(),
-		NotBefore: jwt.NewNumericDate(now), ExpiresAt: jwt.NewNumericDate(now.Add(assertionLife)),
-	})
-	digest := c.digest()
-	t.Header["x5t#S256"] = base64.RawURLEncoding.EncodeToString(digest[:])
-	return t.SignedString(c.key)
-}

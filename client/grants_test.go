@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"fluent-bit-defender/conf"
+	"fluent-bit-defender/credential"
 	"fluent-bit-defender/internal/defendersim"
 )
 
@@ -376,7 +377,7 @@ func TestRotationUnderShortLivedTokens(t *testing.T) {
 		conf.ManagedIdentity:  func(w *world, _ int) { w.svc.RevokeTokens() },
 		conf.AuthorizationCode: func(w *world, n int) { // each renewal rotates by itself; at times a person logs in again
 			if n%5 == 0 {
-				if err := WriteRefreshToken(w.cfg.RefreshTokenFile, conf.Secret(w.svc.Login(theLogin, defendersim.DefaultResource))); err != nil {
+				if err := credential.WriteRefreshToken(w.cfg.RefreshTokenFile, conf.Secret(w.svc.Login(theLogin, defendersim.DefaultResource))); err != nil {
 					w.Fatal(err)
 				}
 			}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"fluent-bit-defender/conf"
+	"fluent-bit-defender/credential"
 	"fluent-bit-defender/internal/defendersim"
 )
 
@@ -46,7 +47,7 @@ func TestALoginForGraph(t *testing.T) {
 		if in.Claims.Audience != defendersim.GraphHost || len(l.Doubts(in.Claims)) != 0 {
 			w.Errorf("claims %+v, doubts %v", in.Claims, l.Doubts(in.Claims))
 		}
-		if err := WriteRefreshToken(w.cfg.RefreshTokenFile, in.RefreshToken); err != nil {
+		if err := credential.WriteRefreshToken(w.cfg.RefreshTokenFile, in.RefreshToken); err != nil {
 			w.Fatal(err)
 		}
 		w.good(w.client(), "with the login")

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/oauth2"
 
 	"fluent-bit-defender/conf"
+	"fluent-bit-defender/credential"
 )
 
 // identityPatience is how long one attempt waits for the metadata service: while it is
@@ -137,7 +138,7 @@ func (g identity) arcKey(h http.Header) (string, *Error) {
 		e.remedy = "look for another program at its address, and update the agent"
 		return "", e
 	}
-	text, err := readFile(path, path, maxArcKey)
+	text, err := credential.ReadFile(path, path, maxArcKey)
 	if err != nil {
 		e.what = "the key of Azure Arc's agent cannot be read: " + err.Error()
 		e.remedy = "make the user that runs Fluent Bit a member of the group himds"

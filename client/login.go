@@ -142,16 +142,3 @@ func (l *Login) Doubts(claims Claims) []Doubt { return l.c.Doubts(claims) }
 
 // Close ends what is under way.
 func (l *Login) Close() { l.c.Close() }
-
-// WriteRefreshToken puts the refresh token of a login into refresh_token_file, mode 0600, replacing it
-// whole. A plugin that runs finds it at its next attempt; the file's lock is not needed.
-func WriteRefreshToken(path string, token conf.Secret) error {
-	file, err := newRefreshFile(path)
-	if err == nil {
-		err = file.write(token.Reveal())
-	}
-	if err != nil {
-		return fmt.Errorf("refresh_token_file: %w", err)
-	}
-	return nil
-}

@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"fluent-bit-defender/conf"
+	"fluent-bit-defender/credential"
 	"fluent-bit-defender/internal/defendersim"
 )
 
@@ -101,7 +102,7 @@ func TestALoginFromPageToPull(t *testing.T) {
 		if e := (*Error)(nil); !errors.As(err, &e) || e.Code != 54005 {
 			w.Errorf("a code is good once: %v", err)
 		}
-		if err := WriteRefreshToken(w.cfg.RefreshTokenFile, in.RefreshToken); err != nil {
+		if err := credential.WriteRefreshToken(w.cfg.RefreshTokenFile, in.RefreshToken); err != nil {
 			w.Fatal(err)
 		}
 		if info, err := os.Stat(w.cfg.RefreshTokenFile); err != nil || info.Mode().Perm() != 0o600 {
@@ -197,7 +198,7 @@ func TestALoginWhileThePluginRuns(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := WriteRefreshToken(w.cfg.RefreshTokenFile, in.RefreshToken); err != nil {
+	if err := credential.WriteRefreshToken(w.cfg.RefreshTokenFile, in.RefreshToken); err != nil {
 		t.Fatal(err)
 	}
 	w.good(c, "without a restart")

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/oauth2"
 
 	"fluent-bit-defender/conf"
+	"fluent-bit-defender/credential"
 )
 
 // authorizationCode is the grant of a login: defenderctl login (Login) did the interactive part
@@ -46,13 +47,13 @@ func authorizationCode(c *Client, cfg *conf.Config) (g grant, release func(), er
 func cannotOpen(path string, err error) error {
 	remedy := ""
 	switch {
-	case errors.Is(err, ErrLoginInUse):
+	case errors.Is(err, credential.ErrInUse):
 		return fmt.Errorf("refresh_token_file: %w, and only one may renew a login: stop that one, or log in to another file with `defenderctl login`", err)
 	case errors.Is(err, os.ErrNotExist), errors.Is(err, os.ErrPermission), errors.Is(err, syscall.EROFS):
 		remedy = ": its directory must exist and be writable for Fluent Bit, because Entra ID gives a new token at each use"
 	}
 	if !conf.PathShown(path) {
-		remedy += ": " + takesPath
+		remedy += ": " + credential.TakesPath
 	}
 	return fmt.Errorf("refresh_token_file: %w%s", err, remedy)
 }

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"fluent-bit-defender/conf"
+	"fluent-bit-defender/credential"
 	"fluent-bit-defender/internal/defendersim"
 )
 
@@ -45,7 +46,7 @@ func child() {
 	defer c.Close()
 	if order.Dies != "" {
 		for _, s := range sessions.open {
-			s.file.step = func(step string) error {
+			s.file.Step = func(step string) error {
 				if step == order.Dies {
 					syscall.Kill(os.Getpid(), syscall.SIGKILL)
 					select {}
@@ -182,7 +183,7 @@ func TestATokenThatCannotBeStoredIsNotUsed(t *testing.T) {
 				c := w.client()
 				full := true
 				for _, s := range sessions.open {
-					s.file.step = func(done string) error {
+					s.file.Step = func(done string) error {
 						if full && done == step {
 							return syscall.ENOSPC
 						}
@@ -221,7 +222,7 @@ func TestALoginWhileATokenWaitsToBeStoredStands(t *testing.T) {
 		c := w.client()
 		full := true
 		for _, s := range sessions.open {
-			s.file.step = func(string) error {
+			s.file.Step = func(string) error {
 				if full {
 					return syscall.ENOSPC
 				}
@@ -231,7 +232,7 @@ func TestALoginWhileATokenWaitsToBeStoredStands(t *testing.T) {
 		w.bad(c, "the disk is full")
 		full = false
 		login := w.svc.Login(theLogin, defendersim.DefaultResource)
-		if err := WriteRefreshToken(w.cfg.RefreshTokenFile, conf.Secret(login)); err != nil {
+		if err := credential.WriteRefreshToken(w.cfg.RefreshTokenFile, conf.Secret(login)); err != nil {
 			w.Fatal(err)
 		}
 		w.good(c, "a token")
@@ -246,7 +247,7 @@ func TestALoginDuringARenewalStands(t *testing.T) {
 		login := w.svc.Login(theLogin, defendersim.DefaultResource)
 		w.wire.meanwhile(func(*http.Request, url.Values) (*http.Response, error) {
 			w.wire.before = nil
-			return nil, WriteRefreshToken(w.cfg.RefreshTokenFile, conf.Secret(login))
+			return nil, credential.WriteRefreshToken(w.cfg.RefreshTokenFile, conf.Secret(login))
 		})
 		c := w.client()
 		w.good(c, "a token of the login before")
@@ -276,7 +277,7 @@ func TestARevokedLoginNamesTheCommandAndHeals(t *testing.T) {
 			if e.Kind != KindToken || e.Code != code || !strings.HasPrefix(e.Error(), want) || strings.Contains(e.Error(), "\n") {
 				w.Errorf("%v\n got %v\nwant %s...", e.Kind, e, want)
 			}
-			if err := WriteRefreshToken(w.cfg.RefreshTokenFile, conf.Secret(w.svc.Login(theLogin, defendersim.DefaultResource))); err != nil {
+			if err := credential.WriteRefreshToken(w.cfg.RefreshTokenFile, conf.Secret(w.svc.Login(theLogin, defendersim.DefaultResource))); err != nil {
 				w.Fatal(err)
 			}
 			w.good(c, "after the login, without a restart")
@@ -348,7 +349,7 @@ func TestAnotherProcessIsRefused(t *testing.T) {
 		}
 	})
 	login := w.svc.Login(theLogin, defendersim.DefaultResource)
-	if err := WriteRefreshToken(w.cfg.RefreshTokenFile, conf.Secret(login)); err != nil || w.stored() != login {
+	if err := credential.WriteRefreshToken(w.cfg.RefreshTokenFile, conf.Secret(login)); err != nil || w.stored() != login {
 		t.Errorf("a login while the file is in use: %v", err)
 	}
 	if err := end(); err != nil {
@@ -362,7 +363,7 @@ func TestTheFileIsFreeWhenTheLastClientCloses(t *testing.T) {
 	one, two := w.client(), w.client()
 	w.good(one, "a token")
 	free := func() bool {
-		f, err := (refreshFile{path: w.cfg.RefreshTokenFile}).takeLock()
+		f, err := (credential.RefreshFile{Path: w.cfg.RefreshTokenFile}).Lock()
 		if err == nil {
 			f.Close()
 		}
@@ -386,10 +387,10 @@ func TestClosingDuringAStoreKeepsTheLock(t *testing.T) {
 	c := w.client()
 	first := w.stored()
 	for _, s := range sessions.open {
-		s.file.step = func(done string) error {
+		s.file.Step = func(done string) error {
 			if done == "created" {
 				c.Close()
-				if _, err := (refreshFile{path: w.cfg.RefreshTokenFile}).takeLock(); !errors.Is(err, ErrLoginInUse) {
+				if _, err := (credential.RefreshFile{Path: w.cfg.RefreshTokenFile}).Lock(); !errors.Is(err, credential.ErrInUse) {
 					t.Errorf("unlocked under a store: %v", err)
 				}
 			}
@@ -451,11 +452,11 @@ func TestRefreshFilesThatCannotBeUsed(t *testing.T) {
 	w.cfg.RefreshTokenFile = filepath.Join(w.dir, "no", "refresh")
 	f("no directory", "refresh_token_file: lstat "+w.dir+"/no: no such file or directory: "+
 		"its directory must exist and be writable for Fluent Bit, because Entra ID gives a new token at each use")
-	if err := WriteRefreshToken(w.cfg.RefreshTokenFile, "x"); err == nil || !errors.Is(err, os.ErrNotExist) {
+	if err := credential.WriteRefreshToken(w.cfg.RefreshTokenFile, "x"); err == nil || !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("written into no directory: %v", err)
 	}
-	for _, token := range []conf.Secret{"", " ", "a\nb", "a\x00b", "a ", "\ufeffa", conf.Secret(strings.Repeat("a", maxSecretFile))} {
-		if err := WriteRefreshToken(path, token); err == nil || strings.Contains(err.Error(), token.Reveal()) && token != "" && token != " " {
+	for _, token := range []conf.Secret{"", " ", "a\nb", "a\x00b", "a ", "\ufeffa", conf.Secret(strings.Repeat("a", credential.MaxSecret))} {
+		if err := credential.WriteRefreshToken(path, token); err == nil || strings.Contains(err.Error(), token.Reveal()) && token != "" && token != " " {
 			t.Errorf("%q: %v", token.Reveal(), err)
 		}
 	}

@@ -3,22 +3,19 @@ package client
 import (
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
-	"strconv"
-	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"golang.org/x/oauth2"
+
+	"fluent-bit-defender/credential"
 )
 
 const (
-	lockSuffix = ".lock"
-	lockWait   = 5 * time.Second // as long as for a locked state file: the process before may be about to end
-	lockPoll   = 100 * time.Millisecond
+	lockWait = 5 * time.Second // as long as for a locked state file: the process before may be about to end
+	lockPoll = 100 * time.Millisecond
 )
 
 // sessions are the logins that this process has open, by the path of their file: stanzas with
@@ -31,7 +28,7 @@ var sessions = struct {
 // session is one refresh_token_file: who refreshes, and what came of it. The file is locked for
 // this process as long as anyone uses the session.
 type session struct {
-	file   refreshFile
+	file   credential.RefreshFile
 	client string // a refresh token is its client's; it is bound to neither tenant nor resource
 	lock   *os.File
 	users  int // under sessions.mu: clients, and attempts under way
@@ -54,67 +51,39 @@ type leased struct {
 	came  time.Time
 }
 
-// ErrLoginInUse is wrapped by the error of New where another process holds refresh_token_file, as a running Fluent Bit does.
-var ErrLoginInUse = errors.New("is in use by another process")
-
 // openSession joins the session of the file, or begins one. It waits up to 5 s for another process
 // to let go of the file.
 func openSession(path, client string) (*session, error) {
-	file, err := newRefreshFile(path)
+	file, err := credential.OpenRefreshFile(path)
 	if err != nil {
 		return nil, err
 	}
 	for end := time.Now().Add(lockWait); ; time.Sleep(lockPoll) {
 		s, err := trySession(file, client)
-		if !errors.Is(err, ErrLoginInUse) || !time.Now().Before(end) {
+		if !errors.Is(err, credential.ErrInUse) || !time.Now().Before(end) {
 			return s, err
 		}
 	}
 }
 
-func trySession(file refreshFile, client string) (*session, error) {
+func trySession(file credential.RefreshFile, client string) (*session, error) {
 	sessions.mu.Lock()
 	defer sessions.mu.Unlock()
-	if s := sessions.open[file.path]; s != nil {
+	if s := sessions.open[file.Path]; s != nil {
 		if s.client != client {
-			return nil, fmt.Errorf("%s: another stanza uses it with another client_id; a login is for one application: give each its own file", file.name())
+			return nil, fmt.Errorf("%s: another stanza uses it with another client_id; a login is for one application: give each its own file", file.Name())
 		}
 		s.users++
 		return s, nil
 	}
-	lock, err := file.takeLock()
+	lock, err := file.Lock()
 	if err != nil {
 		return nil, err
 	}
-	file.sweep()
+	file.Sweep()
 	s := &session{file: file, client: client, lock: lock, users: 1, busy: make(chan struct{}, 1), leases: make(map[lease]*leased)}
-	sessions.open[file.path] = s
+	sessions.open[file.Path] = s
 	return s, nil
-}
-
-// takeLock takes a lock that ends with the process, and leaves its id for who is refused.
-func (file refreshFile) takeLock() (*os.File, error) {
-	path := file.path + lockSuffix
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_NONBLOCK, 0o600)
-	if err != nil {
-		return nil, fileError(file.given, err)
-	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		defer f.Close()
-		if !errors.Is(err, syscall.EWOULDBLOCK) {
-			return nil, fileError(file.given, &os.PathError{Op: "lock", Path: path, Err: err})
-		}
-		holder := ""
-		text, _ := io.ReadAll(io.LimitReader(f, 20))
-		if pid, err := strconv.Atoi(strings.TrimSpace(string(text))); err == nil {
-			holder = fmt.Sprintf(" (%d)", pid)
-		}
-		return nil, fmt.Errorf("%s %w%s", file.name(), ErrLoginInUse, holder)
-	}
-	if err := f.Truncate(0); err == nil {
-		_, _ = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0) // only a hint
-	}
-	return f, nil
 }
 
 // hold keeps the session open for one more; false: it was closed already, and the file may be another's by now.
@@ -133,7 +102,7 @@ func (s *session) leave() {
 	sessions.mu.Lock()
 	defer sessions.mu.Unlock()
 	if s.users--; s.users == 0 {
-		delete(sessions.open, s.file.path)
+		delete(sessions.open, s.file.Path)
 		s.lock.Close()
 	}
 }
@@ -203,16 +172,16 @@ func (s *session) enter(w *tokenWire) error {
 }
 
 func (s *session) read(w *tokenWire) (string, error) {
-	token, err := s.file.read()
+	token, err := s.file.Read()
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return "", credentialError("refresh_token_file", s.file.given, err, "nobody has logged in yet: run `defenderctl login`, as the user that Fluent Bit runs as")
+		return "", credentialError("refresh_token_file", s.file.Given, err, "nobody has logged in yet: run `defenderctl login`, as the user that Fluent Bit runs as")
 	case err != nil:
-		return "", credentialError("refresh_token_file", s.file.given, err, "make it readable for Fluent Bit, or log in again with `defenderctl login`, as the user that Fluent Bit runs as")
+		return "", credentialError("refresh_token_file", s.file.Given, err, "make it readable for Fluent Bit, or log in again with `defenderctl login`, as the user that Fluent Bit runs as")
 	}
-	if !s.told && s.file.open() {
+	if !s.told && s.file.ReadByOthers() {
 		s.told = true
-		w.c.log.Warn(fmt.Sprintf("refresh_token_file: %s may be read by others than its owner; it is the login itself: chmod 600 it", s.file.path))
+		w.c.log.Warn(fmt.Sprintf("refresh_token_file: %s may be read by others than its owner; it is the login itself: chmod 600 it", s.file.Path))
 	}
 	return token, nil
 }
@@ -223,9 +192,9 @@ func (s *session) store(w *tokenWire) error {
 		return nil
 	}
 	w.c.mask.hide(s.unsaved)
-	if now, err := s.file.read(); err != nil || now == s.replaced || now == s.unsaved {
-		if err := s.file.write(s.unsaved); err != nil {
-			return credentialError("refresh_token_file", s.file.given, fmt.Errorf("cannot store the new refresh token: %w", err),
+	if now, err := s.file.Read(); err != nil || now == s.replaced || now == s.unsaved {
+		if err := s.file.Write(s.unsaved); err != nil {
+			return credentialError("refresh_token_file", s.file.Given, fmt.Errorf("cannot store the new refresh token: %w", err),
 				"make room and the file's directory writable for Fluent Bit; the access token is not used before")
 		}
 	}

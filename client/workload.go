@@ -4,6 +4,7 @@ import (
 	"golang.org/x/oauth2"
 
 	"fluent-bit-defender/conf"
+	"fluent-bit-defender/credential"
 )
 
 // workloadIdentity is the client credentials grant with a token of the platform
@@ -16,7 +17,7 @@ func workloadIdentity(c *Client, cfg *conf.Config) (grant, error) {
 	}
 	var tried string // the token of the last attempt
 	return func(w *tokenWire, again bool) (oauth2.TokenSource, error) {
-		assertion, err := readSecret(cfg.FederatedTokenFile)
+		assertion, err := credential.ReadSecret(cfg.FederatedTokenFile)
 		if err != nil {
 			return nil, credentialError("federated_token_file", cfg.FederatedTokenFile, err,
 				"look at the pod's projected service account token, and at the webhook that sets AZURE_FEDERATED_TOKEN_FILE")

@@ -23,6 +23,7 @@ import (
 
 	"fluent-bit-defender/client"
 	"fluent-bit-defender/conf"
+	"fluent-bit-defender/credential"
 )
 
 // loginOptions are the flags of login.
@@ -94,7 +95,7 @@ func (a *app) login(ctx context.Context, o loginOptions) error {
 	if err != nil {
 		return err
 	}
-	if err := client.WriteRefreshToken(cfg.RefreshTokenFile, in.RefreshToken); err != nil {
+	if err := credential.WriteRefreshToken(cfg.RefreshTokenFile, in.RefreshToken); err != nil {
 		return err
 	}
 	who := in.Claims.User

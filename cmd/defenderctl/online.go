@@ -13,6 +13,7 @@ import (
 
 	"fluent-bit-defender/client"
 	"fluent-bit-defender/conf"
+	"fluent-bit-defender/credential"
 	"fluent-bit-defender/record"
 	"fluent-bit-defender/state"
 )
@@ -52,7 +53,7 @@ func (a *app) checkService(ctx context.Context, s checked, say sayer) {
 	}
 	c, err := client.New(s.cfg, append([]client.Option{client.WithLogger(slog.New(slog.DiscardHandler))}, a.client...)...)
 	switch {
-	case errors.Is(err, client.ErrLoginInUse):
+	case errors.Is(err, credential.ErrInUse):
 		say("token", skip, "refresh_token_file", "another process uses the login, as a running Fluent Bit does: no token was asked for")
 		return
 	case err != nil:

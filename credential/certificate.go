@@ -1,48 +1,52 @@
-package client
+package credential
 
 import (
 	"bytes"
 	"crypto/ecdsa"
 	"crypto/ed25519"
+	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha1"
 	"crypto/sha256"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
+	"github.com/golang-jwt/jwt/v5"
 	pkcs12 "software.sslmate.com/src/go-pkcs12"
 )
 
 const (
-	maxCertFile = 256 << 10 // bytes; a certificate with key and chain has about ten thousand
-	minKeyBits  = 2048      // Entra ID takes no shorter RSA keys
+	maxCertificate = 256 << 10        // bytes of a file; a certificate with key and chain has about ten thousand
+	minKeyBits     = 2048             // Entra ID takes no shorter RSA keys
+	assertionLife  = 10 * time.Minute // Microsoft recommends 5 to 10
 )
 
-// certificate is what client_certificate_file holds: a certificate and its key.
-type certificate struct {
-	leaf *x509.Certificate
+// Certificate is what client_certificate_file holds: a certificate and its key.
+type Certificate struct {
+	Leaf *x509.Certificate
 	key  *rsa.PrivateKey
 }
 
-// readCertificate reads a PEM or PKCS#12 file. Its errors show
-// nothing of what stands there.
-func readCertificate(path, password string) (*certificate, error) {
-	text, err := readFile(path, path, maxCertFile)
+// ReadCertificate reads a PEM or PKCS#12 file. A PKCS#12 file may have a password.
+func ReadCertificate(path, password string) (*Certificate, error) {
+	text, err := ReadFile(path, path, maxCertificate)
 	if err != nil {
 		return nil, err
 	}
 	c, err := parseCertificate(text, password)
 	if err != nil {
-		return nil, fmt.Errorf("%s %w", fileName(path), err)
+		return nil, fmt.Errorf("%s %w", FileName(path), err)
 	}
 	return c, nil
 }
 
 // parseCertificate reads a file's text. Its errors go on after the file's name.
-func parseCertificate(text []byte, password string) (*certificate, error) {
+func parseCertificate(text []byte, password string) (*Certificate, error) {
 	var key any
 	var certs []*x509.Certificate
 	var err error
@@ -69,7 +73,7 @@ func parseCertificate(text []byte, password string) (*certificate, error) {
 	// The chain may stand in the same file, in any order.
 	for _, c := range certs {
 		if private.PublicKey.Equal(c.PublicKey) {
-			return &certificate{c, private}, nil
+			return &Certificate{Leaf: c, key: private}, nil
 		}
 	}
 	return nil, errors.New("holds a certificate and a key that do not belong together")
@@ -146,8 +150,20 @@ func keyType(key any) string {
 	return "another kind"
 }
 
-// thumbprint is the certificate's name in Entra ID's portal.
-func (c *certificate) thumbprint() string { return fmt.Sprintf("%X", sha1.Sum(c.leaf.Raw)) }
+// Thumbprint is the certificate's name in Entra ID's portal.
+func (c *Certificate) Thumbprint() string { return fmt.Sprintf("%X", sha1.Sum(c.Leaf.Raw)) }
 
-// digest is the certificate's name in an assertion.
-func (c *certificate) digest() [sha256.Size]byte { return sha256.Sum256(c.leaf.Raw) }
+// Digest is the certificate's name in an assertion.
+func (c *Certificate) Digest() [sha256.Size]byte { return sha256.Sum256(c.Leaf.Raw) }
+
+// Assertion says, signed, that the bearer is the application, to the token endpoint
+// alone and for ten minutes from now.
+func (c *Certificate) Assertion(clientID, audience string, now time.Time) (string, error) {
+	t := jwt.NewWithClaims(jwt.SigningMethodPS256, jwt.RegisteredClaims{
+		Issuer: clientID, Subject: clientID, Audience: jwt.ClaimStrings{audience}, ID: rand.Text(),
+		NotBefore: jwt.NewNumericDate(now), ExpiresAt: jwt.NewNumericDate(now.Add(assertionLife)),
+	})
+	digest := c.Digest()
+	t.Header["x5t#S256"] = base64.RawURLEncoding.EncodeToString(digest[:])
+	return t.SignedString(c.key)
+}
