@@ -26,7 +26,7 @@ DEMO_API     ?= siem
 HISTORIES    ?= 1000000
 HISTORIES_CI ?= 2000
 
-.PHONY: build demo test test-versions lint bench soak vuln generate clean
+.PHONY: build build-kubernetes demo test test-versions test-kubernetes lint bench soak vuln generate clean
 
 build: ## the shared object, the operator's tool, the copier for init containers, and the host that stands in for Fluent Bit
 	@mkdir -p build
@@ -36,6 +36,12 @@ build: ## the shared object, the operator's tool, the copier for init containers
 	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags "$(LDFLAGS)" -o build/defenderctl ./cmd/defenderctl
 	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags "$(LDFLAGS)" -o build/install-plugin ./cmd/install-plugin
 	@$(GO) build -trimpath -o build/flbhost ./internal/flbhost/cmd/flbhost
+
+build-kubernetes: ## the shared object with Kubernetes in it, for db kubernetes://
+	@mkdir -p build
+	@echo building build/in_defender_kubernetes.so >&2
+	@$(GO) build -buildmode=c-shared -tags $(TAGS),kubernetes -trimpath -ldflags "$(LDFLAGS)" -o build/in_defender_kubernetes.so ./plugin
+	@rm -f build/in_defender_kubernetes.h
 
 demo: build ## records of a simulated service as JSON lines, until Ctrl-C or for DEMO_SECONDS
 	@$(GO) run ./internal/demo -so $(SO) -seconds $(DEMO_SECONDS) -api $(DEMO_API)

@@ -54,7 +54,11 @@ type Config struct {
 	InitialLookback time.Duration
 	Overlap         time.Duration
 	MaxWindow       time.Duration
-	DB              string // path of the state file; empty: memory
+	DB              string // path of the state file, or kubernetes://...; empty: memory
+	Kubeconfig      string // this and what follows: see Shared. Path; empty: the pod's service account
+	Workers         int
+	LeaseDuration   time.Duration
+	TakeoverOverlap time.Duration
 
 	BatchSize    int // bytes, as are the next two
 	QueueLimit   int // at least BatchSize

@@ -17,6 +17,7 @@ func TestDefaults(t *testing.T) {
 		TokenURL:     "https://login.microsoftonline.com/" + sampleTenant + "/oauth2/token",
 		Resource:     "https://graph.windows.net",
 		PollInterval: time.Minute, InitialLookback: 2 * time.Hour, Overlap: 15 * time.Minute, MaxWindow: time.Hour,
+		Workers: 3, LeaseDuration: 15 * time.Second, TakeoverOverlap: time.Minute,
 		BatchSize: 1_000_000, QueueLimit: 8_000_000, MaxAlertSize: 1_000_000,
 		ConnectTimeout: 10 * time.Second, ReadTimeout: time.Minute, RetryMax: 5 * time.Minute, Parallel: 8,
 		TimeKey: "AlertTime",
@@ -37,7 +38,8 @@ func TestEveryKeyReachesItsField(t *testing.T) {
 		MachineGroups: []string{"UKMachines", "France Machines"}, DeviceCreatedMachineTags: "servers", CloudCreatedMachineTags: "tier0",
 		Limit: 20, Ago: 90 * time.Minute, AgoText: "PT1H30M",
 		PollInterval: 90 * time.Second, InitialLookback: 7 * 24 * time.Hour, Overlap: 5 * time.Minute, MaxWindow: 30 * time.Minute,
-		DB: "state.db", BatchSize: 2_000_000, QueueLimit: 16_000_000, MaxAlertSize: 512_000,
+		DB: "kubernetes://siem/alerts", Kubeconfig: "/etc/kubeconfig", Workers: 5, LeaseDuration: 30 * time.Second, TakeoverOverlap: 5 * time.Minute,
+		BatchSize: 2_000_000, QueueLimit: 16_000_000, MaxAlertSize: 512_000,
 		ConnectTimeout: 3 * time.Second, ReadTimeout: 30 * time.Second, RetryMax: time.Hour, Parallel: 20,
 		ProxyURL: "http://proxy.example.com:3128", CAFile: "/etc/ssl/ca.pem",
 		TimeKey: "LastProcessedTimeUtc", EventIDKey: "event_id", TenantIDKey: "customer", DropNull: true,
@@ -46,12 +48,26 @@ func TestEveryKeyReachesItsField(t *testing.T) {
 		"cloud GCC_High", "region", "url HTTPS://Alerts.Example.com:8443/api/alerts", "token_url https://login.example.com/contoso/oauth2/v2.0/token",
 		"resource https://WDATPAlertExport.Seville.onmicrosoft.com", "machine_groups  UKMachines,France Machines , UKMachines",
 		"device_created_machine_tags servers", "cloud_created_machine_tags tier0", "limit 20", "ago PT1H30M", "poll_interval 90",
-		"initial_lookback 7d", "overlap 5m", "max_window 30M", "db state.db", "batch_size 2MB", "queue_limit 16000000", "max_alert_size 512k",
+		"initial_lookback 7d", "overlap 5m", "max_window 30M", "db kubernetes://siem/alerts", "kubeconfig /etc/kubeconfig", "workers 5", "lease_duration 30s", "takeover_overlap 5m", "batch_size 2MB", "queue_limit 16000000", "max_alert_size 512k",
 		"connect_timeout 3s", "read_timeout 30s", "retry_max 1h", "proxy_url http://proxy.example.com:3128/", "ca_file /etc/ssl/ca.pem",
 		"time_key LastProcessedTimeUtc", "event_id_key event_id", "tenant_id_key customer", "parallel 20", "drop_null Yes")
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("Config (-want +got):\n%s", diff)
 	}
+}
+
+func TestSharedStateIsTakenApart(t *testing.T) {
+	f := func(db, namespace, name string, shared bool) {
+		t.Helper()
+		c := Config{DB: db}
+		if n, m, s := c.Shared(); n != namespace || m != name || s != shared {
+			t.Errorf("%q is %q, %q, %v", db, n, m, s)
+		}
+	}
+	f("kubernetes://alerts", "", "alerts", true)
+	f("kubernetes://siem/alerts", "siem", "alerts", true)
+	f("/var/lib/kubernetes/alerts", "", "", false)
+	f("", "", "", false)
 }
 
 func TestPresets(t *testing.T) {

@@ -24,6 +24,7 @@ func TestDefaultsOfGraph(t *testing.T) {
 		TokenURL:  "https://login.microsoftonline.com/" + sampleTenant + "/oauth2/v2.0/token",
 		Resource:  "https://graph.microsoft.com",
 		Updates:   "all", PollInterval: time.Minute, InitialLookback: 2 * time.Hour, Overlap: 15 * time.Minute, MaxWindow: time.Hour,
+		Workers: 3, LeaseDuration: 15 * time.Second, TakeoverOverlap: time.Minute,
 		BatchSize: 1_000_000, QueueLimit: 8_000_000, MaxAlertSize: 1_000_000,
 		ConnectTimeout: 10 * time.Second, ReadTimeout: time.Minute, RetryMax: 5 * time.Minute, Parallel: 8,
 		TimeKey: "createdDateTime",

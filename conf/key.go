@@ -104,6 +104,9 @@ func (k *Key) set(c *Config, text string) (err error) {
 func (k *Key) text(text string) (string, error) {
 	switch k.Type {
 	case File:
+		if k.clean != nil {
+			return k.clean(text)
+		}
 		return parsePath(text)
 	case Expression:
 		return checkFilter(text)

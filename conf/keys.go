@@ -204,8 +204,30 @@ var Keys = []Key{
 
 	{
 		Name: "db", Theme: themeState, Type: File, Absent: "memory, with a warning",
-		Help:  "The state file. Stanzas may share one; a relative path starts at Fluent Bit's working directory.",
-		field: func(c *Config) any { return &c.DB },
+		Allowed: "the path of a file, or kubernetes://NAME or kubernetes://NAMESPACE/NAME with a NAME of at most " + count(sharedNameMost) + " lower-case letters, digits and '-'",
+		Help: "The state file. Stanzas may share one; a relative path starts at Fluent Bit's working directory. `kubernetes://NAME` keeps the state in the Kubernetes API, " +
+			"where pods share the work: see Pods that share.",
+		clean: cleanDB, field: func(c *Config) any { return &c.DB },
+	},
+	{
+		Name: "kubeconfig", Theme: themeState, Type: File, Absent: "the pod's service account",
+		Help:  "With `db kubernetes://`: a kubeconfig file, whose current context says how to reach the API.",
+		field: func(c *Config) any { return &c.Kubeconfig },
+	},
+	{
+		Name: "workers", Theme: themeState, Type: Integer, Default: "3", Min: "1", Max: "100",
+		Help:  "With `db kubernetes://`: the most pods that pull at the same time. The others stand by.",
+		field: func(c *Config) any { return &c.Workers },
+	},
+	{
+		Name: "lease_duration", Theme: themeState, Type: Duration, Default: "15s", Min: "5s", Max: "5m",
+		Help:  "With `db kubernetes://`: a worker that did not renew its Lease for this long counts as dead. All pods need the same.",
+		field: func(c *Config) any { return &c.LeaseDuration },
+	},
+	{
+		Name: "takeover_overlap", Theme: themeState, Type: Duration, Default: "1m", Min: "0s", Max: "1h",
+		Help:  "With `db kubernetes://`: after a worker died, what it delivered in its last time of this length comes again, for its node may have died with Fluent Bit's buffers.",
+		field: func(c *Config) any { return &c.TakeoverOverlap },
 	},
 
 	{

@@ -154,6 +154,10 @@ var rules = []rule{
 		keys:  append([]string{"db"}, filesRead...),
 		wrong: func(l *loader) string { return l.shared("db", filesRead) },
 	},
+	sharedAlone("kubeconfig"),
+	sharedAlone("workers"),
+	sharedAlone("lease_duration"),
+	sharedAlone("takeover_overlap"),
 	{
 		says:  "`refresh_token_file` is a file of its own, because it is written.",
 		keys:  []string{"refresh_token_file", "ca_file", "tenants_file"},

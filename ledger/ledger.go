@@ -134,7 +134,7 @@ func (l *Ledger) Len() int {
 func (l *Ledger) Settled() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return len(l.delivered) == 0 && !l.dirty
+	return len(l.delivered) == 0
 }
 
 // Take returns the change to commit now, which is the caller's: of the delivered batches those up to the first that is not durable, and no

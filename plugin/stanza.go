@@ -29,6 +29,7 @@ type stanza struct {
 	log    *slog.Logger
 	gather *pull.Gatherer // nil: one tenant
 	stop   context.CancelFunc
+	shared *shared // nil: all tenants are pulled here
 
 	watching sync.WaitGroup
 
@@ -55,7 +56,18 @@ func (s *stanza) open(cfgs []*conf.Config) error {
 	for _, w := range s.conf.Warnings() {
 		s.log.Warn(w)
 	}
-	s.Runner = pull.NewRunner(pull.OptionsOf(s.conf.Config, s.log))
+	opt := pull.OptionsOf(s.conf.Config, s.log)
+	if _, _, ok := s.conf.Config.Shared(); ok {
+		shared, err := newShared(s)
+		if err != nil {
+			return err
+		}
+		s.shared, opt.Fence = shared, shared.pod.Fence
+		s.Runner = pull.NewRunner(opt)
+		s.announce(cfgs)
+		return nil
+	}
+	s.Runner = pull.NewRunner(opt)
 	for _, cfg := range cfgs {
 		if err := s.begin(cfg); err != nil {
 			if s.gather != nil {
@@ -89,14 +101,18 @@ func (s *stanza) announce(cfgs []*conf.Config) {
 
 // begin opens what one tenant needs and adds its source to the runner. After an error nothing of it is open.
 func (s *stanza) begin(cfg *conf.Config) error {
+	store, err := openState(cfg, pull.KeyOf(cfg), s.log)
+	if err != nil {
+		return err
+	}
+	return s.beginWith(cfg, store)
+}
+
+// beginWith is begin with a store that is open. After an error that is closed too.
+func (s *stanza) beginWith(cfg *conf.Config, store state.Store) error {
 	log := s.log
 	if s.gather != nil {
 		log = s.gather.Logger(cfg.Label(), cfg.TenantID)
-	}
-	key := pull.KeyOf(cfg)
-	store, err := openState(cfg, key, s.log)
-	if err != nil {
-		return err
 	}
 	c, err := client.New(cfg, client.WithLogger(log))
 	if err != nil {
@@ -112,24 +128,33 @@ func (s *stanza) begin(cfg *conf.Config) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.keys[key] = true
+	s.keys[pull.KeyOf(cfg)] = true
 	return nil
 }
 
 // end stops one tenant. What was delivered last is made durable before.
 func (s *stanza) end(ctx context.Context, cfg *conf.Config) {
-	key := pull.KeyOf(cfg)
-	if err := s.Runner.Remove(ctx, key); err != nil {
+	if err := s.remove(ctx, pull.KeyOf(cfg)); err != nil {
 		s.log.Warn(fmt.Sprintf("stopping tenant %s: %v; what was delivered last may come again when it comes back", cfg.Label(), err))
 	}
+}
+
+func (s *stanza) remove(ctx context.Context, key state.Key) error {
+	err := s.Runner.Remove(ctx, key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.keys, key)
+	return err
 }
 
 // start begins to pull, and to follow the file of tenants.
 func (s *stanza) start(cfgs []*conf.Config) {
 	s.Runner.Start()
+	if s.shared != nil {
+		if err := s.shared.join(cfgs); err != nil {
+			s.log.Error(err.Error())
+		}
+	}
 	if s.gather == nil {
 		return
 	}
@@ -149,6 +174,9 @@ func (s *stanza) start(cfgs []*conf.Config) {
 
 // apply does what a changed file of tenants asks for.
 func (s *stanza) apply(ctx context.Context, d conf.Difference) (failed []*conf.Config) {
+	if s.shared != nil {
+		return s.shared.apply(d)
+	}
 	var mu sync.Mutex
 	begin := func(cfg *conf.Config) {
 		if ctx.Err() != nil {
@@ -191,7 +219,13 @@ func (s *stanza) apply(ctx context.Context, d conf.Difference) (failed []*conf.C
 func (s *stanza) Stop(ctx context.Context) error {
 	s.stop()
 	s.watching.Wait()
+	if s.shared != nil {
+		s.shared.leave()
+	}
 	err := s.Runner.Stop(ctx)
+	if s.shared != nil {
+		leavePods(s.shared.place)
+	}
 	if s.gather != nil {
 		s.gather.Close()
 	}

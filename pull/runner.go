@@ -6,6 +6,7 @@
 package pull
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -93,11 +94,13 @@ func (r *Runner) Remove(ctx context.Context, key state.Key) error {
 	}
 	r.leave(&s.lane)
 	<-idle // its step was cut short
-	var err error
+	err := r.commit(s) // it collects what was delivered
 	for err == nil && !s.ledger.Settled() {
-		if err = r.commit(s); err == nil && !sleep(ctx, commitEvery/4) {
+		if !sleep(ctx, commitEvery/4) {
 			err = ctx.Err()
+			break
 		}
+		err = r.commit(s)
 	}
 	return errors.Join(err, r.closeSource(s, r.durable()))
 }
@@ -164,10 +167,12 @@ func (r *Runner) finish() error {
 			break // the others' are of the same cause, as a rule
 		}
 	}
+	var stores []state.Store
 	for _, s := range all {
-		if err := s.store.Close(); err != nil && len(errs) == 0 {
-			errs = append(errs, fmt.Errorf("close the state: %w", err))
-		}
+		stores = append(stores, s.store)
+	}
+	if err := state.CloseAll(stores); err != nil && len(errs) == 0 {
+		errs = append(errs, fmt.Errorf("close the state: %w", err))
 	}
 	return errors.Join(errs...)
 }
@@ -219,7 +224,7 @@ func (r *Runner) commitLoop(ctx context.Context) {
 			continue
 		}
 		failedAt = time.Time{}
-		if err := r.commit(r.sched.all()...); err != nil {
+		if err := r.commit(r.sched.all()...); err != nil && !errors.Is(err, state.ErrTaken) {
 			failedAt = time.Now()
 		}
 	}
@@ -251,12 +256,16 @@ func (r *Runner) commit(sources ...*Source) (err error) {
 	for i, p := range changes {
 		if p.Err != nil {
 			of[i].ledger.Return(p.Change)
+			if errors.Is(p.Err, state.ErrTaken) { // whoever gave the source to this runner takes it away
+				err = cmp.Or(err, p.Err)
+				continue
+			}
 			r.meter.count(func(st *Stats) { st.CommitFailures++ })
-			if err == nil {
+			if err == nil || errors.Is(err, state.ErrTaken) {
 				err = p.Err
 				r.storeFails.failed(of[i].log, slog.LevelWarn, sortOf(err.Error()), fmt.Sprintf("cannot store what was pulled: %v; pulling goes on and it "+
-					"is tried again every ten seconds, but a crash or restart now would repeat alerts; make room on the disk, or look for who removed "+
-					"or replaced the file", err))
+					"is tried again every ten seconds, but a crash or restart now would repeat alerts; look at where db is: the disk may be full, the file removed or "+
+					"replaced, or the Kubernetes API away", err))
 			}
 			continue
 		}

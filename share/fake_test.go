@@ -20,7 +20,7 @@ type fakeAPI struct {
 	skew     time.Duration // of the pod's clock
 	leads    func()        // called when it has won a Lease; may be nil
 	// before and after are asked at each request; an error from before is one of a request that was not done, one from after of one that was.
-	before, after func(verb, name string) error
+	before, after func(ctx context.Context, verb, name string) error
 }
 
 // server holds what all pods see.
@@ -38,9 +38,9 @@ func newServer() *server { return &server{objects: map[string]Object{}, leases: 
 
 func (f *fakeAPI) clock() time.Time { return time.Now().Add(f.skew) }
 
-func (f *fakeAPI) do(verb, name string, act func() error) error {
+func (f *fakeAPI) do(ctx context.Context, verb, name string, act func() error) error {
 	if f.before != nil {
-		if err := f.before(verb, name); err != nil {
+		if err := f.before(ctx, verb, name); err != nil {
 			return err
 		}
 	}
@@ -48,7 +48,7 @@ func (f *fakeAPI) do(verb, name string, act func() error) error {
 	err := act()
 	f.mu.Unlock()
 	if err == nil && f.after != nil {
-		err = f.after(verb, name)
+		err = f.after(ctx, verb, name)
 	}
 	return err
 }
@@ -58,8 +58,8 @@ func clone(o Object) Object {
 	return o
 }
 
-func (f *fakeAPI) Get(_ context.Context, name string) (o Object, err error) {
-	err = f.do("get", name, func() error {
+func (f *fakeAPI) Get(ctx context.Context, name string) (o Object, err error) {
+	err = f.do(ctx, "get", name, func() error {
 		found := false
 		if o, found = f.objects[name]; !found {
 			return ErrNotFound
@@ -70,8 +70,8 @@ func (f *fakeAPI) Get(_ context.Context, name string) (o Object, err error) {
 	return o, err
 }
 
-func (f *fakeAPI) put(verb string, o Object, version string) (Object, error) {
-	err := f.do(verb, o.Name, func() error {
+func (f *fakeAPI) put(ctx context.Context, verb string, o Object, version string) (Object, error) {
+	err := f.do(ctx, verb, o.Name, func() error {
 		if f.objects[o.Name].Version != version {
 			return fmt.Errorf("%w: at version %q", ErrConflict, f.objects[o.Name].Version)
 		}
@@ -88,13 +88,15 @@ func (f *fakeAPI) put(verb string, o Object, version string) (Object, error) {
 	return clone(o), err
 }
 
-func (f *fakeAPI) Create(_ context.Context, o Object) (Object, error) { return f.put("create", o, "") }
-func (f *fakeAPI) Update(_ context.Context, o Object) (Object, error) {
-	return f.put("update", o, o.Version)
+func (f *fakeAPI) Create(ctx context.Context, o Object) (Object, error) {
+	return f.put(ctx, "create", o, "")
+}
+func (f *fakeAPI) Update(ctx context.Context, o Object) (Object, error) {
+	return f.put(ctx, "update", o, o.Version)
 }
 
-func (f *fakeAPI) OfTenant(_ context.Context, label string) (out []Object, err error) {
-	err = f.do("list", label, func() error {
+func (f *fakeAPI) OfTenant(ctx context.Context, label string) (out []Object, err error) {
+	err = f.do(ctx, "list", label, func() error {
 		for _, name := range slices.Sorted(maps.Keys(f.objects)) {
 			if o := f.objects[name]; o.Tenant == label {
 				out = append(out, clone(o))
@@ -105,8 +107,8 @@ func (f *fakeAPI) OfTenant(_ context.Context, label string) (out []Object, err e
 	return out, err
 }
 
-func (f *fakeAPI) Leases(context.Context) (out []Lease, err error) {
-	err = f.do("list", "leases", func() error {
+func (f *fakeAPI) Leases(ctx context.Context) (out []Lease, err error) {
+	err = f.do(ctx, "list", "leases", func() error {
 		for _, slot := range slices.Sorted(maps.Keys(f.leases)) {
 			l := f.leases[slot]
 			l.Sources = slices.Clone(l.Sources)
@@ -120,7 +122,9 @@ func (f *fakeAPI) Leases(context.Context) (out []Lease, err error) {
 // Lead does what kube.API does with client-go.
 func (f *fakeAPI) Lead(ctx context.Context, slot int, c Candidate) error {
 	write := func(holder string) error {
-		return f.do("update", LeaseName("alerts", slot), func() error {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callWithin)
+		defer cancel()
+		return f.do(ctx, "update", LeaseName("alerts", slot), func() error {
 			l, found := f.leases[slot]
 			if found && l.Holder != "" && l.Holder != c.Identity && !(c.Dead.Holder != "" && l.Same(c.Dead)) {
 				return ErrConflict

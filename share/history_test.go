@@ -151,7 +151,7 @@ func (p *simPod) thaw() bool {
 }
 
 // before and after are what happens to a request on its way there and back.
-func (p *simPod) before(string, string) error {
+func (p *simPod) before(ctx context.Context, _, _ string) error {
 	if !p.thaw() {
 		return errCut
 	}
@@ -164,7 +164,7 @@ func (p *simPod) before(string, string) error {
 	time.Sleep(time.Duration(dice*20) * time.Millisecond)
 	switch {
 	case cut, away && dice < 0.8:
-		time.Sleep(callWithin)
+		wait(ctx, nil, callWithin)
 		return errCut
 	case refused:
 		return fmt.Errorf("429: %w", ErrRefused)
@@ -174,14 +174,14 @@ func (p *simPod) before(string, string) error {
 	return nil
 }
 
-func (p *simPod) after(string, string) error {
+func (p *simPod) after(ctx context.Context, _, _ string) error {
 	h := p.h
 	h.mu.Lock()
 	cut, away := time.Now().Before(p.cut), time.Now().Before(h.apiAway)
 	fails := h.dice.Float64() < h.errors/2
 	h.mu.Unlock()
 	if cut || away {
-		time.Sleep(callWithin)
+		wait(ctx, nil, callWithin)
 	}
 	if !p.thaw() || cut || away || fails {
 		return errCut
@@ -202,7 +202,7 @@ func (h *history) join() *simPod {
 	if os.Getenv("HISTORY_LOG") != "" {
 		log = slog.NewTextHandler(os.Stderr, nil).WithAttrs([]slog.Attr{slog.String("pod", p.id)})
 	}
-	p.pod = New(Sources{API: p.api, Name: "alerts", Identity: p.id, Clock: p.api.clock, Log: slog.New(log)}, settings)
+	p.pod = New(&Sources{API: p.api, Name: "alerts", Identity: p.id, Clock: p.api.clock, Log: slog.New(log)}, settings)
 	p.puller = &simPuller{pod: p, sources: map[state.Key]*simSource{}}
 	stanza, err := p.pod.Join(p.puller, h.sources)
 	if err != nil {
@@ -378,7 +378,13 @@ func (h *history) checkRepeated(first, second delivery) {
 		if t.source != first.source || t.from != first.pod.id || t.at.Before(first.at) || t.at.After(second.at) {
 			continue
 		}
-		if oldest := t.lastSeen.Add(-historyOverlap - historySafe - writeEvery - historySlack); first.at.Before(oldest) {
+		oldest := t.lastSeen.Add(-historyOverlap - historySafe - writeEvery - historySlack)
+		if s := first.pod.trouble; slices.ContainsFunc(s, func(s span) bool {
+			return s.from.After(first.at) && s.from.Before(first.at.Add(historySafe+historySlack))
+		}) {
+			return // frozen before it could note that this one is durable
+		}
+		if first.at.Before(oldest) {
 			h.failf("alert %d of source %d came from %s at %.2f and from %s at %.2f: too old to repeat after the takeover at %.2f (last commit %.2f)", first.n, first.source,
 				first.pod.id, first.at.Sub(h.begin).Seconds(), second.pod.id, second.at.Sub(h.begin).Seconds(), t.at.Sub(h.begin).Seconds(), t.lastSeen.Sub(h.begin).Seconds())
 		}

@@ -47,9 +47,10 @@ const (
 // record is a ConfigMap's content.
 type record struct {
 	key      state.Key
-	owner    string // identity of the pod that pulls the source; empty: nobody
-	writer   string // identity of the pod that wrote it
-	sequence uint64 // counts writes, so that a pod knows its own again
+	owner    string    // identity of the pod that pulls the source; empty: nobody
+	writer   string    // identity of the pod that wrote it
+	sequence uint64    // counts writes, so that a pod knows its own again
+	written  time.Time // by the writer's clock
 	image    image
 }
 
@@ -74,9 +75,7 @@ func (r record) encode(o Object) (out Object, dropped int) {
 		dataOwner:    r.owner,
 		dataWriter:   r.writer,
 		dataSequence: strconv.FormatUint(r.sequence, 10),
-	}
-	if at := r.image.last(); at.After(epoch) {
-		o.Data[dataWritten] = at.Format(time.RFC3339Nano)
+		dataWritten:  r.written.UTC().Format(time.RFC3339Nano),
 	}
 	if snap.Found {
 		o.Data[dataWatermark] = snap.Watermark.Format(time.RFC3339Nano)
@@ -125,6 +124,9 @@ func decodeRecord(o Object) (record, error) {
 		return r, ErrEdited
 	}
 	if r.sequence, err = strconv.ParseUint(o.Data[dataSequence], 10, 64); err != nil {
+		return r, ErrEdited
+	}
+	if r.written, err = time.Parse(time.RFC3339Nano, o.Data[dataWritten]); err != nil {
 		return r, ErrEdited
 	}
 	r.owner, r.writer = o.Data[dataOwner], o.Data[dataWriter]

@@ -66,6 +66,7 @@ type holding struct {
 	retry    time.Time // no action before
 	failures int
 	lost     bool      // to another pod: its puller is to stop
+	stale    bool      // it is pulled with old settings
 	doubted  bool      // to be checked before anything is delivered
 	orphan   time.Time // since when no live worker has it; zero: one has
 }
@@ -111,7 +112,7 @@ func (o *ownership) decide(now time.Time, r role, live []sighting) []action {
 		}
 		mine := r == working && owner == o.identity && !h.gone
 		switch {
-		case h.phase == held && (h.gone || h.lost || r == standingBy || r == working && owner != "" && owner != o.identity):
+		case h.phase == held && (h.gone || h.lost || h.stale || r == standingBy || r == working && owner != "" && owner != o.identity):
 			do(give, giving)
 		case now.Before(h.retry):
 		case h.phase == held && h.doubted && r == returning:
@@ -128,7 +129,14 @@ func (o *ownership) decide(now time.Time, r role, live []sighting) []action {
 // taken: the source is this process's, and is pulled.
 func (o *ownership) taken(source Hash) {
 	if h := o.sources[source]; h != nil {
-		*h = holding{phase: held, gone: h.gone, orphan: h.orphan, doubted: h.doubted, lost: h.lost}
+		*h = holding{phase: held, gone: h.gone, orphan: h.orphan, doubted: h.doubted, lost: h.lost, stale: h.stale}
+	}
+}
+
+// renew: the settings of a source have changed.
+func (o *ownership) renew(source Hash) {
+	if h := o.sources[source]; h != nil {
+		h.stale = h.phase == taking || h.phase == held || h.phase == checking
 	}
 }
 
@@ -168,7 +176,7 @@ func (o *ownership) notTaken(source Hash, now time.Time, failed, refused bool) {
 	if h == nil {
 		return
 	}
-	h.phase, h.lost, h.doubted = away, false, false
+	h.phase, h.lost, h.stale, h.doubted = away, false, false, false
 	switch {
 	case refused:
 		h.retry = now.Add(retryRefused)
@@ -190,7 +198,7 @@ func (o *ownership) given(source Hash, now time.Time, failed bool) {
 	if h.lost {
 		h.retry = now.Add(retryOwned)
 	}
-	h.phase, h.lost, h.doubted = away, false, false
+	h.phase, h.lost, h.stale, h.doubted = away, false, false, false
 	if failed {
 		h.phase = owed
 		h.again(now)

@@ -43,7 +43,7 @@ type Puller interface {
 
 // Pod is this process among those of one NAME. Its stanzas share one Lease. It may be used concurrently.
 type Pod struct {
-	sources  Sources
+	sources  *Sources
 	settings Settings
 	log      *slog.Logger
 
@@ -81,7 +81,7 @@ type Stats struct {
 }
 
 // New begins to take part. Close ends it.
-func New(sources Sources, settings Settings) *Pod {
+func New(sources *Sources, settings Settings) *Pod {
 	sources.Overlap = settings.TakeoverOverlap
 	p := &Pod{
 		sources: sources, settings: settings, log: sources.Log, wake: make(chan struct{}, 1),
@@ -174,6 +174,7 @@ func (p *Pod) look() {
 	if p.ctx.Err() != nil {
 		return
 	}
+	p.sources.away.Store(err != nil)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if err != nil {

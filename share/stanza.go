@@ -62,12 +62,25 @@ func (s *Stanza) Configure(keys []state.Key) error {
 		e.gone = e.gone || e.stanza == s
 	}
 	for _, key := range keys {
+		if e := p.entries[HashOf(key)]; e != nil {
+			e.gone = false
+			continue
+		}
 		p.entries[HashOf(key)] = &entry{key: key, stanza: s}
 	}
 	p.own.configure(p.configured())
 	p.tidy()
 	p.rouse()
 	return nil
+}
+
+// Renew has a source stopped and begun anew, if it is pulled here: its settings have changed.
+func (s *Stanza) Renew(key state.Key) {
+	p := s.pod
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.own.renew(HashOf(key))
+	p.rouse()
 }
 
 // configured are the sources of all stanzas. p.mu is held.

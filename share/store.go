@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"fluent-bit-defender/state"
@@ -27,6 +28,8 @@ type Sources struct {
 	Overlap  time.Duration    // takeover_overlap
 	Clock    func() time.Time // wall clock; nil: time.Now
 	Log      *slog.Logger
+
+	away atomic.Bool // the API does not answer
 }
 
 // Verdict is what a pod knows of the owner of a source.
@@ -78,7 +81,7 @@ func (st *Store) take(ctx context.Context, judge func(string) Verdict) (snap sta
 			return snap, "", ErrOwned
 		}
 		from = rec.owner
-		m = m.before(latest(m.last(), v.Renewed).Add(-s.Overlap))
+		m = m.before(latest(rec.written, v.Renewed).Add(-s.Overlap))
 	}
 	st.object, st.rec = object, rec
 	if err := st.write(ctx, m.base(), s.Identity); err != nil {
@@ -122,6 +125,7 @@ type Store struct {
 	// tried are the sequence numbers of writes of which nobody knows whether they were done: the answer did not come.
 	tried   []uint64
 	written time.Time // local: the last write
+	noted   time.Time // local: when wanted changed last while the API was away
 	lost    error     // why it is not ours any more
 	onLost  func()    // called once when that is noticed; may be nil
 	closed  bool
@@ -144,6 +148,14 @@ func (st *Store) Load() (state.Snapshot, error) {
 func (st *Store) Ready(c state.Change) bool {
 	st.turn <- struct{}{}
 	defer st.done()
+	if st.sources.away.Load() {
+		// Noted for later, with the time at which it became durable here.
+		if len(c.Add) > 0 && time.Since(st.noted) >= writeEvery && st.usable() == nil {
+			st.noted = time.Now()
+			st.wanted = st.wanted.with(st.sources.now(), c, st.sources.Overlap)
+		}
+		return false
+	}
 	wait := writeEvery
 	if len(c.Add) == 0 && slices.EqualFunc(c.Unread, st.unread(), sameRange) {
 		wait = watermarkEvery
@@ -266,6 +278,7 @@ func (st *Store) write(ctx context.Context, m image, owner string) error {
 
 // put writes rec, and remembers it when that was done.
 func (st *Store) put(ctx context.Context, rec record) error {
+	rec.written = st.sources.now()
 	object, dropped := rec.encode(st.object)
 	write := st.sources.API.Update
 	if object.Version == "" {

@@ -164,7 +164,7 @@ func TestAWriteWhoseAnswerWasLostIsKnownAgain(t *testing.T) {
 	a, api := pod(s, "a", time.Minute)
 	b, _ := pod(s, "b", time.Minute)
 	st, _ := mustTake(t, a, alive)
-	cut := func(string, string) error { return errCut }
+	cut := func(context.Context, string, string) error { return errCut }
 	api.after = cut // done, but who knows
 	change := state.Change{Watermark: begin, Add: rows(0, 5)}
 	for range 3 {
@@ -179,7 +179,7 @@ func TestAWriteWhoseAnswerWasLostIsKnownAgain(t *testing.T) {
 	}
 	api.before = nil
 	mustCommit(t, st, change)
-	api.after = func(verb, _ string) error {
+	api.after = func(_ context.Context, verb, _ string) error {
 		if verb == "update" {
 			api.after = nil
 			return errCut
@@ -214,7 +214,7 @@ func TestAConflictAfterALostAnswerIsLookedAt(t *testing.T) {
 			s := newServer()
 			a, api := pod(s, "a", 0)
 			st, _ := mustTake(t, a, alive)
-			api.after = func(string, string) error { return errCut }
+			api.after = func(context.Context, string, string) error { return errCut }
 			if err := st.Commit(state.Change{Watermark: begin}); !errors.Is(err, errCut) {
 				t.Fatal(err)
 			}
@@ -230,7 +230,7 @@ func TestAConflictAfterALostAnswerIsLookedAt(t *testing.T) {
 func TestAPodKnowsItselfAgain(t *testing.T) {
 	s := newServer()
 	a, api := pod(s, "a", time.Minute)
-	api.after = func(verb, _ string) error {
+	api.after = func(_ context.Context, verb, _ string) error {
 		if verb == "create" {
 			return errCut
 		}
@@ -241,7 +241,7 @@ func TestAPodKnowsItselfAgain(t *testing.T) {
 	}
 	st, _ := mustTake(t, a, alive)
 	mustCommit(t, st, state.Change{Watermark: begin, Add: rows(0, 1)})
-	api.before = func(string, string) error { return errCut }
+	api.before = func(context.Context, string, string) error { return errCut }
 	if err := st.Close(); !errors.Is(err, errCut) {
 		t.Fatalf("close: %v", err)
 	}

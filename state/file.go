@@ -1,12 +1,14 @@
 package state
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
 	"slices"
+	"sync"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -91,11 +93,12 @@ type Pending struct {
 // disk: when that fails, all of them fail. A Change that is itself to blame fails alone. It counts as a call to each Store.
 func CommitAll(all []Pending) {
 	shared := map[*boltFile][]*Pending{}
+	var alone []func()
 	for i := range all {
 		p := &all[i]
 		s, ok := p.Store.(*fileStore)
 		if !ok {
-			p.Err = p.Store.Commit(p.Change)
+			alone = append(alone, func() { p.Err = p.Store.Commit(p.Change) })
 			continue
 		}
 		if s.closed {
@@ -108,6 +111,41 @@ func CommitAll(all []Pending) {
 	for f, group := range shared {
 		f.commit(group)
 	}
+	sideBySide(alone)
+}
+
+// CloseAll closes Stores, and returns the first error. Those that are not files are closed side by side.
+func CloseAll(all []Store) error {
+	errs := make([]error, len(all))
+	var alone []func()
+	for i, s := range all {
+		if _, ok := s.(*fileStore); ok {
+			errs[i] = s.Close()
+			continue
+		}
+		alone = append(alone, func() { errs[i] = s.Close() })
+	}
+	sideBySide(alone)
+	return cmp.Or(errs...)
+}
+
+// sideBySide calls all, some at a time: Stores in a network take as long as an answer does.
+func sideBySide(all []func()) {
+	const most = 16
+	if len(all) == 1 {
+		all[0]()
+		return
+	}
+	var running sync.WaitGroup
+	slots := make(chan struct{}, most)
+	for _, f := range all {
+		slots <- struct{}{}
+		running.Go(func() {
+			defer func() { <-slots }()
+			f()
+		})
+	}
+	running.Wait()
 }
 
 // commit commits the changes of Stores of this file.

@@ -1,0 +1,67 @@
+package conf
+
+import (
+	"errors"
+	"regexp"
+	"strings"
+)
+
+const (
+	sharedScheme   = "kubernetes://"
+	sharedNameMost = 52 // with a hash behind it it is the value of a label, which has 63 characters at most
+	namespaceMost  = 63
+)
+
+var (
+	errSharedName      = errors.New("not a NAME of Kubernetes objects")
+	errSharedNameLong  = errors.New("too long a NAME")
+	errSharedNamespace = errors.New("not with a namespace of Kubernetes")
+
+	dnsLabel = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`)
+)
+
+// cleanDB takes a path, or what Shared takes apart.
+func cleanDB(text string) (string, error) {
+	namespace, name, shared := splitShared(text)
+	switch {
+	case !shared:
+		return parsePath(text)
+	case strings.Contains(text[len(sharedScheme):], "/") && (!dnsLabel.MatchString(namespace) || len(namespace) > namespaceMost):
+		return "", errSharedNamespace
+	case len(name) > sharedNameMost:
+		return "", errSharedNameLong
+	case !dnsLabel.MatchString(name):
+		return "", errSharedName
+	}
+	return text, nil
+}
+
+func splitShared(db string) (namespace, name string, shared bool) {
+	rest, shared := strings.CutPrefix(db, sharedScheme)
+	if i := strings.LastIndexByte(rest, '/'); i >= 0 {
+		return rest[:i], rest[i+1:], shared
+	}
+	return "", rest, shared
+}
+
+// Shared takes the value kubernetes://NAMESPACE/NAME of db apart. The namespace is empty where db names none. False: db is the path of a file, or empty.
+func (c *Config) Shared() (namespace, name string, shared bool) {
+	if !strings.HasPrefix(c.DB, sharedScheme) {
+		return "", "", false
+	}
+	return splitShared(c.DB)
+}
+
+// sharedAlone is the rule for the keys that need db kubernetes://.
+func sharedAlone(key string) rule {
+	return rule{
+		says: "`" + key + "` has no effect without `db kubernetes://NAME`.",
+		keys: []string{key, "db"},
+		wrong: func(l *loader) string {
+			if _, _, shared := l.cfg.Shared(); l.given(key) && !shared {
+				return "has no effect without db kubernetes://NAME; allowed: to leave the key out"
+			}
+			return ""
+		},
+	}
+}
