@@ -1,0 +1,223 @@
+//go:build kubernetes
+
+package podtest
+
+import (
+	"bufio"
+	"context"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	auth "k8s.io/api/authentication/v1"
+	core "k8s.io/api/core/v1"
+	rbac "k8s.io/api/rbac/v1"
+	meta "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+)
+
+// apiServer is a kube-apiserver with its etcd on loopback, RBAC and audit log on. KUBE_APISERVER and ETCD are the paths of the programs.
+type apiServer struct {
+	dir    string
+	url    string
+	admin  *kubernetes.Clientset
+	server *exec.Cmd
+	etcd   *exec.Cmd
+}
+
+const adminToken = "administrator"
+
+var theServer = sync.OnceValues(startServer)
+
+// server returns the API server of all tests of this process.
+func server(t *testing.T) *apiServer {
+	t.Helper()
+	if os.Getenv("KUBE_APISERVER") == "" || os.Getenv("ETCD") == "" {
+		t.Skip("SKIPPED: no KUBE_APISERVER and ETCD; make test-kubernetes sets them")
+	}
+	s, err := theServer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func startServer() (*apiServer, error) {
+	dir, err := os.MkdirTemp("", "podtest")
+	if err != nil {
+		return nil, err
+	}
+	s := &apiServer{dir: dir}
+	ports, err := freePorts(2)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.files(); err != nil {
+		return nil, err
+	}
+	etcdURL := fmt.Sprintf("http://127.0.0.1:%d", ports[0])
+	s.url = fmt.Sprintf("https://127.0.0.1:%d", ports[1])
+	if s.etcd, err = s.run(os.Getenv("ETCD"), "etcd", "--data-dir="+s.path("etcd"), "--listen-client-urls="+etcdURL, "--advertise-client-urls="+etcdURL,
+		"--listen-peer-urls=http://127.0.0.1:0", "--unsafe-no-fsync"); err != nil {
+		return nil, err
+	}
+	s.server, err = s.run(os.Getenv("KUBE_APISERVER"), "kube-apiserver", "--etcd-servers="+etcdURL, "--cert-dir="+s.path("certs"), "--bind-address=127.0.0.1",
+		"--advertise-address=127.0.0.1", fmt.Sprintf("--secure-port=%d", ports[1]), "--token-auth-file="+s.path("tokens.csv"), "--authorization-mode=RBAC",
+		"--service-cluster-ip-range=10.96.0.0/24", "--service-account-issuer=https://kubernetes.default.svc", "--service-account-key-file="+s.path("sa.pub"),
+		"--service-account-signing-key-file="+s.path("sa.key"), "--disable-admission-plugins=ServiceAccount", "--endpoint-reconciler-type=none",
+		"--audit-policy-file="+s.path("audit.yaml"), "--audit-log-path="+s.path("audit.log"), "--audit-log-mode=blocking")
+	if err != nil {
+		return nil, err
+	}
+	return s, s.ready()
+}
+
+func freePorts(n int) (ports []int, err error) {
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, err
+		}
+		defer l.Close()
+		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
+	}
+	return ports, nil
+}
+
+func (s *apiServer) path(name string) string { return filepath.Join(s.dir, name) }
+
+func (s *apiServer) files() error {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		return err
+	}
+	public, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
+	if err != nil {
+		return err
+	}
+	for name, text := range map[string][]byte{
+		"sa.key":     pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)}),
+		"sa.pub":     pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: public}),
+		"tokens.csv": []byte(adminToken + `,admin,admin,"system:masters"` + "\n"),
+		"audit.yaml": []byte("apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules: [{level: Metadata}]\n"),
+	} {
+		if err := os.WriteFile(s.path(name), text, 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// run starts a program that dies with this one.
+func (s *apiServer) run(program, name string, args ...string) (*exec.Cmd, error) {
+	log, err := os.Create(s.path(name + ".log"))
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(program, args...)
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	return cmd, cmd.Start()
+}
+
+func (s *apiServer) ready() (err error) {
+	s.admin, err = kubernetes.NewForConfig(&rest.Config{Host: s.url, BearerToken: adminToken, TLSClientConfig: rest.TLSClientConfig{Insecure: true}, QPS: -1})
+	if err != nil {
+		return err
+	}
+	for start := time.Now(); time.Since(start) < time.Minute; time.Sleep(200 * time.Millisecond) {
+		if _, err = s.admin.Discovery().RESTClient().Get().AbsPath("/readyz").DoRaw(context.Background()); err == nil {
+			return nil
+		}
+	}
+	return fmt.Errorf("the API server is not ready: %w", err)
+}
+
+func (s *apiServer) stop() {
+	for _, cmd := range []*exec.Cmd{s.server, s.etcd} {
+		if cmd != nil && cmd.Process != nil {
+			_ = cmd.Process.Kill()
+			_ = cmd.Wait() // says that it was killed
+		}
+	}
+	_ = os.RemoveAll(s.dir)
+}
+
+// rules are what the shipped Role allows.
+var rules = []rbac.PolicyRule{
+	{APIGroups: []string{"coordination.k8s.io"}, Resources: []string{"leases"}, Verbs: []string{"get", "list", "create", "update"}},
+	{APIGroups: []string{""}, Resources: []string{"configmaps"}, Verbs: []string{"get", "list", "create", "update"}},
+}
+
+// namespace makes a namespace with a service account that has rules, and returns the path of a kubeconfig with a bound token of it.
+func (s *apiServer) namespace(t *testing.T, name string, rules []rbac.PolicyRule) (kubeconfig string) {
+	t.Helper()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx := t.Context()
+	_, err := s.admin.CoreV1().Namespaces().Create(ctx, &core.Namespace{ObjectMeta: meta.ObjectMeta{Name: name}}, meta.CreateOptions{})
+	must(err)
+	named := meta.ObjectMeta{Name: "fluent-bit-defender"}
+	_, err = s.admin.CoreV1().ServiceAccounts(name).Create(ctx, &core.ServiceAccount{ObjectMeta: named}, meta.CreateOptions{})
+	must(err)
+	_, err = s.admin.RbacV1().Roles(name).Create(ctx, &rbac.Role{ObjectMeta: named, Rules: rules}, meta.CreateOptions{})
+	must(err)
+	_, err = s.admin.RbacV1().RoleBindings(name).Create(ctx, &rbac.RoleBinding{ObjectMeta: named,
+		Subjects: []rbac.Subject{{Kind: "ServiceAccount", Name: named.Name, Namespace: name}},
+		RoleRef:  rbac.RoleRef{APIGroup: "rbac.authorization.k8s.io", Kind: "Role", Name: named.Name}}, meta.CreateOptions{})
+	must(err)
+	token, err := s.admin.CoreV1().ServiceAccounts(name).CreateToken(ctx, named.Name, &auth.TokenRequest{}, meta.CreateOptions{})
+	must(err)
+	kubeconfig = filepath.Join(t.TempDir(), "kubeconfig")
+	text := fmt.Sprintf(`{"apiVersion": "v1", "kind": "Config", "current-context": "c",
+		"clusters": [{"name": "c", "cluster": {"server": %q, "certificate-authority": %q}}], "users": [{"name": "u", "user": {"token": %q}}],
+		"contexts": [{"name": "c", "context": {"cluster": "c", "user": "u", "namespace": %q}}]}`, s.url, s.path("certs/apiserver.crt"), token.Status.Token, name)
+	must(os.WriteFile(kubeconfig, []byte(text), 0o600))
+	return kubeconfig
+}
+
+// requests counts the requests of a namespace since a time, by verb and resource.
+func (s *apiServer) requests(t *testing.T, namespace string, since time.Time) (all int, kinds map[string]int) {
+	t.Helper()
+	file, err := os.Open(s.path("audit.log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	kinds = map[string]int{}
+	lines := bufio.NewScanner(file)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		var e struct {
+			Verb                     string
+			User                     struct{ Username string }
+			ObjectRef                struct{ Resource, Namespace string }
+			RequestReceivedTimestamp time.Time
+		}
+		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
+			continue // the last line may be written in part
+		}
+		if e.ObjectRef.Namespace == namespace && e.RequestReceivedTimestamp.After(since) && strings.HasPrefix(e.User.Username, "system:serviceaccount:") {
+			all++
+			kinds[e.Verb+" "+e.ObjectRef.Resource]++
+		}
+	}
+	return all, kinds
+}
