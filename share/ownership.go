@@ -170,18 +170,30 @@ func (o *ownership) sure() bool {
 	return true
 }
 
-// notTaken: another pod that lives owns it (failed false), or it could not be taken, and perhaps never can (refused).
-func (o *ownership) notTaken(source Hash, now time.Time, failed, refused bool) {
+// outcome is why a source could not be taken.
+type outcome int
+
+const (
+	anothers outcome = iota // a pod that lives owns it, or was faster
+	failed                  // nothing was done
+	unknown                 // it may have been done
+	unusable                // somebody has to put something right
+)
+
+// notTaken: a source could not be taken.
+func (o *ownership) notTaken(source Hash, now time.Time, why outcome) {
 	h := o.sources[source]
 	if h == nil {
 		return
 	}
 	h.phase, h.lost, h.stale, h.doubted = away, false, false, false
-	switch {
-	case refused:
+	switch why {
+	case unusable:
 		h.retry = now.Add(retryRefused)
-	case failed:
+	case unknown:
 		h.phase = owed // the answer may be all that is missing
+		h.again(now)
+	case failed:
 		h.again(now)
 	default:
 		h.retry, h.failures = now.Add(retryOwned), 0

@@ -281,12 +281,19 @@ func (p *Pod) check(h Hash, e *entry) {
 func (p *Pod) notTaken(h Hash, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	waits := err == nil || errors.Is(err, ErrOwned) || errors.Is(err, state.ErrTaken) // another pod has it, or has been faster
-	refused := errors.Is(err, ErrNewer) || errors.Is(err, ErrEdited) || errors.Is(err, ErrForeign)
-	if p.own.notTaken(h, time.Now(), !waits, refused); waits || p.ctx.Err() != nil {
+	why := unknown
+	switch {
+	case err == nil, errors.Is(err, ErrOwned), errors.Is(err, state.ErrTaken):
+		why = anothers
+	case errors.Is(err, ErrNewer), errors.Is(err, ErrEdited), errors.Is(err, ErrForeign):
+		why = unusable
+	case errors.Is(err, ErrRefused):
+		why = failed
+	}
+	if p.own.notTaken(h, time.Now(), why); why == anothers || p.ctx.Err() != nil {
 		return
 	}
-	if refused {
+	if why == unusable {
 		p.told.trouble("taking "+string(h), fmt.Errorf("a source is not pulled: %w", err))
 		return
 	}

@@ -166,10 +166,10 @@ func TestOwnership(t *testing.T) {
 	want(0, working, others)
 	want(0, working, mine, take)
 	want(0, working, mine) // under way
-	o.notTaken(h, now, false, false)
+	o.notTaken(h, now, anothers)
 	want(time.Second, working, mine) // its owner gives it back soon
 	want(time.Second, working, mine, take)
-	o.notTaken(h, now, true, false) // perhaps it is ours
+	o.notTaken(h, now, unknown) // perhaps it is ours
 	want(time.Second, working, mine)
 	want(time.Second, working, mine, release)
 	o.given(h, now, false)
@@ -197,7 +197,7 @@ func TestOwnership(t *testing.T) {
 	want(0, standingBy, mine, give)
 	o.given(h, now, false)
 	want(0, working, mine, take)
-	o.notTaken(h, now, true, true)
+	o.notTaken(h, now, unusable)
 	want(59*time.Second, working, mine)
 	want(time.Second, working, mine, take)
 	o.taken(h)
