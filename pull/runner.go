@@ -93,7 +93,7 @@ func (r *Runner) Remove(ctx context.Context, key state.Key) error {
 		return fmt.Errorf("no source has the state %s", key)
 	}
 	r.leave(&s.lane)
-	<-idle // its step was cut short
+	<-idle             // its step was cut short
 	err := r.commit(s) // it collects what was delivered
 	for err == nil && !s.ledger.Settled() {
 		if !sleep(ctx, commitEvery/4) {
