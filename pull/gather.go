@@ -23,6 +23,8 @@ type Gatherer struct {
 	mu     sync.Mutex
 	kinds  map[string]*gathered
 	closed bool
+
+	waiting sync.WaitGroup // for what is to be logged
 }
 
 // gathered is a line that waits for others of its kind.
@@ -59,7 +61,9 @@ func (g *Gatherer) Close() {
 	slices.SortFunc(all, func(a, b *gathered) int { return cmp.Compare(b.level, a.level) })
 	for _, k := range all {
 		g.say(k)
+		g.waiting.Done()
 	}
+	g.waiting.Wait() // what was due just now is being logged
 }
 
 func (g *Gatherer) came(level slog.Level, tenant, id, text string) {
@@ -79,11 +83,13 @@ func (g *Gatherer) gather(kind string, level slog.Level, tenant, text string) bo
 	case k == nil:
 		k = &gathered{level: level, text: text, seen: map[string]bool{}}
 		g.kinds[kind] = k
+		g.waiting.Add(1)
 		k.timer = time.AfterFunc(g.wait, func() {
 			g.mu.Lock()
 			delete(g.kinds, kind)
 			g.mu.Unlock()
 			g.say(k)
+			g.waiting.Done()
 		})
 	}
 	if !k.seen[tenant] {
