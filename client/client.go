@@ -194,13 +194,13 @@ func (c *Client) Known() (time.Time, bool) { return c.clock.now(time.Now()) }
 // echo a request. At most 400 bytes, in one line.
 func (c *Client) Mask(text string) string { return c.mask.text(text, 400) }
 
-// Doubtful tells whether the last Date contradicts Now and none has confirmed or refuted it yet: what was concluded from Now
+// Disputed tells whether the last Date contradicts Now and none has confirmed or refuted it yet: what was concluded from Now
 // meanwhile may have to be concluded again. Like Now it may be called from any goroutine.
-func (c *Client) Doubtful() bool { return c.clock.doubtful() }
+func (c *Client) Disputed() bool { return c.clock.disputed() }
 
-// Certain tells whether Now is more than the word of one answer: since the client was made, two in a row have agreed on the time. A service
+// Trusted tells whether Now is more than the word of one answer: since the client was made, two in a row have agreed on the time. A service
 // that sends no Dates leaves nothing to doubt.
-func (c *Client) Certain() bool { return c.clock.certain() }
+func (c *Client) Trusted() bool { return c.clock.trusted() }
 
 // Fetch asks for the alerts of q and returns once the head of the answer came. A
 // 401 drops the token, gets a new one and asks once more. ctx also ends the
@@ -293,4 +293,40 @@ func (c *Client) Close() {
 	c.slow()
 	c.release()
 	c.hangUp()
+}
+
+// Stats are what a Client counts, and what its credential stands at.
+type Stats struct {
+	Tokens          uint64        // that came
+	TokenEnds       time.Time     // local; zero: none is held
+	CertificateEnds time.Time     // zero: no certificate was read yet
+	Held            time.Duration // requests waited so long for our own limit of their number
+}
+
+// counters are the parts of Stats that nobody else keeps.
+type counters struct {
+	mu          sync.Mutex
+	tokens      uint64
+	certificate time.Time
+	waited      time.Duration
+}
+
+func (n *counters) count(f func(*counters)) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	f(n)
+}
+
+// Stats may be called from any goroutine; it never waits for I/O.
+func (c *Client) Stats() Stats {
+	var s Stats
+	c.counters.count(func(n *counters) { s = Stats{Tokens: n.tokens, CertificateEnds: n.certificate, Held: n.waited} })
+	if c.token != nil {
+		c.token.mu.Lock()
+		if held := c.token.held; held != nil {
+			s.TokenEnds = held.expires
+		}
+		c.token.mu.Unlock()
+	}
+	return s
 }

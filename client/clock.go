@@ -19,7 +19,7 @@ type clock struct {
 	mu      sync.Mutex
 	known   sighting // the last Date believed
 	sure    bool     // two Dates in a row agreed: until then known is just the last one
-	mute    int      // answers without a Date since the last that had one, while there is doubt
+	mute    int      // answers without a Date since the last that had one, while the time is disputed
 	suspect sighting // a Date that waits for its confirmation
 }
 
@@ -97,15 +97,15 @@ func (c *clock) now(t time.Time) (time.Time, bool) {
 	return c.known.at(t), true
 }
 
-// doubtful tells whether a Date waits for its confirmation, as the first one does.
-func (c *clock) doubtful() bool {
+// disputed tells whether a Date waits for its confirmation, as the first one does.
+func (c *clock) disputed() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return !c.known.date.IsZero() && !c.sure || !c.suspect.date.IsZero()
 }
 
-// certain tells whether the time is more than one answer's word, or nobody's.
-func (c *clock) certain() bool {
+// trusted tells whether the time is more than one answer's word, or nobody's.
+func (c *clock) trusted() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.known.date.IsZero() || c.sure

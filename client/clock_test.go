@@ -65,7 +65,7 @@ func TestClock(t *testing.T) {
 			if h != nil {
 				c.observe(h, local.Add(after))
 			}
-			if got := c.doubtful(); got != want {
+			if got := c.disputed(); got != want {
 				t.Errorf("%s: %t", what, got)
 			}
 		}
@@ -75,13 +75,13 @@ func TestClock(t *testing.T) {
 		check("one that agrees with it", dated(epoch.Add(h)), s, false)
 		check("one far off", dated(epoch), 2*s, true)
 		check("and a good one", dated(epoch.Add(h+2*s)), 2*s, false)
-		if !c.certain() {
-			t.Error("two Dates agreed, and the time is not certain")
+		if !c.trusted() {
+			t.Error("two Dates agreed, and the time is not trusted")
 		}
 		c = clock{}
 		check("one Date again", dated(epoch), 0, true)
-		if c.certain() {
-			t.Error("one Date alone is certain")
+		if c.trusted() {
+			t.Error("one Date alone is trusted")
 		}
 		check("an answer without", http.Header{}, s, true)
 		check("and another", http.Header{}, 2*s, false)

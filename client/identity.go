@@ -36,20 +36,33 @@ var machineVersions = map[machine]string{virtualMachine: "2018-02-01", appServic
 // arcKeys is where the agent of Azure Arc keeps its keys: no other file is read for it. Tests put another in its place.
 var arcKeys = "/var/opt/azcmagent/tokens"
 
-const maxArcKey = 4 << 10 // bytes
+const (
+	// arcAgent is there where the agent of Azure Arc is installed. It sets the environment only of services that started after it, so
+	// Microsoft's libraries look for this file too, and ask at arcAddress.
+	arcAgent   = "/opt/azcmagent/bin/himds"
+	arcAddress = "http://127.0.0.1:40342/metadata/identity/oauth2/token"
+	maxArcKey  = 4 << 10 // bytes
+)
 
 // machineOf tells what gives tokens here, where, and with which secret. An address that is configured is a metadata service.
-func machineOf(configured string, getenv func(string) string) (m machine, address, secret string) {
+func machineOf(configured string, getenv func(string) string, exists func(path string) bool) (m machine, address, secret string) {
 	at, header := getenv("IDENTITY_ENDPOINT"), getenv("IDENTITY_HEADER")
 	switch {
-	case configured != conf.IMDS || at == "":
+	case configured != conf.IMDS:
 		return virtualMachine, configured, ""
-	case header != "":
+	case at != "" && header != "":
 		return appService, at, header
-	case getenv("IMDS_ENDPOINT") != "":
+	case at != "" && getenv("IMDS_ENDPOINT") != "":
 		return azureArc, at, ""
+	case exists(arcAgent):
+		return azureArc, arcAddress, ""
 	}
 	return virtualMachine, configured, ""
+}
+
+func fileExists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 // identity asks for tokens of a managed identity.
@@ -62,7 +75,10 @@ type identity struct {
 
 // managedIdentity builds the grant. Its requests never go through a proxy.
 func managedIdentity(c *Client, cfg *conf.Config) (grant, error) {
-	m, address, secret := machineOf(cfg.ManagedIdentityEndpoint, os.Getenv)
+	m, address, secret := machineOf(cfg.ManagedIdentityEndpoint, os.Getenv, fileExists)
+	if m == appService && os.Getenv("IDENTITY_SERVER_THUMBPRINT") != "" {
+		return nil, errors.New("auth: the managed identities of Service Fabric are not supported; use client_certificate or workload_identity")
+	}
 	name := "managed_identity_endpoint"
 	if m != virtualMachine {
 		name = "IDENTITY_ENDPOINT in the environment"

@@ -231,7 +231,9 @@ func TestNoProxyForManagedIdentities(t *testing.T) {
 func TestMachineOf(t *testing.T) {
 	f := func(name, configured string, env map[string]string, want machine, address string) {
 		t.Helper()
-		if m, at, _ := machineOf(configured, func(k string) string { return env[k] }); m != want || at != address {
+		agent := env["agent"] != ""
+		m, at, _ := machineOf(configured, func(k string) string { return env[k] }, func(path string) bool { return agent && path == arcAgent })
+		if m != want || at != address {
 			t.Errorf("%s: machine %d at %s", name, m, at)
 		}
 	}
@@ -239,6 +241,9 @@ func TestMachineOf(t *testing.T) {
 	f("a virtual machine", conf.IMDS, nil, virtualMachine, conf.IMDS)
 	f("App Service", conf.IMDS, map[string]string{"IDENTITY_ENDPOINT": at, "IDENTITY_HEADER": "x"}, appService, at)
 	f("Azure Arc", conf.IMDS, map[string]string{"IDENTITY_ENDPOINT": at, "IMDS_ENDPOINT": "http://127.0.0.1:40342"}, azureArc, at)
+	f("Azure Arc without its environment", conf.IMDS, map[string]string{"agent": "is there"}, azureArc, arcAddress)
+	f("an address beside Azure Arc", "http://10.0.0.1/token", map[string]string{"agent": "is there"}, virtualMachine, "http://10.0.0.1/token")
+	f("App Service beside Azure Arc", conf.IMDS, map[string]string{"agent": "is there", "IDENTITY_ENDPOINT": at, "IDENTITY_HEADER": "x"}, appService, at)
 	f("an address that is configured", "http://10.0.0.1/token", map[string]string{"IDENTITY_ENDPOINT": at, "IDENTITY_HEADER": "x"}, virtualMachine, "http://10.0.0.1/token")
 	f("an endpoint alone", conf.IMDS, map[string]string{"IDENTITY_ENDPOINT": at}, virtualMachine, conf.IMDS)
 }
@@ -256,6 +261,18 @@ func TestAppServiceGivesTokens(t *testing.T) {
 			w.Errorf("%v", e)
 		}
 	})
+}
+
+func TestServiceFabricIsRefusedByName(t *testing.T) {
+	t.Setenv("IDENTITY_ENDPOINT", "https://127.0.0.1:2377/metadata/identity/oauth2/token")
+	t.Setenv("IDENTITY_HEADER", "a-header")
+	t.Setenv("IDENTITY_SERVER_THUMBPRINT", "00")
+	cfg := settings()
+	cfg.Auth, cfg.ManagedIdentityEndpoint = conf.ManagedIdentity, conf.IMDS
+	want := "auth: the managed identities of Service Fabric are not supported; use client_certificate or workload_identity"
+	if c, err := New(cfg); err == nil || err.Error() != want {
+		t.Errorf("%v, %v", c, err)
+	}
 }
 
 func TestAzureArcGivesTokens(t *testing.T) {

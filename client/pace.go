@@ -56,7 +56,7 @@ func openPace(base *url.URL, tenant string) (p *pace, leave func()) {
 }
 
 // sweepPaces drops the limits that nobody uses and that are as good as new. Others stay, or a hot reload would begin with a burst
-// right after the last one. A time in the future is another test's.
+// right after the last one. A limit that was left in the future is from another test's virtual time.
 func sweepPaces() {
 	for key, p := range paces.open {
 		idle := time.Since(p.left)

@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -589,4 +590,43 @@ func TestAThrottledTokenHostIsLeftAloneByAll(t *testing.T) {
 	if _, err := fetch(all[0], Query{}); err != nil { // whose one answer of that kind it was
 		t.Error(err)
 	}
+}
+
+// A thousand tenants of one stanza: a client that waits for its next poll has no goroutine and no connection of its own, and little memory.
+func TestAnIdleClientIsSmall(t *testing.T) {
+	const clients, most = 1000, 6 << 10 // bytes each
+	s := &service{}
+	all := make([]*Client, clients)
+	measure := func() (heap uint64) {
+		runtime.GC()
+		runtime.GC() // what the first one left to finalizers and pools
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	warm := connect(t, settings(), s)
+	if _, err := fetch(warm, Query{}); err != nil {
+		t.Fatal(err)
+	}
+	before, goroutines := measure(), runtime.NumGoroutine()
+	for i := range all {
+		cfg := settings()
+		cfg.TenantID = fmt.Sprintf("%08d-2222-3333-4444-555555555555", i)
+		all[i] = connect(t, cfg, s)
+		if _, err := fetch(all[i], Query{}); err != nil {
+			t.Fatal(err)
+		}
+		s.mu.Lock()
+		s.forms, s.tokenHeads, s.alertQueries, s.alertHeads = nil, nil, nil, nil
+		s.mu.Unlock()
+	}
+	each := int64(measure()-before) / clients
+	t.Logf("%d bytes a client", each)
+	if each > most {
+		t.Errorf("%d bytes a client, want at most %d", each, most)
+	}
+	if more := runtime.NumGoroutine() - goroutines; more > 0 {
+		t.Errorf("%d more goroutines", more)
+	}
+	runtime.KeepAlive(all)
 }

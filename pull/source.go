@@ -101,7 +101,7 @@ func readerOptions(cfg *conf.Config) record.Options {
 
 // clock is what is known of the time now.
 func (s *Source) clock() plan.Clock {
-	c := plan.Clock{Local: time.Now(), Trusted: s.client.Certain(), Disputed: s.client.Doubtful()}
+	c := plan.Clock{Local: time.Now(), Trusted: s.client.Trusted(), Disputed: s.client.Disputed()}
 	if t, ok := s.client.Known(); ok {
 		c.Service = t
 	} else if s.dateless {
