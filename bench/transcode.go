@@ -19,7 +19,7 @@ import (
 // ours reads the whole answer into records, with time and identity, as the plugin does.
 func ours(a answer) func(*testing.B) {
 	return func(b *testing.B) {
-		r := record.NewReader(record.Options{Schema: record.SIEM, TimeKey: "AlertTime", MaxAlert: 1 << 20, MaxRecord: 1 << 20})
+		r := record.NewReader(record.Options{Schema: a.schema, TimeKey: a.timeKey, MaxAlert: 1 << 20, MaxRecord: 1 << 20})
 		now := func() time.Time { return time.Unix(1700000000, 0) }
 		var dst []byte
 		b.SetBytes(int64(len(a.body)))
@@ -57,7 +57,7 @@ func plain(a answer) func(*testing.B) {
 				if err := dec.Decode(&fields); err != nil {
 					b.Fatal(err)
 				}
-				encode(b, fields)
+				encode(b, fields, a.timeKey)
 			}
 		}
 	}
@@ -74,7 +74,7 @@ func plainRows(a answer) func(*testing.B) {
 				if err := json.Unmarshal(row, &fields); err != nil {
 					b.Fatal(err)
 				}
-				encode(b, fields)
+				encode(b, fields, a.timeKey)
 			}
 		}
 	}
@@ -91,14 +91,14 @@ func plainList(a answer) func(*testing.B) {
 				b.Fatal(err)
 			}
 			for _, fields := range list {
-				encode(b, fields)
+				encode(b, fields, a.timeKey)
 			}
 		}
 	}
 }
 
-func encode(b *testing.B, fields map[string]any) {
-	at, _ := time.Parse(time.RFC3339Nano, fmt.Sprint(fields["AlertTime"]))
+func encode(b *testing.B, fields map[string]any, timeKey string) {
+	at, _ := time.Parse(time.RFC3339Nano, fmt.Sprint(fields[timeKey]))
 	if _, err := input.NewEncoder().Encode([]any{&input.FLBTime{Time: at}, fields}); err != nil {
 		b.Fatal(err)
 	}
@@ -117,7 +117,7 @@ func fast(a answer) func(*testing.B) {
 				if err != nil {
 					b.Fatal(err)
 				}
-				at, _ := time.Parse(time.RFC3339Nano, string(v.GetStringBytes("AlertTime")))
+				at, _ := time.Parse(time.RFC3339Nano, string(v.GetStringBytes(a.timeKey)))
 				dst = msgp.AppendArrayHeader(dst[:0], 2)
 				dst = append(dst, 0xd7, 0, byte(at.Unix()>>24), byte(at.Unix()>>16), byte(at.Unix()>>8), byte(at.Unix()), 0, 0, 0, 0)
 				dst = appendValue(dst, v)
