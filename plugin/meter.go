@@ -8,12 +8,14 @@ import (
 
 	"fluent-bit-defender/plugin/flb"
 	"fluent-bit-defender/pull"
+	"fluent-bit-defender/share"
 )
 
 // meter brings an instance's metrics up to date, on its thread only. A nil meter does nothing.
 type meter struct {
 	core    *flb.Metrics
 	now     reading
+	pods    share.Stats // of a stanza that shares its work
 	numbers []float64
 }
 
@@ -52,6 +54,10 @@ func (m *meter) read(s pull.Stats) []float64 {
 
 func (m *meter) set(e engine) {
 	if m != nil {
+		if s, ok := e.(*stanza); ok && s.shared != nil {
+			m.pods = s.shared.pod.Stats()
+			m.now.pods = &m.pods
+		}
 		m.core.Set(m.read(e.Stats()))
 	}
 }

@@ -6,6 +6,7 @@ import (
 
 	"fluent-bit-defender/plugin/flb"
 	"fluent-bit-defender/pull"
+	"fluent-bit-defender/share"
 )
 
 //go:generate go test -count=1 -run ^TestMetricsPage . -update
@@ -13,7 +14,8 @@ import (
 // reading is what the metrics are read from: one look at the engine.
 type reading struct {
 	pull.Stats
-	started time.Time // local: the instance's Init
+	started time.Time    // local: the instance's Init
+	pods    *share.Stats // nil: the stanza does not share its work
 }
 
 // metric is a metric and how it is read. read fills as many numbers as Metric.Width says, and must not allocate.
@@ -30,6 +32,7 @@ const (
 	themeTime       = "How far it is"
 	themeCredential = "Credentials"
 	themeState      = "State"
+	themePods       = "Pods that share"
 )
 
 // metrics are all that the plugin tells through Fluent Bit's own endpoint. docs/metrics.md is generated from them.
@@ -187,11 +190,51 @@ var metrics = []metric{
 		Metric: flb.Metric{Kind: flb.Counter, Name: "seen_forgotten_total", Help: "Rows forgotten early because more than 5 million would have had to be remembered."},
 		wrong:  "It rises: these alerts may come twice. A smaller `overlap` or `ago` helps.",
 	},
+	{
+		theme: themePods, read: one(func(r *reading) float64 { return ofPods(r, func(p *share.Stats) float64 { return truth(p.Worker) }) }),
+		Metric: flb.Metric{Kind: flb.Gauge, Name: "worker", Help: "1 while this pod holds a Lease and may pull, 0 while it stands by. NaN: db is not kubernetes://."},
+		wrong:  "0 in all pods: nobody pulls; the log of each says why. A pod that stands by is no trouble.",
+	},
+	{
+		theme: themePods, read: one(func(r *reading) float64 { return ofPods(r, func(p *share.Stats) float64 { return float64(p.Owned) }) }),
+		Metric: flb.Metric{Kind: flb.Gauge, Name: "sources_owned", Help: "Sources (tenants with their filters) that this pod pulls. NaN: db is not kubernetes://."},
+		wrong:  "The sum over all pods is less than there are tenants for minutes: some have no owner; the logs name them.",
+	},
+	{
+		theme: themePods, read: one(func(r *reading) float64 { return counted(r, func(p *share.Stats) uint64 { return p.Takeovers }) }),
+		Metric: flb.Metric{Kind: flb.Counter, Name: "takeovers_total", Help: "Sources taken over from pods that died, froze or were cut off."},
+		wrong:  "It rises: pods end without saying so; what they delivered in their last `takeover_overlap` came again.",
+	},
+	{
+		theme: themePods, read: one(func(r *reading) float64 { return counted(r, func(p *share.Stats) uint64 { return p.Fenced }) }),
+		Metric: flb.Metric{Kind: flb.Counter, Name: "fenced_total", Help: "Times this pod stopped delivering because it could not renew its Lease in time."},
+		wrong:  "It rises: the Kubernetes API is slow or away, or the pod gets no CPU; see `lease_renew_failures_total`.",
+	},
+	{
+		theme: themePods, read: one(func(r *reading) float64 { return counted(r, func(p *share.Stats) uint64 { return p.RenewFailures }) }),
+		Metric: flb.Metric{Kind: flb.Counter, Name: "lease_renew_failures_total", Help: "Renewals of the Lease that failed. Each is tried again in two seconds."},
+		wrong:  "It rises steadily: look at the Kubernetes API; the log has the error.",
+	},
 }
 
 // one is a metric of one number.
 func one(f func(r *reading) float64) func(*reading, []float64) {
 	return func(r *reading, v []float64) { v[0] = f(r) }
+}
+
+// ofPods is a number of a stanza that shares its work; NaN with others.
+func ofPods(r *reading, f func(*share.Stats) float64) float64 {
+	if r.pods == nil {
+		return math.NaN()
+	}
+	return f(r.pods)
+}
+
+func counted(r *reading, f func(*share.Stats) uint64) float64 {
+	if r.pods == nil {
+		return 0
+	}
+	return float64(f(r.pods))
 }
 
 func count(f func(r *reading) uint64) func(*reading, []float64) {
