@@ -108,14 +108,28 @@ func (c *Cursor) Open() int {
 // Skip goes over a value and returns it as it stands, to be copied or walked over.
 func (c *Cursor) Skip() []byte {
 	from := c.i
-	c.i = skipMsg(c.b, from)
+	c.pass()
 	return c.b[from:c.i:c.i]
+}
+
+// pass goes over a value: short strings and nulls are most of them.
+func (c *Cursor) pass() {
+	switch b := c.b[c.i]; {
+	case b-0xa0 < 0x20:
+		c.i += 1 + int(b-0xa0)
+	case b == msgNil:
+		c.i++
+	case b == 0xd9:
+		c.i += 2 + int(c.b[c.i+1])
+	default:
+		c.i = skipMsg(c.b, c.i)
+	}
 }
 
 // Text reads a Text, or the key of a field.
 func (c *Cursor) Text() []byte {
 	from := strText(c.b, c.i)
-	c.i = skipMsg(c.b, c.i)
+	c.pass()
 	return c.b[from:c.i:c.i]
 }
 
