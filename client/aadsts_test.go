@@ -160,7 +160,7 @@ func FuzzTokenError(f *testing.F) {
 		if status < 200 || status > 999 || len(body) > 4096 {
 			t.Skip()
 		}
-		c := &Client{api: new(api), mask: new(mask)}
+		c := &Client{network: network{mask: new(mask)}, api: new(api)}
 		c.mask.hide(theSecret)
 		e := c.tokenError(grants, &http.Response{StatusCode: status, Header: http.Header{}}, []byte(body))
 		text := e.Error()

@@ -51,10 +51,10 @@ type body struct {
 
 // guard puts the body of resp under the rules above. request must be the context
 // that resp was asked with, a child of caller; Close cancels it.
-func (c *Client) guard(to target, caller, request context.Context, cancel context.CancelCauseFunc, resp *http.Response) *body {
+func (n *network) guard(to target, caller, request context.Context, cancel context.CancelCauseFunc, resp *http.Response) *body {
 	b := &body{
-		to: to, raw: resp.Body, caller: caller, client: c.base, request: request, cancel: cancel,
-		limit: c.read, want: resp.ContentLength,
+		to: to, raw: resp.Body, caller: caller, client: n.base, request: request, cancel: cancel,
+		limit: n.read, want: resp.ContentLength,
 	}
 	if b.raw == nil {
 		b.raw = http.NoBody

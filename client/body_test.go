@@ -254,7 +254,7 @@ func FuzzGunzip(f *testing.F) {
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, in []byte) {
 		ctx, cancel := context.WithCancelCause(context.Background())
-		c := &Client{base: ctx, read: time.Hour}
+		c := &network{base: ctx, read: time.Hour}
 		b := c.guard(target{name: "fuzz"}, ctx, ctx, cancel, &http.Response{Body: io.NopCloser(bytes.NewReader(in)), ContentLength: -1})
 		b.release = func() bool { return true }
 		defer b.Close()

@@ -116,7 +116,7 @@ func FuzzClaims(f *testing.F) {
 	f.Add("..")
 	f.Add("a.e30.b")
 	f.Fuzz(func(t *testing.T, token string) {
-		c := &Client{mask: new(mask), api: &api{audiences: siemAudiences}}
+		c := &Client{network: network{mask: new(mask)}, api: &api{audiences: siemAudiences}}
 		claims, readable := c.claimsOf(token)
 		if !readable && !cmp.Equal(claims, Claims{}) || len(claims.Roles) > maxClaims || len(claims.Scopes) > maxClaims {
 			t.Fatalf("%q: %+v, %v", token, claims, readable)

@@ -55,6 +55,8 @@ type Answer struct {
 // Client asks one API with one credential. All methods may be called from several
 // goroutines at once.
 type Client struct {
+	network
+	counters
 	api     *api
 	auth    string // the kind of credential
 	tenant  string // as configured
@@ -62,20 +64,7 @@ type Client struct {
 	release func() // gives back what the credential holds
 	pace    *pace  // nil: as many requests as there are
 	slow    func() // gives back pace
-	clock   clock
-	rt      http.RoundTripper
-	traced  bool // rt reports when its connection stands
-	connect time.Duration
-	read    time.Duration
-	log     *slog.Logger
-	mask    *mask // a pointer: fmt of a Client must not reach the secrets
 	warned  sync.Once
-	counters
-
-	base   context.Context // ends with Close, and every request with it
-	stop   context.CancelFunc
-	hangUp func() // ends the use of the transport
-	rests  *rests
 }
 
 // Option changes how New builds a Client.
@@ -119,32 +108,14 @@ func build(cfg *conf.Config, opts []Option) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{
-		api:     api,
-		auth:    cfg.Auth,
-		tenant:  cfg.TenantID,
-		release: func() {},
-		slow:    func() {},
-		hangUp:  func() {},
-		rests:   &rests{},
-		connect: cfg.ConnectTimeout,
-		read:    cfg.ReadTimeout,
-		log:     slog.New(slog.DiscardHandler),
-		mask:    new(mask),
-	}
+	c := &Client{api: api, auth: cfg.Auth, tenant: cfg.TenantID, release: func() {}, slow: func() {}}
+	c.log = slog.New(slog.DiscardHandler)
 	for _, o := range opts {
 		o(c)
 	}
-	if c.rt == nil {
-		wire, err := openTransport(cfg)
-		if err != nil {
-			return nil, err
-		}
-		c.rt, c.traced, c.rests, c.hangUp = wire.http, true, &wire.rest, sync.OnceFunc(wire.close)
-	} else if idle, ok := c.rt.(interface{ CloseIdleConnections() }); ok {
-		c.hangUp = idle.CloseIdleConnections
+	if err := c.network.open(cfg); err != nil {
+		return nil, err
 	}
-	c.base, c.stop = context.WithCancel(context.Background())
 	if c.api.paced != nil {
 		c.pace, c.slow = openPace(c.api.paced, c.tenant)
 		c.slow = sync.OnceFunc(c.slow)
@@ -289,10 +260,9 @@ func (c *Client) warning(h http.Header) string {
 // Close aborts what is under way and makes later requests fail with ErrClosed; with the last Client
 // of a proxy, ca_file and timeouts every connection is closed. It does not wait for the network.
 func (c *Client) Close() {
-	c.stop()
+	c.network.close()
 	c.slow()
 	c.release()
-	c.hangUp()
 }
 
 // Stats are what a Client counts, and what its credential stands at.

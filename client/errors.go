@@ -62,13 +62,13 @@ func (e *Error) Error() string {
 func (e *Error) Unwrap() error { return e.err }
 
 // statusError is the error of an answer that is not 200. said is what its body says.
-func (c *Client) statusError(to target, resp *http.Response, said string) *Error {
-	e := &Error{Status: resp.StatusCode, RetryAfter: c.wait(resp.Header), op: to.name, said: said}
+func (n *network) statusError(to target, resp *http.Response, said string) *Error {
+	e := &Error{Status: resp.StatusCode, RetryAfter: n.wait(resp.Header), op: to.name, said: said}
 	status := resp.StatusCode
 	switch {
 	case status >= 300 && status < 400:
 		e.Kind = KindConfig
-		e.what = fmt.Sprintf("redirected to %s (%d), which is refused so that no credential goes to another host", c.location(resp), status)
+		e.what = fmt.Sprintf("redirected to %s (%d), which is refused so that no credential goes to another host", n.location(resp), status)
 		e.remedy = "check " + to.keys + ", and set the final address if it is the right one"
 	case status == http.StatusBadRequest:
 		e.Kind = KindRefused
@@ -131,7 +131,7 @@ func place(req *http.Request) string {
 }
 
 // location is the host a redirect points to; the rest of it may hold anything.
-func (c *Client) location(resp *http.Response) string {
+func (n *network) location(resp *http.Response) string {
 	u, err := url.Parse(resp.Header.Get("Location"))
 	if err != nil || (u.Host == "" && u.Path == "") {
 		return "nowhere"
@@ -139,7 +139,7 @@ func (c *Client) location(resp *http.Response) string {
 	if u.Host == "" {
 		return "another path"
 	}
-	return c.mask.text(u.Host, 100)
+	return n.mask.text(u.Host, 100)
 }
 
 // refused is the error of an answer that refuses a request for alerts, in the words of the API. page: its address was a link that the
@@ -208,11 +208,11 @@ func retryAfter(value string, now time.Time) time.Duration {
 
 // wait is the Retry-After of an answer. Both times of a date form come from one
 // clock when the answer has a Date; else the clock's estimate, else the local time.
-func (c *Client) wait(h http.Header) time.Duration {
+func (n *network) wait(h http.Header) time.Duration {
 	now, err := http.ParseTime(h.Get("Date"))
 	if err != nil {
 		var ok bool
-		if now, ok = c.clock.now(time.Now()); !ok {
+		if now, ok = n.clock.now(time.Now()); !ok {
 			now = time.Now()
 		}
 	}

@@ -13,7 +13,7 @@ func TestA403IsExplainedByTheToken(t *testing.T) {
 	f := func(name, auth string, claims map[string]any, want string) {
 		t.Helper()
 		a := aGraph(t, func(c *conf.Config) { c.Auth = auth })
-		c := &Client{api: a, auth: auth, mask: new(mask)}
+		c := &Client{network: network{mask: new(mask)}, api: a, auth: auth}
 		e := &Error{op: "x", what: "forbidden", remedy: a.words[403].remedy}
 		c.explainForbidden(e, unsigned(claims))
 		if e.Error() != "x: "+want {

@@ -7,14 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
-	"net/http/httptrace"
 	"net/url"
 	"os"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"fluent-bit-defender/conf"
@@ -249,89 +246,4 @@ func (c *conn) Close() error {
 	delete(c.owner.conns, c)
 	c.owner.mu.Unlock()
 	return c.Conn.Close()
-}
-
-// target is whom a request goes to, in the words an error needs.
-type target struct {
-	name   string // what the request is
-	keys   string // the keys of the stanza that hold its address
-	slow   string // what helps against slow answers
-	direct string // never through a proxy: what helps where it is not reached; empty: proxies as configured
-}
-
-var (
-	grants     = target{"token request", "authority, token_url and cloud", "raise read_timeout", ""}
-	identities = target{"token request", "managed_identity_endpoint", "raise read_timeout",
-		"check that this machine has a managed identity, that nothing keeps Fluent Bit from the metadata service, and managed_identity_endpoint"}
-)
-
-// exchange sends req and returns its answer's head, its body under guard, and the
-// local instant at which the head came. Errors are *Error, or wrap ctx's error, or
-// ErrClosed. shown is req's address as it may be logged.
-func (c *Client) exchange(ctx context.Context, to target, req *http.Request, shown string) (*http.Response, *body, time.Time, error) {
-	if c.base.Err() != nil {
-		return nil, nil, time.Time{}, fmt.Errorf("%s: %w", to.name, ErrClosed)
-	}
-	req.Header.Set("User-Agent", "fluent-bit-defender/"+Version)
-
-	if to.direct != "" {
-		ctx = context.WithValue(ctx, directKey{}, true)
-	}
-	rctx, cancel := context.WithCancelCause(context.WithValue(ctx, maskKey{}, c.mask))
-	release := context.AfterFunc(c.base, func() { cancel(ErrClosed) })
-	var connected atomic.Bool
-	limit := c.read
-	if c.traced {
-		limit += c.connect
-		rctx = httptrace.WithClientTrace(rctx, &httptrace.ClientTrace{
-			GotConn: func(httptrace.GotConnInfo) { connected.Store(true) },
-		})
-	} else {
-		connected.Store(true)
-	}
-	// The transport's own timeouts come first; this one also bounds what they leave
-	// out, such as a proxy that never answers CONNECT.
-	watchdog := time.AfterFunc(limit, func() { cancel(errNoAnswer) })
-	start := time.Now()
-	resp, err := c.rt.RoundTrip(req.WithContext(rctx))
-	came := time.Now()
-	watchdog.Stop()
-	if err != nil {
-		cause := context.Cause(rctx)
-		release()
-		cancel(nil)
-		switch {
-		case ctx.Err() != nil:
-			err = fmt.Errorf("%s: %w", to.name, ctx.Err())
-		case c.base.Err() != nil:
-			err = fmt.Errorf("%s: %w", to.name, ErrClosed)
-		case errors.Is(cause, errNoAnswer):
-			err = c.networkError(to, req.URL, errNoAnswer, connected.Load())
-		default:
-			err = c.networkError(to, req.URL, err, connected.Load())
-		}
-		c.trace(ctx, req.Method, shown, 0, came.Sub(start), err)
-		return nil, nil, time.Time{}, err
-	}
-	c.trace(ctx, req.Method, shown, resp.StatusCode, came.Sub(start), nil)
-	b := c.guard(to, ctx, rctx, cancel, resp)
-	b.release = release
-	return resp, b, came, nil
-}
-
-// trace writes the debug line of one request.
-func (c *Client) trace(ctx context.Context, method, shown string, status int, took time.Duration, err error) {
-	if !c.log.Enabled(ctx, slog.LevelDebug) {
-		return
-	}
-	attrs := []slog.Attr{
-		slog.String("method", method),
-		slog.String("url", shown),
-		slog.Int("status", status),
-		slog.Duration("took", took.Round(time.Millisecond)),
-	}
-	if err != nil {
-		attrs = append(attrs, slog.String("error", err.Error()))
-	}
-	c.log.LogAttrs(ctx, slog.LevelDebug, "request", attrs...)
 }
