@@ -1,13 +1,16 @@
 package client
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -325,4 +328,57 @@ func TestOnlyTheBeginningOfAForeignAnswerIsLookedAt(t *testing.T) {
 	f(strings.Repeat(" ", 250<<10)+"denied", "")
 	f(strings.Repeat(" ", 4<<10-20)+theSecret, "[masked]")
 	f("<p>denied</p>"+strings.Repeat(" ", 250<<10), "<p>denied</p>")
+}
+
+// Whatever the lifetime is, the answer stays the object it was but for expires_in, which is an integer or not there.
+func FuzzPlainLifetime(f *testing.F) {
+	for _, seed := range []string{`{"access_token":"a","expires_in":3599}`, `{"expires_in":"3599.0","expires_on":"1715000399"}`, `{"expires_in":"","expires_on":1e3}`,
+		`{"expires_in":-1e300}`, `{"expires_in":{"a":[1]}}`, `{"expires_in":"NaN"}`, `[]`, `null`, `{`, ``} {
+		f.Add([]byte(seed))
+	}
+	now := time.Unix(1715000000, 0)
+	f.Fuzz(func(t *testing.T, text []byte) {
+		plain := plainLifetime(text, now)
+		var before, after map[string]json.RawMessage
+		if json.Unmarshal(text, &before) != nil || before == nil {
+			if !bytes.Equal(plain, text) {
+				t.Fatalf("%q became %q", text, plain)
+			}
+			return
+		}
+		if err := json.Unmarshal(plain, &after); err != nil {
+			t.Fatalf("%q: %v", plain, err)
+		}
+		if life, there := after["expires_in"]; there {
+			if n, err := strconv.ParseInt(string(life), 10, 64); err != nil || n > 1<<33 || n < -1<<34 {
+				t.Fatalf("expires_in is %s", life)
+			}
+		}
+		delete(before, "expires_in")
+		delete(after, "expires_in")
+		if len(before) != len(after) {
+			t.Fatalf("%q became %q", text, plain)
+		}
+	})
+}
+
+// The head in which Azure Arc's agent names its key is another's text: no file but a key of its own directory is ever opened.
+func FuzzArcKey(f *testing.F) {
+	dir := f.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "a.key"), []byte("inside"), 0o600); err != nil {
+		f.Fatal(err)
+	}
+	was := arcKeys
+	arcKeys = dir
+	f.Cleanup(func() { arcKeys = was })
+	for _, seed := range []string{"Basic realm=" + dir + "/a.key", `Basic realm="` + dir + `/a.key"`, "Basic realm=" + dir + "/../x.key", "Basic realm=/etc/passwd", "Basic", ""} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, head string) {
+		c := &Client{network: network{mask: new(mask)}}
+		key, refused := identity{c: c, machine: azureArc}.arcKey(http.Header{"Www-Authenticate": {head}})
+		if refused == nil && key != "inside" || refused != nil && key != "" {
+			t.Fatalf("%q: %q, %v", head, key, refused)
+		}
+	})
 }
