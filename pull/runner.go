@@ -77,11 +77,12 @@ func (r *Runner) Start() {
 // Add begins to pull a source. From now on the runner owns it, its client and its store.
 func (r *Runner) Add(s *Source) error {
 	s.run = r
+	s.checkpoint() // before a step may run
 	if err := r.sched.add(s); err != nil {
+		r.meter.forget(s)
 		return err
 	}
 	r.join()
-	s.checkpoint()
 	return nil
 }
 
