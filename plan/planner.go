@@ -168,6 +168,15 @@ func (p *Planner) rest(c Clock) {
 	p.poll.stack = nil
 }
 
+// Abandon ends the poll, whatever was planned or asked: after a fault of ours nobody knows how far it came. The next begins at due (local), and
+// plans from the watermark on.
+func (p *Planner) Abandon(due time.Time) {
+	p.poll = poll{}
+	p.asked, p.facts = nil, nil
+	p.unread.todo, p.unread.listed = nil, false
+	p.phase, p.due = resting, due
+}
+
 // glance makes a request for its Date or status. Nothing is known by it of any window.
 func (p *Planner) glance(c Clock) Step {
 	p.asked = nil

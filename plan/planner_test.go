@@ -269,6 +269,21 @@ func TestDialogues(t *testing.T) {
 	}
 }
 
+// After a fault of ours in the midst of a poll nothing is passed by: the next begins where the watermark is.
+func TestAnAbandonedPollPassesNothingBy(t *testing.T) {
+	d := talk(Config{}, Start{Found: true, Watermark: noon.Add(-3 * time.Hour)})
+	d.run(3, nothing) // the time, a glance, the first window of an hour
+	if step := d.p.Next(d.clock()); step.Kind != Ask {
+		t.Fatalf("%+v", step)
+	}
+	was := d.p.Watermark()
+	d.p.Abandon(d.local.Add(time.Minute))
+	d.run(1, nothing)
+	if step := d.p.Next(d.clock()); step.Kind != Ask || !step.Request.Window.Since.Equal(was) || !was.Equal(noon.Add(-2*time.Hour)) {
+		t.Errorf("asks from %s, the watermark was %s", at(step.Request.Window.Since), at(was))
+	}
+}
+
 // However the service answers, nothing is asked before it is due, no time is passed by that was neither read nor set aside, and what
 // is remembered stays bounded.
 func TestNoTimeIsPassedBy(t *testing.T) {

@@ -5,15 +5,35 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 )
 
+// lockedText is what was logged since it was last taken: lines come from timers.
+type lockedText struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *lockedText) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *lockedText) take() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	defer l.text.Reset()
+	return l.text.String()
+}
+
 // gathers runs a test with a Gatherer that waits a minute, in virtual time. logged returns what was logged since its last call.
 func gathers(t *testing.T, test func(g *Gatherer, logged func() string)) {
 	synctest.Test(t, func(*testing.T) {
-		var text bytes.Buffer
+		var text lockedText
 		h := slog.NewTextHandler(&text, &slog.HandlerOptions{Level: slog.LevelDebug, ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
 			if a.Key == slog.TimeKey {
 				return slog.Attr{}
@@ -24,8 +44,7 @@ func gathers(t *testing.T, test func(g *Gatherer, logged func() string)) {
 		defer g.Close()
 		test(g, func() string {
 			synctest.Wait()
-			defer text.Reset()
-			return text.String()
+			return text.take()
 		})
 	})
 }

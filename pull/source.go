@@ -125,6 +125,7 @@ func (s *Source) step(ctx context.Context) (due time.Time, asked bool) {
 		if p := recover(); p != nil { // a fault of ours must not end Fluent Bit, nor the pulling
 			tellInternal(s.log, "pulling", p)
 			due = time.Now().Add(crashPause)
+			s.planner.Abandon(due)
 		}
 	}()
 	r := s.do(ctx, nil)
