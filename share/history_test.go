@@ -48,7 +48,7 @@ type history struct {
 	changes     []change
 	owners      map[int]ownerSince
 	apiAway     time.Time // until then the API server does not answer
-	shaky       bool      // it failed so many that renewals may come too late
+	shaky       bool      // it failed so often, or also after it was away, that renewals may come too late
 	errors      float64   // part of requests that it fails
 	undisturbed bool      // there was nothing but joins, exits and kills
 	trace       []string
@@ -98,7 +98,7 @@ func (h *history) wrote(before, after Object) {
 		h.takeovers = append(h.takeovers, takeover{source, now, was, h.commits[was+after.Name]})
 		for _, p := range h.pods {
 			if p.id == was && !p.disturbed(now) {
-				h.t.Errorf("%7.2f source %d was taken over by %s from %s, which was well", time.Since(h.begin).Seconds(), source, is, was)
+				h.t.Errorf("%7.2f source %d was taken over by %s from %s, which was well\n%s", time.Since(h.begin).Seconds(), source, is, was, strings.Join(h.trace, "\n"))
 			}
 		}
 	}
@@ -289,11 +289,12 @@ func (h *history) run() {
 			h.note("the API server is away for %s", span)
 			h.mu.Lock()
 			h.apiAway = time.Now().Add(span)
+			h.shaky = h.shaky || h.errors > 0
 			h.mu.Unlock()
 		case kind == "errors":
 			h.mu.Lock()
 			h.errors = []float64{0, 0, 0.1, 0.5}[h.rng.IntN(4)]
-			h.shaky = h.shaky || h.errors > 0.2
+			h.shaky = h.shaky || h.errors > 0.2 || h.errors > 0 && !h.apiAway.IsZero()
 			h.mu.Unlock()
 			h.note("of the requests to the API server %.0f %% fail", 100*h.errors)
 		}

@@ -98,9 +98,9 @@ func (o *ownership) forget() {
 // decide returns what is to be done now.
 func (o *ownership) decide(now time.Time, r role, live []sighting) []action {
 	var out []action
+	owners := spread(live)
 	for _, source := range slices.Sorted(maps.Keys(o.sources)) {
-		h := o.sources[source]
-		owner := assigned(source, live)
+		h, owner := o.sources[source], owners[source]
 		if owner != "" || len(live) == 0 || h.gone {
 			h.orphan = time.Time{}
 		} else if h.orphan.IsZero() {

@@ -16,6 +16,7 @@ import (
 const (
 	handsMost = 8                // actions at a time
 	standby   = 30 * time.Second // between two looks of a pod that stands by, with one worker alive
+	seldomer  = 22 * time.Second // more with each further worker, up to three: a thousand pods are to ask less than 20 times a second
 	crashRest = 30 * time.Second // after an internal error
 	closeRest = time.Second      // in which the Lease is to be released at the end
 )
@@ -202,7 +203,7 @@ func (p *Pod) pause() time.Duration {
 	if live <= 1 && p.workers.aged(p.sources.now()) {
 		return p.settings.LeaseDuration / 2
 	}
-	return jitter(min(standby*time.Duration(1+max(live, 1))/2, 2*standby))
+	return jitter(standby + seldomer*time.Duration(min(max(live, 1), 3)-1))
 }
 
 // jitter takes off up to a fifth.

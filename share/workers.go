@@ -1,6 +1,7 @@
 package share
 
 import (
+	"maps"
 	"slices"
 	"time"
 
@@ -75,7 +76,7 @@ func (w *workers) failed() { w.since = time.Time{} }
 
 // silent tells whether s, as it is in the last look, was not renewed for the lease duration while this pod looked on.
 func (w *workers) silent(s sighting) bool {
-	return w.sent.Sub(s.first) >= w.duration && w.watched(w.duration/2)
+	return w.sent.Sub(s.first) >= w.duration && w.watched(w.duration*2/3)
 }
 
 // watched tells whether this pod has looked on for d.
@@ -157,18 +158,35 @@ func (w *workers) judge(owner string) Verdict {
 	return Verdict{Dead: w.watched(w.duration)}
 }
 
-// assigned is the identity of the worker that a source belongs to, by rendezvous hashing over the live Leases whose holders have the source. All
-// pods that see the same Leases compute the same. Empty: none has it. The slot counts, not its holder, so that a pod that was replaced leaves its
-// sources to the one that takes its place.
-func assigned(source Hash, live []sighting) string {
-	best, owner := uint64(0), ""
+// spread tells which worker, by its identity, each source belongs to: by rendezvous hashing over the live Leases whose holders have the source, but no
+// worker gets a fifth more than its share while another has room. All pods that see the same Leases compute the same. The slot counts, not
+// its holder, so that a pod that was replaced leaves its sources to the one that takes its place.
+func spread(live []sighting) map[Hash]string {
+	known := map[Hash]bool{}
 	for _, s := range live {
-		if !s.has[source] {
-			continue
-		}
-		if score := xxh3.HashStringSeed(string(source), uint64(s.Slot)); owner == "" || score > best {
-			best, owner = score, s.Holder
-		}
+		maps.Copy(known, s.has)
 	}
-	return owner
+	owners, loads := make(map[Hash]string, len(known)), make([]int, len(live))
+	for _, source := range slices.Sorted(maps.Keys(known)) {
+		best, score := -1, uint64(0)
+		full, fullScore := -1, uint64(0) // where no worker that has the source has room
+		for i, s := range live {
+			if !s.has[source] {
+				continue
+			}
+			n := xxh3.HashStringSeed(string(source), uint64(s.Slot))
+			if full < 0 || n > fullScore {
+				full, fullScore = i, n
+			}
+			if roomy := 5*loads[i]*len(live) < 6*len(known); roomy && (best < 0 || n > score) {
+				best, score = i, n
+			}
+		}
+		if best < 0 {
+			best = full
+		}
+		loads[best]++
+		owners[source] = live[best].Holder
+	}
+	return owners
 }

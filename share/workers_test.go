@@ -49,7 +49,7 @@ func TestAWorkerIsDeadWhenItWasSeenSilent(t *testing.T) {
 		"stops":    {2 * time.Second, until(10), always, 24}, // its last renewal was seen at 8
 		"was slow": {2 * time.Second, between(10, 22), always, -1},
 		"API server gone for 20 s, renews a bit later": {2 * time.Second, between(10, 34), between(10, 30), -1},
-		"API server gone for 20 s, and it with it":     {2 * time.Second, until(10), between(10, 30), 38},
+		"API server gone for 20 s, and it with it":     {2 * time.Second, until(10), between(10, 30), 40},
 		"stand-by that looks seldom":                   {30 * time.Second, between(10, 34), always, -1},
 	} {
 		if got := looks(t, test.every, test.renews, test.answers); got != test.want {
@@ -115,10 +115,11 @@ func TestSourcesAreSpreadAndStay(t *testing.T) {
 	sources := hashes(3000)
 	counts := map[string]int{}
 	moved := 0
+	by3, by4 := spread(liveOf(3, sources)), spread(liveOf(4, sources))
 	for _, h := range sources {
-		of3 := assigned(h, liveOf(3, sources))
+		of3 := by3[h]
 		counts[of3]++
-		if of4 := assigned(h, liveOf(4, sources)); of4 != of3 {
+		if of4 := by4[h]; of4 != of3 {
 			moved++
 			if of4 != "pod-3" {
 				t.Fatalf("%s moved from %s to %s, though neither is new", h, of3, of4)
@@ -135,11 +136,25 @@ func TestSourcesAreSpreadAndStay(t *testing.T) {
 	}
 	live := liveOf(3, sources[1:])
 	live[1].has[sources[0]] = true
-	if got := assigned(sources[0], live); got != "pod-1" {
+	if got := spread(live)[sources[0]]; got != "pod-1" {
 		t.Errorf("a source that only pod-1 has belongs to %q", got)
 	}
-	if got := assigned("another", live); got != "" {
+	if got := spread(live)["another"]; got != "" {
 		t.Errorf("a source that no pod has belongs to %q", got)
+	}
+}
+
+func TestFewSourcesAreSpreadToo(t *testing.T) {
+	for n := 3; n < 200; n++ {
+		counts := map[string]int{"pod-0": 0, "pod-1": 0, "pod-2": 0}
+		for _, pod := range spread(liveOf(3, hashes(n))) {
+			counts[pod]++
+		}
+		for pod, c := range counts {
+			if most := (6*n + 14) / 15; c > most {
+				t.Errorf("of %d sources %s has %d, more than %d", n, pod, c, most)
+			}
+		}
 	}
 }
 

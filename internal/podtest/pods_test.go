@@ -68,6 +68,7 @@ func newWorld(t *testing.T) *world {
 	}
 	t.Cleanup(srv.Close)
 	w.srv, w.ca = srv, filepath.Join(t.TempDir(), "ca.pem")
+	w.lines = "  tenant_id " + defendersim.DefaultTenant + "\n  token_url " + srv.TokenURL() + "\n"
 	if err := srv.WriteCA(w.ca); err != nil {
 		t.Fatal(err)
 	}
@@ -81,9 +82,9 @@ func (w *world) pod() (name string, h *flbhost.Host) {
 	name = fmt.Sprint("pod-", w.pods)
 	w.pods++
 	w.mu.Unlock()
-	config := fmt.Sprintf("[SERVICE]\n  flush 0.2\n  grace 1\n[INPUT]\n  name defender\n  alias alerts\n  tag alerts\n  tenant_id %s\n  client_id %s\n  client_secret %s\n  url %s\n  token_url %s\n  ca_file %s\n"+
-		"  poll_interval 1s\n  initial_lookback 10m\n  overlap 1m\n  db kubernetes://alerts\n  kubeconfig %s\n%s",
-		defendersim.DefaultTenant, defendersim.DefaultClientID, defendersim.DefaultSecret, w.srv.AlertsURL(), w.srv.TokenURL(), w.ca, w.kubeconfig, w.lines)
+	config := "[SERVICE]\n  flush 0.2\n  grace 1\n[INPUT]\n  name defender\n  alias alerts\n  tag alerts\n  poll_interval 1s\n  initial_lookback 10m\n  overlap 1m\n" +
+		"  db kubernetes://alerts\n  kubeconfig " + w.kubeconfig + "\n  ca_file " + w.ca + "\n  client_id " + defendersim.DefaultClientID +
+		"\n  client_secret " + defendersim.DefaultSecret + "\n  url " + w.srv.AlertsURL() + "\n" + w.lines
 	o := flbhost.Options{Plugin: os.Getenv("IN_DEFENDER_KUBERNETES_SO"), Config: config, Slow: 2 * second, Env: []string{"POD_NAME=" + name}}
 	if program, ok := flbhost.FluentBit(); ok {
 		o.FluentBit = program
@@ -222,7 +223,7 @@ func TestPodsStoppedInTurn(t *testing.T) {
 
 func TestAPodKilled(t *testing.T) {
 	w := newWorld(t)
-	w.lines = "  takeover_overlap 0s\n"
+	w.lines += "  takeover_overlap 0s\n"
 	pods := w.started(2)
 	stop := w.load()
 	time.Sleep(8 * second)
@@ -246,7 +247,7 @@ func TestAPodKilled(t *testing.T) {
 
 func TestAPodThatFreezesAndWakes(t *testing.T) {
 	w := newWorld(t)
-	w.lines = "  takeover_overlap 0s\n"
+	w.lines += "  takeover_overlap 0s\n"
 	pods := w.started(2)
 	stop := w.load()
 	time.Sleep(8 * second)
