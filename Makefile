@@ -58,6 +58,27 @@ test: build ## everything that fits five minutes on two cores
 test-versions: build ## the end-to-end tests with each of FLUENT_BITS="program program", and a matrix of what passed with which
 	@$(GO) run ./internal/testversions $(FLUENT_BITS)
 
+# kube-apiserver takes four minutes and 2.4 GB the first time. etcd is the machine's (Debian: etcd-server), or the one that ETCD names; else it is fetched as a
+# package and not installed.
+KUBE      := build/kubernetes
+KUBE_VERS := 1.37.2
+KUBE_BASE := k8s.io/component-base/version
+ETCD      ?= $(shell command -v etcd 2>/dev/null || echo $(CURDIR)/$(KUBE)/etcd/usr/bin/etcd)
+
+$(KUBE)/kube-apiserver: test/kubernetes/go.mod
+	@mkdir -p $(KUBE)
+	@echo building kube-apiserver, which may take minutes >&2
+	@cd test/kubernetes && CGO_ENABLED=0 GOEXPERIMENT= $(GO) build -ldflags '-s -w -X $(KUBE_BASE).gitVersion=v$(KUBE_VERS) -X $(KUBE_BASE).gitMajor=1 -X $(KUBE_BASE).gitMinor=37' \
+		-o $(CURDIR)/$@ k8s.io/kubernetes/cmd/kube-apiserver
+
+$(CURDIR)/$(KUBE)/etcd/usr/bin/etcd:
+	@mkdir -p $(KUBE)
+	@cd $(KUBE) && apt-get download -qq etcd-server >&2 && dpkg -x etcd-server_*.deb etcd
+
+test-kubernetes: build build-kubernetes $(KUBE)/kube-apiserver $(ETCD) ## pods that share, in real processes over a real kube-apiserver
+	@KUBE_APISERVER=$(CURDIR)/$(KUBE)/kube-apiserver ETCD=$(ETCD) IN_DEFENDER_KUBERNETES_SO=$(CURDIR)/build/in_defender_kubernetes.so \
+		$(GO) run ./internal/testrun -- -tags kubernetes -count=1 -timeout 20m ./internal/podtest
+
 lint: generate build ## formatting, vet, staticcheck, and nothing generated that is stale
 	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "not gofmt'ed: $$unformatted"; exit 1; }
 	$(GO) vet ./...
