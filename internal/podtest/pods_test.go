@@ -256,24 +256,30 @@ func TestAPodThatFreezesAndWakes(t *testing.T) {
 	if err := frozen.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
+	from := time.Now()
 	time.Sleep(25 * second)
-	w.mu.Lock()
-	before := 0
-	for _, came := range w.came {
-		for _, a := range came {
-			if a.pod == owner {
-				before++
-			}
-		}
-	}
-	w.mu.Unlock()
+	to := time.Now()
 	if err := frozen.Signal(syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
 	time.Sleep(2 * second)
 	stop()
-	w.check(12 * 5)
-	_ = before
+	w.check(12 * 5) // as after a kill
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	meanwhile := 0
+	for key, added := range w.added {
+		if added.Before(from) || added.After(to) {
+			continue
+		}
+		meanwhile++
+		if came := w.came[key]; len(came) != 1 { // the last of them from the pod that woke, if it has the source again
+			t.Errorf("%s, which is of the time in which %s was frozen, came as %v", key, owner, came)
+		}
+	}
+	if meanwhile == 0 {
+		t.Error("there was no alert in that time")
+	}
 }
 
 func TestTheAPIServerFreezes(t *testing.T) {
