@@ -193,7 +193,7 @@ func TestRulesFire(t *testing.T) {
 	})
 	f("all pods stand by", "DefenderNoWorker", 20*minute, "No pod pulls defender_eu", alive, "fluentbit_defender_worker 1x10 0x50")
 	f("a pod works", "DefenderNoWorker", 20*minute, never, alive, "fluentbit_defender_worker 1x60")
-	f("fenced again and again", "DefenderFencedOften", 60*minute, "127.0.0.1:2020 often cannot renew its Lease", alive, "fluentbit_defender_fenced_total 0+1x60")
+	f("fenced again and again", "DefenderFencedOften", 60*minute, "pod:2020 often cannot renew its Lease", alive, "fluentbit_defender_fenced_total 0+1x60")
 	f("fenced once", "DefenderFencedOften", 60*minute, never, alive, "fluentbit_defender_fenced_total 0x10 1x60")
 
 	f("the ring was full", "DefenderRecordsLostInBuffer", 20*minute, "Fluent Bit dropped alerts of defender_eu",
