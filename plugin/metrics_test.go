@@ -147,7 +147,8 @@ func TestWhatIsNotKnownIsNaN(t *testing.T) {
 		}
 	}
 	slices.Sort(unknown)
-	want := "behind_seconds certificate_expiry_timestamp_seconds last_success_timestamp_seconds token_expiry_timestamp_seconds watermark_timestamp_seconds"
+	want := "behind_seconds certificate_expiry_timestamp_seconds last_success_timestamp_seconds sources_owned token_expiry_timestamp_seconds " +
+		"watermark_timestamp_seconds worker"
 	if got := strings.Join(unknown, " "); got != want {
 		t.Errorf("NaN are %s, want %s", got, want)
 	}

@@ -79,7 +79,7 @@ func TestStateWhileThePluginRuns(t *testing.T) {
 	if r.code != 1 || !strings.Contains(r.err, "defender.db is in use: stop Fluent Bit first") {
 		t.Errorf("reset: exit %d: %s%s", r.code, r.out, r.err)
 	}
-	if r := w.run("state", "-c", "fluent-bit.conf"); r.code != 0 || !strings.Contains(r.out, ", in use\n") || !strings.Contains(r.out, "seen     3 rows") {
+	if r := w.run("state", "-c", "fluent-bit.conf"); r.code != 0 || !strings.Contains(r.out, ", in use\n") || !strings.Contains(r.out, "ids        3 rows") {
 		t.Errorf("exit %d: %s%s", r.code, r.out, r.err)
 	}
 	host.MustStop(t, 20*time.Second)

@@ -33,13 +33,12 @@ func TestEveryAlertExactlyOnceOverARestart(t *testing.T) {
 	f.start()
 	f.await(30*time.Second, "a third of the alerts", func() bool { return came() > 3_333 })
 	f.stop(10 * time.Second)
-	if came() == 10_000 {
-		t.Fatal("all alerts came before the restart: it was in no middle")
-	}
+	// However slow the machine was: these come after the restart.
+	svc.Add(defendersim.Generate(rand.New(rand.NewPCG(5, 6)), 100, time.Now(), time.Now().Add(time.Second), mix)...)
 	f.start()
 
-	end := begin.Add(live + overlap)
-	f.await(60*time.Second, "all alerts", func() bool { return time.Now().After(end) && came() >= 10_000 })
+	end := time.Now().Add(live + overlap)
+	f.await(60*time.Second, "all alerts", func() bool { return time.Now().After(end) && came() >= 10_100 })
 	asked := svc.Stats().Alerts
 	f.await(30*time.Second, "some more polls", func() bool { return svc.Stats().Alerts > asked+10 })
 	f.stop(10 * time.Second)

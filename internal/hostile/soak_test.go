@@ -111,8 +111,8 @@ func TestSoak(t *testing.T) {
 	if handed != last || repeated > 0 {
 		t.Errorf("%d lost, %d repeated", last-handed, repeated)
 	}
-	if injected < 5 {
-		t.Errorf("only %d faults", injected)
+	if injected == 0 {
+		t.Error("no fault: nothing was soaked")
 	}
 	flat(t, "resident memory", steady, func(s sample) float64 { return mbs(s.rss) }, 5)
 	flat(t, "threads", steady, func(s sample) float64 { return float64(s.threads) }, 2)
