@@ -187,12 +187,6 @@ func (q *queue) push(l *lane, b *buffer, rest []byte) *buffer {
 	return next
 }
 
-func (q *queue) queued() int {
-	q.lock.Lock()
-	defer q.lock.Unlock()
-	return q.bytes
-}
-
 // crowded tells whether a source that holds held bytes beside has to wait: the queue is full, or its own half of one that others share. The
 // channel is closed when something was taken.
 func (q *queue) crowded(l *lane, held int) (<-chan struct{}, bool) {
