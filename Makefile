@@ -5,6 +5,7 @@ VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo 
 SO          := build/in_defender.so
 LDFLAGS     := -s -w -X fluent-bit-defender/client.Version=$(VERSION)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOLANGCI    := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 
 # A real Fluent Bit is used where there is one: FLUENT_BIT, else fluent-bit on PATH.
@@ -79,11 +80,11 @@ test-kubernetes: build build-kubernetes $(KUBE)/kube-apiserver $(ETCD) ## pods t
 	@KUBE_APISERVER=$(CURDIR)/$(KUBE)/kube-apiserver ETCD=$(ETCD) IN_DEFENDER_KUBERNETES_SO=$(CURDIR)/build/in_defender_kubernetes.so \
 		$(GO) run ./internal/testrun -- -tags kubernetes -count=1 -timeout 20m ./internal/podtest
 
-lint: generate build ## formatting, vet, staticcheck, and nothing generated that is stale
+lint: generate build ## formatting, vet, linters, old modules, and nothing generated that is stale
 	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "not gofmt'ed: $$unformatted"; exit 1; }
 	$(GO) vet ./...
 	GOEXPERIMENT= $(GO) vet ./record
-	$(GO) run $(STATICCHECK) ./...
+	$(GO) run $(GOLANGCI) run ./...
 	cd bench && $(GO) vet ./...
 	$(GO) run ./internal/linkcheck $(SO) build/defenderctl build/install-plugin
 	cd deploy && $(GO) vet ./... && $(GO) run $(STATICCHECK) ./...

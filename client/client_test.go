@@ -257,7 +257,7 @@ func TestCancelEndsARequestAtOnce(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					c := connect(t, settings(), s)
 					ctx, cancel := context.WithCancel(context.Background())
-					end, want := cancel, error(context.Canceled)
+					end, want := cancel, context.Canceled
 					if how == "close" {
 						end, want = c.Close, ErrClosed
 					}

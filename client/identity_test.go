@@ -117,7 +117,7 @@ func TestTheWaitForTheMetadataServiceEnds(t *testing.T) {
 				c := w.client()
 				ctx, cancel := context.WithCancel(context.Background())
 				defer cancel()
-				end, want := cancel, error(context.Canceled)
+				end, want := cancel, context.Canceled
 				if how == "close" {
 					end, want = c.Close, ErrClosed
 				}

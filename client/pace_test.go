@@ -179,7 +179,7 @@ func TestWaitingForTheLimitEnds(t *testing.T) {
 				}
 				ctx, cancel := context.WithCancel(context.Background())
 				defer cancel()
-				end, want := cancel, error(context.Canceled)
+				end, want := cancel, context.Canceled
 				if how == "close" {
 					end, want = c.Close, ErrClosed
 				}

@@ -546,7 +546,7 @@ func TestAThrottledTokenHostIsLeftAloneByAll(t *testing.T) {
 	}
 	defer srv.Close()
 	var all []*Client
-	tokens := 0
+	var tokens int
 	for i := range 10 {
 		cfg := settings()
 		cfg.TenantID = fmt.Sprintf("%08d-2222-3333-4444-555555555555", i)

@@ -60,7 +60,7 @@ func clone(o Object) Object {
 
 func (f *fakeAPI) Get(ctx context.Context, name string) (o Object, err error) {
 	err = f.do(ctx, "get", name, func() error {
-		found := false
+		var found bool
 		if o, found = f.objects[name]; !found {
 			return ErrNotFound
 		}

@@ -241,7 +241,7 @@ func (diskFiles) read(path string) ([]byte, any, error) {
 		return nil, nil, fmt.Errorf("larger than %d MiB", maxFile>>20)
 	}
 	if st, ok := info.Sys().(*syscall.Stat_t); ok {
-		return text, fileID{uint64(st.Dev), st.Ino}, nil
+		return text, fileID{st.Dev, st.Ino}, nil
 	}
 	return text, path, nil
 }
