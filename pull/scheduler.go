@@ -43,6 +43,7 @@ type scheduler struct {
 	running  map[*job]bool
 	started  time.Time     // when the last new source was due first
 	wake     chan struct{} // something changed
+	gone     client.Stats  // counts of the sources that were removed
 }
 
 func (s *scheduler) init(parallel int) {
@@ -74,6 +75,9 @@ func (s *scheduler) remove(key state.Key) (src *Source, idle <-chan struct{}) {
 		return nil, nil
 	}
 	delete(s.jobs, key)
+	c := j.source.client.Stats() // what it counted stays counted
+	s.gone.Tokens += c.Tokens
+	s.gone.Held += c.Held
 	for i, w := range s.waiting {
 		if w == j {
 			s.waiting = append(s.waiting[:i], s.waiting[i+1:]...)
@@ -203,17 +207,19 @@ func (s *scheduler) all() []*Source {
 	return all
 }
 
-// clientStats are the sums over all clients, of times the earliest, and how many there are.
+// clientStats are the sums over all clients, those of removed sources included, of times the earliest, and the number of sources.
 func (s *scheduler) clientStats() (sum client.Stats, sources int) {
-	all := s.all()
-	for _, src := range all {
-		c := src.client.Stats()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sum = s.gone
+	for _, j := range s.jobs {
+		c := j.source.client.Stats()
 		sum.Tokens += c.Tokens
 		sum.Held += c.Held
 		sum.TokenEnds = soonest(sum.TokenEnds, c.TokenEnds)
 		sum.CertificateEnds = soonest(sum.CertificateEnds, c.CertificateEnds)
 	}
-	return sum, len(all)
+	return sum, len(s.jobs)
 }
 
 // schedule runs the steps that are due until ctx ends.

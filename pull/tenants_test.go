@@ -241,3 +241,21 @@ func TestARegionThatHangsHoldsNoOther(t *testing.T) {
 		}
 	})
 }
+
+// What a removed tenant has counted stays counted: a counter never falls.
+func TestCountersOutliveTheirTenant(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := scene(10, 10*time.Minute, nil)
+		h.liveFor(3 * time.Minute)
+		before := h.core.engine.Stats()
+		if err := h.core.engine.Remove(t.Context(), h.source.key); err != nil {
+			t.Fatal(err)
+		}
+		after := h.core.engine.Stats()
+		if before.Client.Tokens == 0 || after.Client.Tokens != before.Client.Tokens || after.Rows != before.Rows || after.Delivered < before.Delivered {
+			t.Errorf("%d tokens, %d rows and %d alerts became %d, %d and %d", before.Client.Tokens, before.Rows, before.Delivered,
+				after.Client.Tokens, after.Rows, after.Delivered)
+		}
+		h.stop(false)
+	})
+}
