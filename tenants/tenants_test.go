@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -93,6 +94,7 @@ func TestAllFaultsAreToldAtOnce(t *testing.T) {
 type world struct {
 	*testing.T
 	path    string
+	mu      sync.Mutex // guards what follows: the watcher wakes when the test does
 	log     bytes.Buffer
 	applied []string        // what was asked for since the last call of want
 	refuse  map[string]bool // tenants that cannot begin
@@ -108,7 +110,7 @@ func watch(t *testing.T, path string) *world {
 	w := &world{T: t, path: path, refuse: map[string]bool{}, done: make(chan struct{})}
 	ctx, cancel := context.WithCancel(t.Context())
 	w.stop = cancel
-	watcher := NewWatcher(s, now, w.apply, slog.New(slog.NewTextHandler(&w.log, nil)))
+	watcher := NewWatcher(s, now, w.apply, slog.New(slog.NewTextHandler(w, nil)))
 	go func() {
 		defer close(w.done)
 		watcher.Run(ctx)
@@ -116,7 +118,16 @@ func watch(t *testing.T, path string) *world {
 	return w
 }
 
+// Write is the log's.
+func (w *world) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.log.Write(p)
+}
+
 func (w *world) apply(_ context.Context, d conf.Difference) (failed []*conf.Config) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	for _, c := range d.Stop {
 		w.applied = append(w.applied, "stop "+c.TenantID)
 	}
@@ -132,11 +143,20 @@ func (w *world) apply(_ context.Context, d conf.Difference) (failed []*conf.Conf
 	return failed
 }
 
+// refusing makes a tenant one that cannot begin, or that can.
+func (w *world) refusing(tenant string, it bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.refuse[tenant] = it
+}
+
 // want waits for a time and then expects what was applied.
 func (w *world) want(after time.Duration, applied ...string) {
 	w.Helper()
 	time.Sleep(after)
 	synctest.Wait()
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if !slices.Equal(applied, w.applied) {
 		w.Errorf("applied %q, want %q", w.applied, applied)
 	}
@@ -146,6 +166,8 @@ func (w *world) want(after time.Duration, applied ...string) {
 // logged expects the log to hold a text since the last call; empty: nothing.
 func (w *world) logged(text string) {
 	w.Helper()
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if got := w.log.String(); !strings.Contains(got, text) || text == "" && got != "" {
 		w.Errorf("the log says %q, not %q", got, text)
 	}
@@ -278,13 +300,13 @@ func TestATenantWithAFaultGoesOnAsItWas(t *testing.T) {
 
 func TestATenantThatCannotBeginIsTriedAgain(t *testing.T) {
 	watched(t, func(w *world) {
-		w.refuse["d.com"] = true
+		w.refusing("d.com", true)
 		write(w.T, w.path, list("a", "b", "c", "d"))
 		w.want(within, "begin d.com")
 		w.logged("3 tenants are pulled now: 0 began, 0 stopped, 0 changed, 1 cannot begin")
 		w.want(2*time.Minute, "begin d.com", "begin d.com")
 		w.logged("") // of the same nothing is said again
-		w.refuse["d.com"] = false
+		w.refusing("d.com", false)
 		w.want(time.Minute, "begin d.com")
 		w.logged("4 tenants are pulled now: 1 began, 0 stopped, 0 changed, 0 cannot begin")
 		w.want(time.Hour)
