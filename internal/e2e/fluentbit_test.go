@@ -242,7 +242,7 @@ func (f *fluentBit) signal(s os.Signal) {
 // reload starts a hot reload and waits until the new pipeline runs.
 func (f *fluentBit) reload(limit time.Duration) {
 	f.t.Helper()
-	const ready = "[reload] successful reload done"
+	const ready = "[sp] stream processor started" // what every version says last at a start
 	before := len(f.told(ready))
 	f.signal(syscall.SIGHUP)
 	f.await(limit, "a hot reload", func() bool { return len(f.told(ready)) > before })

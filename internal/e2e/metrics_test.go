@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"maps"
@@ -55,7 +56,25 @@ func (p *endpoint) read() (flbhost.Samples, error) {
 	if err != nil || resp.StatusCode != http.StatusOK {
 		return nil, nil // there is no first reading yet
 	}
+	if realBefore("3.0.0") {
+		text = typedOnce(text)
+	}
 	return flbhost.ParseMetrics(string(text))
+}
+
+// typedOnce leaves out the types that Fluent Bit 2.2.3 says again for each input.
+func typedOnce(text []byte) (kept []byte) {
+	said := map[string]bool{}
+	for line := range bytes.Lines(text) {
+		if bytes.HasPrefix(line, []byte("# TYPE ")) {
+			if said[string(line)] {
+				continue
+			}
+			said[string(line)] = true
+		}
+		kept = append(kept, line...)
+	}
+	return kept
 }
 
 // await reads until cond holds and returns what it read then. A text that Prometheus would not understand fails the test.
@@ -120,7 +139,11 @@ func TestMetricsInTheEndpoint(t *testing.T) {
 		if all := first.Sum(ourMetrics + "requests_total"); failed != 3 || all != 3+first.Sum(ourMetrics+"requests_total", "outcome", "ok") {
 			w.Errorf("%g requests failed of %g, three did", failed, all)
 		}
-		if n := first.Sum(ourMetrics+"request_duration_seconds_bucket", "le", "+Inf"); n != first.Sum(ourMetrics+"requests_total") {
+		n := first.Sum(ourMetrics+"request_duration_seconds_bucket", "le", "+Inf")
+		if math.IsNaN(n) && w.before("4.0.14") { // its histograms are unsound, and a counter stands in
+			n = first.Sum(ourMetrics + "request_duration_seconds_count")
+		}
+		if n != first.Sum(ourMetrics+"requests_total") {
 			w.Errorf("%g requests took some time", n)
 		}
 		if behind := metricOf(first, "eu", "behind_seconds"); behind < 599 || behind > 660 {

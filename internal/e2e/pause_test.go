@@ -25,8 +25,12 @@ func TestASlowOutputPausesOneOfTwoStanzas(t *testing.T) {
 	load := startLoad(t, svc, 60)
 	f.start()
 	f.await(20*time.Second, "the first alerts of both", func() bool { return len(slow.arrived()) > 0 && len(fast.arrived()) > 0 })
-	pauses := func() []string { return f.told("[input] slow paused (mem buf overlimit") }
-	resumes := func() []string { return f.told("[input] slow resume (mem buf overlimit") }
+	name, late := "slow", 2*time.Second+500*time.Millisecond
+	if realBefore("3.0.0") { // no alias in these lines, and times without fractions
+		name, late = "defender.0", late+time.Second
+	}
+	pauses := func() []string { return f.told("[input] " + name + " paused (mem buf overlimit") }
+	resumes := func() []string { return f.told("[input] " + name + " resume (mem buf overlimit") }
 	for range times(3, 30) {
 		paused := len(pauses())
 		slow.hold()
@@ -44,7 +48,7 @@ func TestASlowOutputPausesOneOfTwoStanzas(t *testing.T) {
 			return ok
 		})
 		// The ring and the flush of the output have their share of it.
-		if took := first.Sub(resumed); took > 2*time.Second+500*time.Millisecond {
+		if took := first.Sub(resumed); took > late {
 			t.Errorf("the other stanza went on %s after the resume", took)
 		}
 	}

@@ -42,6 +42,7 @@ func TestHotReloadUnderLoad(t *testing.T) {
 	f.await(30*time.Second, "the first alerts", func() bool { return came() > 200 && len(f.lines("comes")) > 100 })
 	var after2 process
 	reloads := times(6, 100)
+	theirs := leaked(t, reloads)
 	for n := 1; n <= reloads; n++ {
 		before, file, memory := came(), len(f.lines("file")), len(f.lines("memory"))
 		configure(n)
@@ -57,7 +58,7 @@ func TestHotReloadUnderLoad(t *testing.T) {
 	// share their connections, have one for each that asks at the same time; one more for each of the reloads since would be a leak.
 	f.await(15*time.Second, fmt.Sprintf("as few descriptors and threads as after the second reload (%+v)", after2), func() bool {
 		p := f.process()
-		return p.fds <= after2.fds+len(groups) && p.threads <= after2.threads+2
+		return p.fds <= after2.fds+theirs+len(groups) && p.threads <= after2.threads+2
 	})
 	if now := f.process(); now.rss > after2.rss+10<<20 {
 		t.Errorf("%d MB of memory after reload 2, %d MB after reload %d", after2.rss>>20, now.rss>>20, reloads)
@@ -91,6 +92,44 @@ func TestHotReloadUnderLoad(t *testing.T) {
 	exactly(t, "file", of(svc, "UKMachines"), f.arrived("file"))
 	exactly(t, "memory", of(svc, "FranceMachines"), f.arrived("memory"))
 	exactly(t, "comes", of(svc, "Rest & more"), f.arrived("comes"))
+}
+
+// leaked is how many descriptors Fluent Bit leaves behind between its second and its last reload with inputs of its own alone: on 3.2.10 and
+// 4.0.14 six for each reload.
+func leaked(t *testing.T, reloads int) int {
+	t.Helper()
+	f := newFluentBit(t, "", "")
+	configure := func(n int) {
+		inputs := ""
+		for i := range 2 + (n+1)%2 {
+			inputs += fmt.Sprintf("[INPUT]\n    name dummy\n    tag %d\n    threaded on\n", i)
+		}
+		f.configure("", inputs)
+	}
+	came := func() int {
+		text, err := os.ReadFile(filepath.Join(f.out(), "0"))
+		if err != nil && !os.IsNotExist(err) {
+			t.Fatal(err)
+		}
+		return len(text)
+	}
+	configure(0)
+	f.start()
+	f.await(20*time.Second, "the first record", func() bool { return came() > 0 })
+	var after2 process
+	for n := 1; n <= reloads; n++ {
+		before := came()
+		configure(n)
+		f.reload(20 * time.Second)
+		f.await(20*time.Second, "a record after a reload", func() bool { return came() > before })
+		if n == 2 {
+			after2 = f.process()
+		}
+	}
+	n := f.process().fds - after2.fds
+	f.stop(10 * time.Second)
+	t.Logf("%d descriptors left behind by %d reloads of dummy inputs alone", n, reloads-2)
+	return max(n, 0)
 }
 
 // process is what the kernel counts of a process.

@@ -122,6 +122,10 @@ func TestRoutingRecipes(t *testing.T) {
 	// Why the recipe has write_operation index: with create, Fluent Bit 5.1.1 sends a chunk again for ever when Elasticsearch has all of it.
 	t.Run("Elasticsearch with create", func(t *testing.T) {
 		t.Parallel()
+		needFluentBit(t)
+		if realBefore("3.2.10") {
+			t.Skip("this Fluent Bit does not send it again")
+		}
 		r := newRoute(t)
 		c := r.recipe("Elasticsearch")
 		c.replace("${ES_PASSWORD}", "password")
@@ -182,7 +186,8 @@ func TestRoutingRecipes(t *testing.T) {
 			if labels["job"] != "defender" || len(labels) != want || want == 2 && labels["Severity"] == "" {
 				t.Errorf("labels %q", labels)
 			}
-			if _, twice := alert["Severity"]; twice {
+			// Before 4.0 a label stays in the line.
+			if _, twice := alert["Severity"]; twice && !realBefore("4.0.0") {
 				t.Error("Severity stands in the line as well")
 			}
 			ns, err := strconv.ParseInt(fmt.Sprint(alert["at"]), 10, 64)
@@ -236,6 +241,10 @@ func TestRoutingRecipes(t *testing.T) {
 
 	t.Run("Azure Logs Ingestion", func(t *testing.T) {
 		t.Parallel()
+		needFluentBit(t)
+		if realBefore("5.1.0") {
+			t.Skip("this Fluent Bit asks Microsoft for its token: it has no auth_url")
+		}
 		r := newRoute(t)
 		c := r.recipe("Azure Logs Ingestion (Sentinel, Log Analytics)")
 		c.replace("${INGESTION_SECRET}", "the-secret")

@@ -129,13 +129,18 @@ func (w *world) stopWithout(h *flbhost.Host, limit time.Duration) {
 }
 
 // goesOn tells whether this Fluent Bit goes on without an input whose Init failed: from 4.0.3 on it ends (src/flb_input_thread.c).
-func (w *world) goesOn() bool {
-	version := cmp.Or(w.host.Core, "5.1.1")
+func (w *world) goesOn() bool { return w.before("4.0.3") }
+
+// before tells whether this Fluent Bit is older than a version.
+func (w *world) before(version string) bool {
 	if w.real() {
-		version = versionAtHand()
+		return realBefore(version)
 	}
-	return semver.Compare("v"+version, "v4.0.3") < 0
+	return semver.Compare("v"+cmp.Or(w.host.Core, "5.1.1"), "v"+version) < 0
 }
+
+// realBefore tells whether the real Fluent Bit is older than a version.
+func realBefore(version string) bool { return semver.Compare("v"+versionAtHand(), "v"+version) < 0 }
 
 // versionAtHand is the version of the real Fluent Bit.
 var versionAtHand = sync.OnceValue(func() string {

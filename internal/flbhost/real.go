@@ -44,8 +44,7 @@ func withOutput(config string) string {
 
 // realEvents turns log lines of Fluent Bit (log_level info at least) into the events of the View.
 var realEvents = []struct{ text, event string }{
-	{"[engine] Shutdown Grace Period=", "started"},
-	{"[reload] successful reload done", "reloaded"},
+	{"[sp] stream processor started", "started"},
 	{"Reloading is halted", "reload-halted"},
 	{"Reloading is aborted", "reload-aborted"},
 	{"[engine] service has stopped", "stopped"},
@@ -55,7 +54,11 @@ var realEvents = []struct{ text, event string }{
 func (h *Host) realEvent(v *View, l Log) {
 	for _, e := range realEvents {
 		if l.Level != "" && strings.HasPrefix(l.Text, "[") && strings.Contains(l.Text, e.text) {
-			v.Events = append(v.Events, e.event)
+			event := e.event
+			if event == "started" && v.HasEvent(event) {
+				event = "reloaded" // versions before 4.0.12 do not say so
+			}
+			v.Events = append(v.Events, event)
 		}
 	}
 }
