@@ -59,7 +59,7 @@ test: build ## everything that fits five minutes on two cores
 	@GODEBUG=cpu.avx2=off $(GO) run ./internal/testrun -- ./record
 	@cd deploy && $(GO) run fluent-bit-defender/internal/testrun -- -count=1 ./...
 
-test-versions: build ## the end-to-end tests with each of FLUENT_BITS="program program", and a matrix of what passed with which
+test-versions: build ## the end-to-end tests with each of FLUENT_BITS="program program" (RUN: which tests), and a matrix of what passed with which
 	@$(GO) run ./internal/testversions $(FLUENT_BITS)
 
 # kube-apiserver takes four minutes and 2.4 GB the first time. etcd is the machine's (Debian: etcd-server), or the one that ETCD names; else it is fetched as a
