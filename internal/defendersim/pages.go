@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"net/http"
 	"time"
 
 	"github.com/klauspost/compress/gzip"
@@ -92,26 +93,30 @@ func writeBig(w io.Writer, size int64, q Query) error {
 // GzipBomb is one row whose text is size bytes long once decompressed and about a thousandth of that on the wire. It is
 // declared as gzip whatever the client asked for.
 func GzipBomb(size int64) *Fault {
+	// A gzip stream may be many members, one after the other: the long middle is one member, sent again and again. They are made here, so that
+	// the answer begins at once.
+	const unit = 1 << 20
+	member := func(text []byte) []byte {
+		var b bytes.Buffer
+		z, _ := gzip.NewWriterLevel(&b, gzip.BestCompression)
+		z.Write(text)
+		z.Close()
+		return b.Bytes()
+	}
+	begin, middle, end := member([]byte(`[{"AlertId":"bomb","AlertPart":0,"Description":"`)), member(bytes.Repeat([]byte("A"), unit)), member([]byte(`"}]`))
 	return &Fault{Name: "gzip bomb", Encoded: true, Page: func(w io.Writer) error {
-		// A gzip stream may be many members, one after the other: the long middle is one member, sent again and again.
-		const unit = 1 << 20
-		members := func(text []byte) []byte {
-			var b bytes.Buffer
-			z, _ := gzip.NewWriterLevel(&b, gzip.BestCompression)
-			z.Write(text)
-			z.Close()
-			return b.Bytes()
-		}
-		if _, err := w.Write(members([]byte(`[{"AlertId":"bomb","AlertPart":0,"Description":"`))); err != nil {
+		if _, err := w.Write(begin); err != nil {
 			return err
 		}
-		middle := members(bytes.Repeat([]byte("A"), unit))
+		if f, ok := w.(http.Flusher); ok {
+			f.Flush()
+		}
 		for sent := int64(0); sent < size; sent += unit {
 			if _, err := w.Write(middle); err != nil {
 				return err
 			}
 		}
-		_, err := w.Write(members([]byte(`"}]`)))
+		_, err := w.Write(end)
 		return err
 	}}
 }
