@@ -460,8 +460,8 @@ func (h *history) check() {
 	}
 	from := h.began.Add(1000 * time.Hour) // the earliest time that was asked for since anything was stored
 	for _, en := range h.svc.Journal() {
-		if en.Query.Until.Sub(en.Query.Since) == edge {
-			continue // asked for its Date alone
+		if wider := en.Query.Until.Sub(en.Query.Since) - edge; wider >= 0 && wider < time.Microsecond {
+			continue // asked for its Date alone; bounds are widened to whole 100 ns
 		}
 		if en.Kind != defendersim.KindToken && en.N > h.before && en.Query.Ago == 0 && en.Query.Since.Before(from) && !en.Query.Since.IsZero() {
 			from = en.Query.Since
