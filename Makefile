@@ -24,6 +24,7 @@ TAGS := nethttpomithttp2,notmono,notfastpath
 
 DEMO_SECONDS ?= 0
 DEMO_API     ?= siem
+DEMO_FORMAT  ?= native
 HISTORIES    ?= 1000000
 HISTORIES_CI ?= 2000
 RACES        := Histories|Tenants|Region|Thousand|Lines|Counters|Queue|Rotation|Delivered|Leaving
@@ -46,7 +47,7 @@ build-kubernetes: ## the shared object with Kubernetes in it, for db kubernetes:
 	@rm -f build/in_defender_kubernetes.h
 
 demo: build ## records of a simulated service as JSON lines, until Ctrl-C or for DEMO_SECONDS
-	@$(GO) run ./internal/demo -so $(SO) -seconds $(DEMO_SECONDS) -api $(DEMO_API)
+	@$(GO) run ./internal/demo -so $(SO) -seconds $(DEMO_SECONDS) -api $(DEMO_API) -format $(DEMO_FORMAT)
 
 test: build ## everything that fits five minutes on two cores
 	@$(GO) run ./internal/testrun -- -race -timeout 10m $$($(GO) list ./... | grep -v '/pull$$')

@@ -1,6 +1,9 @@
 package conf
 
-import "slices"
+import (
+	"errors"
+	"slices"
+)
 
 // The values of Config.API.
 const (
@@ -32,6 +35,38 @@ var ownFields = map[string][]string{
 	},
 }
 
+// The values of Config.Format.
+const (
+	Native = "native"
+	ECS    = "ecs"
+)
+
+// shapeFields are the outermost fields that records of a format may have.
+var shapeFields = map[string][]string{
+	ECS: {
+		"@timestamp", "cloud", "container", "destination", "ecs", "email", "error", "event", "file", "group", "host", "message", "microsoft", "observer",
+		"orchestrator", "process", "registry", "related", "rule", "source", "threat", "url", "user",
+	},
+}
+
+// FieldsOf are the outermost fields that records of a format other than Native may have: no key may add one of that name.
+func FieldsOf(format string) []string { return shapeFields[format] }
+
+// WithFormat returns c with records of another format. The error completes the sentence "format x ...".
+func (c *Config) WithFormat(format string) (*Config, error) {
+	if k := keyNamed("format"); !slices.Contains(k.Values, format) {
+		return nil, errors.New("is not known; allowed: " + k.allowed())
+	}
+	of := *c
+	of.Format, of.KeepNative = format, c.KeepNative && format != Native
+	for _, name := range []string{of.EventIDKey, of.TenantIDKey} {
+		if name != "" && slices.Contains(shapeFields[format], name) {
+			return nil, errors.New("has a field " + name + " already: give event_id_key or tenant_id_key another name")
+		}
+	}
+	return &of, nil
+}
+
 // api is the stanza's API; empty while that has a fault of its own.
 func (l *loader) api() string {
 	if l.bad["api"] {
@@ -45,5 +80,8 @@ func (l *loader) foreign(k *Key) bool { return l.api() != "" && k.API != "" && k
 
 // taken tells whether records have a field of that name.
 func (l *loader) taken(name string) bool {
+	if of, shaped := shapeFields[l.cfg.Format]; shaped {
+		return slices.Contains(of, name)
+	}
 	return name == l.cfg.TimeKey || name == "error" || name == "raw" || slices.Contains(ownFields[l.api()], name)
 }

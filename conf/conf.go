@@ -71,6 +71,8 @@ type Config struct {
 	ProxyURL       string // empty: as the environment has it
 	CAFile         string // empty: the system's roots alone
 
+	Format      string // Native, or the shape of the records
+	KeepNative  bool   // with another Format than Native only
 	TimeKey     string
 	EventIDKey  string // empty: no id is added
 	TenantIDKey string // empty: TenantID is not added

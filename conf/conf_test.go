@@ -20,7 +20,7 @@ func TestDefaults(t *testing.T) {
 		Workers: 3, LeaseDuration: 15 * time.Second, TakeoverOverlap: time.Minute,
 		BatchSize: 1_000_000, QueueLimit: 8_000_000, MaxAlertSize: 1_000_000,
 		ConnectTimeout: 10 * time.Second, ReadTimeout: time.Minute, RetryMax: 5 * time.Minute, Parallel: 8,
-		TimeKey: "AlertTime",
+		Format: "native", TimeKey: "AlertTime",
 	}
 	if diff := cmp.Diff(want, load(t)); diff != "" {
 		t.Errorf("Config (-want +got):\n%s", diff)
@@ -42,7 +42,7 @@ func TestEveryKeyReachesItsField(t *testing.T) {
 		BatchSize: 2_000_000, QueueLimit: 16_000_000, MaxAlertSize: 512_000,
 		ConnectTimeout: 3 * time.Second, ReadTimeout: 30 * time.Second, RetryMax: time.Hour, Parallel: 20,
 		ProxyURL: "http://proxy.example.com:3128", CAFile: "/etc/ssl/ca.pem",
-		TimeKey: "LastProcessedTimeUtc", EventIDKey: "event_id", TenantIDKey: "customer", DropNull: true,
+		Format: "native", TimeKey: "LastProcessedTimeUtc", EventIDKey: "event_id", TenantIDKey: "customer", DropNull: true,
 	}
 	got := load(t, "api SIEM", "tenant_id Contoso.onmicrosoft.com", "auth Client_Secret", "client_secret", "client_secret_file /etc/defender/secret",
 		"cloud GCC_High", "region", "url HTTPS://Alerts.Example.com:8443/api/alerts", "token_url https://login.example.com/contoso/oauth2/v2.0/token",

@@ -27,7 +27,7 @@ func TestDefaultsOfGraph(t *testing.T) {
 		Workers: 3, LeaseDuration: 15 * time.Second, TakeoverOverlap: time.Minute,
 		BatchSize: 1_000_000, QueueLimit: 8_000_000, MaxAlertSize: 1_000_000,
 		ConnectTimeout: 10 * time.Second, ReadTimeout: time.Minute, RetryMax: 5 * time.Minute, Parallel: 8,
-		TimeKey: "createdDateTime",
+		Format: "native", TimeKey: "createdDateTime",
 	}
 	if diff := cmp.Diff(want, ofGraph(t)); diff != "" {
 		t.Errorf("Config (-want +got):\n%s", diff)

@@ -279,6 +279,17 @@ var Keys = []Key{
 	},
 
 	{
+		Name: "format", Theme: themeRecord, Type: Choice, Default: Native, Values: []string{Native, ECS},
+		Help: "The shape of the records: `native` has Microsoft's fields as they come, `ecs` those of the Elastic Common Schema; see " +
+			"[shapes.md](shapes.md).",
+		field: func(c *Config) any { return &c.Format },
+	},
+	{
+		Name: "keep_native", Theme: themeRecord, Type: Boolean, Default: "off",
+		Help:  "With a `format` other than `native`: adds the whole native alert, with `ecs` as JSON text in `event.original`.",
+		field: func(c *Config) any { return &c.KeepNative },
+	},
+	{
 		Name: "time_key", Theme: themeRecord, Type: Text, Default: "AlertTime", OfGraph: "createdDateTime",
 		Help:  "The alert's field that gives the record's time. Unreadable, before 1970 or after 2106: the time of the pull.",
 		field: func(c *Config) any { return &c.TimeKey },
@@ -289,13 +300,13 @@ var Keys = []Key{
 		field: func(c *Config) any { return &c.EventIDKey },
 	},
 	{
-		Name: "tenant_id_key", Theme: themeRecord, Type: Text, Absent: "none; `TenantId` with `tenants_file` and `api siem`",
-		Help:  "Adds the tenant's id, as `tenant_id` has it, to each record under this name. (An alert of Graph has its `tenantId`.)",
+		Name: "tenant_id_key", Theme: themeRecord, Type: Text, Absent: "none; `TenantId` with `tenants_file`, `api siem` and `format native`",
+		Help:  "Adds the tenant's id, as `tenant_id` has it, to each record under this name. (An alert of Graph has its `tenantId`, and the formats other than `native` have a place of their own for it.)",
 		field: func(c *Config) any { return &c.TenantIDKey },
 	},
 	{
 		Name: "drop_null", Theme: themeRecord, Type: Boolean, Default: "off",
-		Help:  "Leaves out fields that are null.",
+		Help:  "Leaves out fields that are null. (In another `format` than `native` those with a place of their own are left out always.)",
 		field: func(c *Config) any { return &c.DropNull },
 	},
 }

@@ -80,7 +80,7 @@ func (c *Config) resolve() {
 		}
 		c.TokenURL = c.Authority + "/" + c.TenantID + "/oauth2" + version + "/token"
 	}
-	if c.TenantIDKey == "" && c.TenantsFile != "" && c.API == SIEM {
+	if c.TenantIDKey == "" && c.TenantsFile != "" && c.API == SIEM && c.Format == Native { // the other formats have a place for it
 		c.TenantIDKey = tenantIDKey
 	}
 	switch {

@@ -184,8 +184,18 @@ var rules = []rule{
 		},
 	},
 	{
-		says: "`event_id_key` is not the name of `time_key`, nor of another field that the API's alerts have.",
-		keys: []string{"event_id_key", "time_key", "api"},
+		says: "`keep_native` has no place with `format native`, whose records are the native alert.",
+		keys: []string{"keep_native", "format"},
+		wrong: func(l *loader) string {
+			if l.cfg.KeepNative && l.cfg.Format == Native {
+				return "has no effect with format native, whose records are the native alert; allowed: to leave the key out, or another format"
+			}
+			return ""
+		},
+	},
+	{
+		says: "`event_id_key` is not the name of `time_key`, nor of another field that the API's alerts have; with another `format` than `native` not that of a field of the format.",
+		keys: []string{"event_id_key", "time_key", "api", "format"},
 		wrong: func(l *loader) string {
 			if l.taken(l.cfg.EventIDKey) {
 				return "is a field of the records already; allowed: a name that no alert has, such as event_id"
@@ -195,7 +205,7 @@ var rules = []rule{
 	},
 	{
 		says: "`tenant_id_key` is a name that no field of the records has, and needs `tenant_id` or `tenants_file`.",
-		keys: []string{"tenant_id_key", "event_id_key", "time_key", "tenant_id", "api"},
+		keys: []string{"tenant_id_key", "event_id_key", "time_key", "tenant_id", "api", "format"},
 		wrong: func(l *loader) string {
 			switch name := l.cfg.TenantIDKey; {
 			case name == "":

@@ -61,6 +61,8 @@ var aliases = []alias{
 	{"retry_max", "max_retry max_retries retries retry_limit retry_interval retry_wait_max max_backoff backoff_max backoff"},
 	{"proxy_url", "proxy http_proxy https_proxy proxy_host proxy_server proxy_address"},
 	{"ca_file", "ca ca_cert ca_certs ca_certificate ca_bundle cacert ssl_ca_file"},
+	{"format", "output_format record_format log_format event_format shape schema mapping normalize"},
+	{"keep_native", "keep_original keep_raw preserve_original_event preserve_original include_original include_raw add_original"},
 	{"time_key", "timestamp_key timestamp_field time_field timestamp date_key"},
 	{"event_id_key", "event_id event_id_field id_key id_field alert_id_key dedup_key unique_key _id_key"},
 	{"drop_null", "remove_null skip_null omit_null ignore_null strip_null remove_nulls skip_nulls"},

@@ -119,6 +119,10 @@ func (a *answer) row(ctx context.Context) error {
 	if !own {
 		a.Outside++
 	}
+	if s.outsideOnce(row) {
+		a.buf.data = data[:at]
+		return ctx.Err()
+	}
 	if !own || s.firstOnly() {
 		t, own = a.req.Now.UnixNano(), false
 	}

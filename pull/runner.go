@@ -334,7 +334,7 @@ func (r *readers) get(s *Source) *record.Reader {
 			return l.reader
 		}
 	}
-	return record.NewReader(readerOptions(s.cfg))
+	return newReader(s.cfg)
 }
 
 func (r *readers) put(s *Source, reader *record.Reader) {

@@ -14,6 +14,7 @@ import (
 	"fluent-bit-defender/ledger"
 	"fluent-bit-defender/plan"
 	"fluent-bit-defender/record"
+	"fluent-bit-defender/shape"
 	"fluent-bit-defender/state"
 )
 
@@ -31,7 +32,8 @@ type Source struct {
 	client *client.Client
 	store  state.Store
 	log    *slog.Logger
-	rows   string // the kind of reader that its rows need
+	only   *plan.Range // of Once; nil: all
+	rows   string      // the kind of reader that its rows need
 
 	// Each of these is used by one step at a time.
 	planner  *plan.Planner
@@ -69,7 +71,7 @@ func newSource(cfg *conf.Config, c *client.Client, st state.Store, log *slog.Log
 		return nil, fmt.Errorf("load the state: %w", err)
 	}
 	opt := ledger.Options{FirstOnly: cfg.Updates == "first", Max: tune.maxIDs}
-	s := &Source{key: KeyOf(cfg), cfg: cfg, client: c, store: st, log: log, rows: fmt.Sprintf("%+v", readerOptions(cfg))}
+	s := &Source{key: KeyOf(cfg), cfg: cfg, client: c, store: st, log: log, rows: fmt.Sprintf("%+v %s %v", readerOptions(cfg), cfg.Format, cfg.KeepNative)}
 	if m, ok := st.(interface{ Release() }); ok {
 		m.Release()
 		opt.Whole = true
@@ -97,6 +99,13 @@ func readerOptions(cfg *conf.Config) record.Options {
 	}
 	return record.Options{Schema: schema, TimeKey: cfg.TimeKey, EventIDKey: cfg.EventIDKey, TenantKey: cfg.TenantIDKey, DropNull: cfg.DropNull,
 		MaxAlert: cfg.MaxAlertSize, MaxRecord: cfg.BatchSize}
+}
+
+// newReader returns a reader for rows of this source, which come in the format that the stanza wants.
+func newReader(cfg *conf.Config) *record.Reader {
+	opt := readerOptions(cfg)
+	opt.Encode, opt.EncodeRaw = shape.Encoders(cfg.Format, cfg.API, cfg.KeepNative)
+	return record.NewReader(opt)
 }
 
 // clock is what is known of the time now.

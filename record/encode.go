@@ -11,7 +11,7 @@ import (
 // unescaped, repaired and freed of duplicates already, and copies or rewrites what it wants of it: the JSON is read
 // once.
 //
-// Identity, time, raw rows, repairs, DropNull, MaxAlert and MaxRecord are as without it. TenantKey and EventIDKey are
+// Identity, time, repairs, DropNull, MaxAlert and MaxRecord are as without it. TenantKey and EventIDKey are
 // added behind its fields; it must not write fields of these names itself. It is called once a row (once more for one
 // whose record turns out to be too large) by the goroutine that calls Next, so it may keep state as long as each
 // Reader has an Encode of its own. What it gets is valid until it returns.
@@ -21,15 +21,35 @@ type Encode func(dst []byte, a *Alert) (out []byte, fields int)
 type Alert struct {
 	Row    Row
 	Time   time.Time // the record's, in UTC
+	Tenant string    // see Reader.SetTenant
 	Text   []byte    // the alert's JSON as it came
 	Native []byte    // the native record's fields: one MessagePack map, see Cursor
 }
+
+// EncodeRaw is Encode for a row that is delivered raw. At most 12 fields may be written, of no more than RawFrame bytes beside the text and the
+// reason, each of which may stand there once.
+type EncodeRaw func(dst []byte, r *Raw) (out []byte, fields int)
+
+// RawFrame is the most that EncodeRaw may write beside a row's text and reason.
+const RawFrame = 1 << 10
+
+// Raw is a row that is delivered raw.
+type Raw struct {
+	Time   time.Time // the time of the pull, in UTC
+	Tenant string    // see Reader.SetTenant
+	Text   []byte    // as it came, but repaired and cut to fit; valid until EncodeRaw returns
+	Reason string    // why it is raw
+}
+
+// ParseTime reads a time such as 2017-01-23T07:32:54.1861171Z as the record's time is read, into Unix seconds and nanoseconds: RFC 3339, also
+// with a blank for the T, without a zone (UTC), with any number of digits of a fraction. Times before 1970 and after 2106 are not ok.
+func ParseTime(text []byte) (sec int64, nsec uint32, ok bool) { return parseTime(text) }
 
 // encode replaces the native record, which stands in t.out, by that of Options.Encode behind dst, and tells where its
 // fields end.
 func (t *transcoder) encode(dst []byte, native []byte, row Row, text []byte, sec int64, nsec uint32) (o, count int) {
 	t.native = t.out
-	t.alertOf = Alert{Row: row, Time: time.Unix(sec, int64(nsec)).UTC(), Text: text, Native: native}
+	t.alertOf = Alert{Row: row, Time: time.Unix(sec, int64(nsec)).UTC(), Tenant: t.tenantID, Text: text, Native: native}
 	var head [headSize + mapHead]byte
 	dst, count = t.opt.Encode(append(dst, head[:]...), &t.alertOf)
 	t.out = dst[:cap(dst)]
@@ -65,6 +85,9 @@ const (
 
 // NewCursor returns a cursor at the beginning of Alert.Native or of a value that Skip returned.
 func NewCursor(value []byte) Cursor { return Cursor{b: value} }
+
+// Offset tells how many bytes are gone over.
+func (c *Cursor) Offset() int { return c.i }
 
 // Kind tells the kind of the value at hand.
 func (c *Cursor) Kind() Kind { return kinds[c.b[c.i]] }

@@ -135,6 +135,29 @@ func TestWhatIsAddedToEncodedRecords(t *testing.T) {
 	}
 }
 
+func TestEncodeRaw(t *testing.T) {
+	opt := siemOptions()
+	opt.EventIDKey, opt.TenantKey, opt.MaxAlert, opt.MaxRecord = "id", "tenant", 4<<10, 1
+	opt.Encode = verbatim
+	opt.EncodeRaw = func(dst []byte, r *Raw) ([]byte, int) {
+		dst = appendStr(appendStr(dst, "text"), string(r.Text))
+		return appendStr(appendStr(dst, "why"), r.Tenant+": "+r.Reason), 2
+	}
+	r := NewReader(opt)
+	row := ofTenant(t, r, "t1", "[\"\xff\"]")
+	want := object{{"text", "\"\uFFFD\""}, {"why", "t1: not an object"}, {"tenant", "t1"}, {"id", row.ID.String()}}
+	if diff := cmp.Diff(want, row.fields(t)); diff != "" || !row.Repaired {
+		t.Error(diff)
+	}
+	if got := row.time(t); !got.Equal(pulled) {
+		t.Errorf("its time is %v, want that of the pull", got)
+	}
+	row = ofTenant(t, r, "t1", `["`+strings.Repeat("x", 4000)+`"]`)
+	if n := len(row.Data); n > r.t.opt.MaxRecord || n < r.t.opt.MaxRecord-2*RawFrame {
+		t.Errorf("a cut raw row has %d bytes, at most %d are allowed", n, r.t.opt.MaxRecord)
+	}
+}
+
 // However little room is left behind the fields, what is added finds its place.
 func TestALongKeyIsAddedWhereverTheRecordEnds(t *testing.T) {
 	opt := siemOptions()

@@ -86,8 +86,9 @@ type Options struct {
 	// arrays stay: the others' positions mean something.
 	DropNull bool
 
-	// Encode, if not nil, gives the records another shape.
-	Encode Encode
+	// Encode, if not nil, gives the records another shape; EncodeRaw does so for raw rows. Both or neither are set.
+	Encode    Encode
+	EncodeRaw EncodeRaw
 
 	MaxAlert  int // most bytes of JSON of one alert, at least 64; 0: 1 MiB
 	MaxRecord int // most bytes of one record, at least 1 KiB; 0: twice MaxAlert
@@ -124,7 +125,11 @@ func (o Options) withDefaults() Options {
 	}
 	o.Schema.ID = o.Schema.ID[:min(len(o.Schema.ID), maxIDs)]
 	// the frame of a raw record holds the reason and the fields that are added beside the text
-	o.MaxRecord = max(o.MaxRecord, minMaxRecord+2*len(o.EventIDKey)+2*len(o.TenantKey)+maxTenant)
+	least := minMaxRecord + 2*len(o.EventIDKey) + 2*len(o.TenantKey) + maxTenant
+	if o.EncodeRaw != nil {
+		least += RawFrame + maxTenant
+	}
+	o.MaxRecord = max(o.MaxRecord, least)
 	return o
 }
 

@@ -133,7 +133,7 @@ func cutText(text []byte, n int) []byte {
 	return text[:wholeRunes(text[:n])]
 }
 
-// A raw record is {"raw": text, "error": reason}, and the tenant and event id where they are asked for.
+// A raw record is {"raw": text, "error": reason}, or what Options.EncodeRaw makes of that, and the tenant and event id where they are asked for.
 
 // rawFrame is the room that it needs beside text, reason and event id.
 const rawFrame = headSize + 1 + len(rawKey) + 5 + len(errorKey) + 3
@@ -146,6 +146,9 @@ const (
 // rawRoom is the most text that fits into a raw record.
 func (t *transcoder) rawRoom(reason string) int {
 	room := t.opt.MaxRecord - rawFrame - len(reason)
+	if t.opt.EncodeRaw != nil {
+		room -= RawFrame + len(t.tenantID)
+	}
 	room -= len(t.tenant)
 	if len(t.eventKey) > 0 {
 		room -= len(t.eventKey) + eventIDSize
@@ -159,22 +162,30 @@ func (t *transcoder) raw(dst, text []byte, reason string, now time.Time) (_ []by
 	sec, nsec := inRange(now)
 	putHead(head[:], 0, sec, nsec)
 	dst = append(dst, head[:]...)
-	fields := byte(2)
+	group := len(dst)
+	dst = append(dst, 0)
+	fields := 2
+	if t.opt.EncodeRaw != nil {
+		t.rawText, repaired = appendRepaired(t.rawText[:0], text, t.rawRoom(reason))
+		row := Raw{Time: time.Unix(sec, int64(nsec)).UTC(), Tenant: t.tenantID, Text: t.rawText, Reason: reason}
+		dst, fields = t.opt.EncodeRaw(dst, &row)
+	} else {
+		dst = append(dst, rawKey...)
+		at := len(dst)
+		dst = append(dst, 0xdb, 0, 0, 0, 0) // the widest header: the length is known once the text is repaired
+		dst, repaired = appendRepaired(dst, text, t.rawRoom(reason))
+		binary.BigEndian.PutUint32(dst[at+1:], uint32(len(dst)-at-5))
+		dst = append(dst, errorKey...)
+		dst = append(dst, 0xda, byte(len(reason)>>8), byte(len(reason)))
+		dst = append(dst, reason...)
+	}
 	if len(t.eventKey) > 0 {
 		fields++
 	}
 	if len(t.tenant) > 0 {
 		fields++
 	}
-	dst = append(dst, mapGroup.empty|fields)
-	dst = append(dst, rawKey...)
-	at := len(dst)
-	dst = append(dst, 0xdb, 0, 0, 0, 0) // the widest header: the length is known once the text is repaired
-	dst, repaired = appendRepaired(dst, text, t.rawRoom(reason))
-	binary.BigEndian.PutUint32(dst[at+1:], uint32(len(dst)-at-5))
-	dst = append(dst, errorKey...)
-	dst = append(dst, 0xda, byte(len(reason)>>8), byte(len(reason)))
-	dst = append(dst, reason...)
+	dst[group] = mapGroup.empty | byte(fields)
 	return append(dst, t.tenant...), repaired
 }
 

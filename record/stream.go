@@ -65,8 +65,9 @@ func NewReader(opt Options) *Reader {
 	return r
 }
 
-// SetTenant sets the tenant that Options.TenantKey adds from now on; of an empty one nothing is added.
+// SetTenant sets the tenant that Options.TenantKey adds, and Encode gets, from now on; of an empty one nothing is added.
 func (r *Reader) SetTenant(id string) {
+	r.t.tenantID = id[:min(len(id), maxTenant)]
 	r.t.tenant = r.t.tenant[:0]
 	if id != "" && len(r.t.tenantKey) > 0 {
 		r.t.tenant = appendStr(append(r.t.tenant, r.t.tenantKey...), id[:min(len(id), maxTenant)])

@@ -14,6 +14,7 @@ import (
 type transcoder struct {
 	opt      Options
 	eventKey []byte // EventIDKey as a MessagePack string
+	tenantID string // see Reader.SetTenant
 	// tenantKey is TenantKey as a MessagePack string, tenant what is added to each record: that and the tenant, or
 	// nothing.
 	tenantKey, tenant []byte
@@ -36,6 +37,7 @@ type transcoder struct {
 
 	native  []byte // with Options.Encode: the native record
 	alertOf Alert
+	rawText []byte // with Options.EncodeRaw: a raw row's text, repaired
 
 	idText []byte    // what an ID is the hash of
 	hash   hash.Hash // of an ID
@@ -377,6 +379,9 @@ func (t *transcoder) shrink() {
 	t.src, t.out, t.alertOf = nil, nil, Alert{}
 	if cap(t.native) > keptText {
 		t.native = nil
+	}
+	if cap(t.rawText) > keptText {
+		t.rawText = nil
 	}
 	t.table.reset()
 	if cap(t.idText) > keptText {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"time"
 
 	"github.com/vmihailenco/msgpack/v5"
 	"github.com/vmihailenco/msgpack/v5/msgpcode"
@@ -15,18 +14,15 @@ import (
 // lines turns records as Fluent Bit gets them into lines of JSON: the fields in their order, integers to the last digit, other
 // numbers as the shortest text of the same double.
 type lines struct {
-	field        string    // the one that holds the row's own time, when the service last touched it
-	since, until time.Time // rows of before since, or not of before until, are left out; zero: no bound
-	out          io.Writer
-	written      int
+	out     io.Writer
+	written int
 
 	line    bytes.Buffer
 	encoder *json.Encoder // of scalars, into line
-	updated string        // the row's own time, as it stands
 }
 
-func newLines(out io.Writer, field string, since, until time.Time) *lines {
-	l := &lines{field: field, since: since, until: until, out: out}
+func newLines(out io.Writer) *lines {
+	l := &lines{out: out}
 	l.encoder = json.NewEncoder(&l.line)
 	l.encoder.SetEscapeHTML(false)
 	return l
@@ -49,12 +45,8 @@ func (l *lines) write(records []byte) error {
 			return fmt.Errorf("a record that cannot be read: %w", err)
 		}
 		l.line.Reset()
-		l.updated = ""
-		if err := l.value(d, 0); err != nil {
+		if err := l.value(d); err != nil {
 			return fmt.Errorf("a record that cannot be read: %w", err)
-		}
-		if l.outside() {
-			continue
 		}
 		l.line.WriteByte('\n')
 		if _, err := l.out.Write(l.line.Bytes()); err != nil {
@@ -64,29 +56,20 @@ func (l *lines) write(records []byte) error {
 	}
 }
 
-// outside tells whether the row's own time is not what was asked for. One without a usable time is inside.
-func (l *lines) outside() bool {
-	t, err := time.Parse(time.RFC3339Nano, l.updated)
-	if err != nil {
-		return false
-	}
-	return !l.since.IsZero() && t.Before(l.since) || !l.until.IsZero() && !t.Before(l.until)
-}
-
-func (l *lines) value(d *msgpack.Decoder, depth int) error {
+func (l *lines) value(d *msgpack.Decoder) error {
 	c, err := d.PeekCode()
 	if err != nil {
 		return err
 	}
 	switch {
 	case msgpcode.IsFixedMap(c), c == msgpcode.Map16, c == msgpcode.Map32:
-		return l.object(d, depth)
+		return l.object(d)
 	case msgpcode.IsFixedArray(c), c == msgpcode.Array16, c == msgpcode.Array32:
 		n, err := d.DecodeArrayLen()
 		if err != nil {
 			return err
 		}
-		return l.list('[', ']', n, func() error { return l.value(d, depth+1) })
+		return l.list('[', ']', n, func() error { return l.value(d) })
 	case c == msgpcode.Uint64:
 		n, err := d.DecodeUint64()
 		return l.scalar(n, err)
@@ -95,7 +78,7 @@ func (l *lines) value(d *msgpack.Decoder, depth int) error {
 	return l.scalar(v, err)
 }
 
-func (l *lines) object(d *msgpack.Decoder, depth int) error {
+func (l *lines) object(d *msgpack.Decoder) error {
 	n, err := d.DecodeMapLen()
 	if err != nil {
 		return err
@@ -106,13 +89,7 @@ func (l *lines) object(d *msgpack.Decoder, depth int) error {
 			return err
 		}
 		l.line.WriteByte(':')
-		if depth == 0 && key == l.field {
-			if c, err := d.PeekCode(); err == nil && msgpcode.IsString(c) {
-				l.updated, err = d.DecodeString()
-				return l.scalar(l.updated, err)
-			}
-		}
-		return l.value(d, depth+1)
+		return l.value(d)
 	})
 }
 

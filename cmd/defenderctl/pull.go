@@ -19,9 +19,12 @@ import (
 // pullOptions are the flags of pull.
 type pullOptions struct {
 	config, stanza   string
-	tenant           string
+	tenant, format   string
 	since, until, db string
 }
+
+// formatHelp names the formats.
+const formatHelp = conf.Native + " or " + conf.ECS
 
 func (a *app) pullCommand() *cobra.Command {
 	var o pullOptions
@@ -41,6 +44,7 @@ func (a *app) pullCommand() *cobra.Command {
 	c.Flags().StringVarP(&o.config, "config", "c", "", "Fluent Bit's configuration `FILE`, classic or YAML")
 	c.Flags().StringVar(&o.stanza, "stanza", "", "the `NAME` of the stanza (its alias, else defender.N), where there are several")
 	c.Flags().StringVar(&o.tenant, "tenant", "", tenantHelp)
+	c.Flags().StringVar(&o.format, "format", "", "the `FORMAT` of the records, in place of the stanza's: "+formatHelp)
 	c.Flags().StringVar(&o.since, "since", "", "the `TIME` to begin at")
 	c.Flags().StringVar(&o.until, "until", "", "the `TIME` to end before (default: now)")
 	c.Flags().StringVar(&o.db, "db", "", "remember in this `FILE` what was written, and go on from there")
@@ -75,6 +79,11 @@ func (a *app) pull(ctx context.Context, o pullOptions) error {
 	if err := ownLogin(cfg); err != nil {
 		return fmt.Errorf("stanza %s: %w", s.name, err)
 	}
+	if o.format != "" {
+		if cfg, err = cfg.WithFormat(o.format); err != nil {
+			return usagef("--format %s %w", clip(o.format), err)
+		}
+	}
 	span := *cfg
 	span.Ago, span.AgoText = 0, ""
 	log := a.logger()
@@ -91,7 +100,7 @@ func (a *app) pull(ctx context.Context, o pullOptions) error {
 		c.Close()
 		return errors.Join(err, store.Close())
 	}
-	return a.once(ctx, pull.NewRunner(pull.OptionsOf(&span, log)), source, schema(cfg).Updated, since, until)
+	return a.once(ctx, pull.NewRunner(pull.OptionsOf(&span, log)), source, since, until)
 }
 
 // windowStore remembers what was written of one window: apart from what the plugin remembers in the same file, if it is the same.
@@ -102,20 +111,23 @@ func windowStore(cfg *conf.Config, db string, since, until moment, log *slog.Log
 	if !until.IsZero() {
 		key.Filters += fmt.Sprintf("&until=%s", until.Format(time.RFC3339Nano))
 	}
+	if cfg.Format != conf.Native {
+		key.Filters += "&format=" + cfg.Format
+	}
 	if db == "" {
 		return state.OpenMemory(key)
 	}
 	return state.OpenFile(db, key, log)
 }
 
-// once runs the source over the span and writes what comes. field holds a row's own time.
-func (a *app) once(ctx context.Context, r *pull.Runner, source *pull.Source, field string, since, until moment) error {
+// once runs the source over the span and writes what comes.
+func (a *app) once(ctx context.Context, r *pull.Runner, source *pull.Source, since, until moment) error {
 	end := until.Time
 	if end.IsZero() {
 		end = a.now().Add(24 * time.Hour) // it stops at the service's present
 	}
 	out := bufio.NewWriterSize(a.out, 64<<10)
-	l := newLines(out, field, since.Time, until.Time)
+	l := newLines(out)
 	finish := func() {}
 	if a.errTTY {
 		stop := make(chan struct{})

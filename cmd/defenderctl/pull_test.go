@@ -62,6 +62,25 @@ func TestPullWritesWhatTheServiceHas(t *testing.T) {
 	}
 }
 
+// --format gives another shape than the stanza's, of the same alerts.
+func TestPullInAnotherFormat(t *testing.T) {
+	w := newWorld(t)
+	w.svc.Add(
+		row("before", 3*time.Hour+100, ""),
+		row("in", 2*time.Hour, `,"Severity":"High","Own":[1]`),
+		defendersim.Alert{AlertID: "x", LastProcessed: noon.Add(-2 * time.Hour), Text: []byte(`["no object"]`)},
+		row("end", time.Hour, ""),
+	)
+	w.write("fluent-bit.conf", w.stanza("event_id_key event"))
+	w.write("ecs.conf", w.stanza("format ecs", "keep_native on"))
+	span := []string{"--since", "2024-05-06T09:00:00Z", "--until", "2024-05-06T11:00:00Z"}
+	w.run(append([]string{"pull", "-c", "ecs.conf"}, span...)...)
+	w.run(append([]string{"pull", "-c", "ecs.conf", "--format", "native"}, span...)...)
+	w.run(append([]string{"pull", "-c", "fluent-bit.conf", "--format", "ecs"}, span...)...)
+	w.run(append([]string{"pull", "-c", "fluent-bit.conf", "--format", "leef"}, span...)...)
+	w.golden("pull_format")
+}
+
 func TestPullGoesOnWhereItEnded(t *testing.T) {
 	w := newWorld(t)
 	var want []string

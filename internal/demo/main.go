@@ -21,6 +21,7 @@ import (
 func main() {
 	so := flag.String("so", "build/in_defender.so", "the shared object")
 	api := flag.String("api", "siem", "the API: siem or graph")
+	format := flag.String("format", "native", "the format of the records")
 	seconds := flag.Int("seconds", 0, "end after so many seconds; 0: at Ctrl-C")
 	flag.Parse()
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -29,13 +30,13 @@ func main() {
 		ctx, cancel = context.WithTimeout(ctx, time.Duration(*seconds)*time.Second)
 		defer cancel()
 	}
-	if err := run(ctx, *so, *api); err != nil {
+	if err := run(ctx, *so, *api, *format); err != nil {
 		fmt.Fprintln(os.Stderr, "demo:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, so, api string) error {
+func run(ctx context.Context, so, api, format string) error {
 	feed, known := feeds[api]
 	if !known {
 		return fmt.Errorf("api %q is not known: use siem or graph", api)
@@ -68,6 +69,7 @@ func run(ctx context.Context, so, api string) error {
     name          defender
     tag           defender
     api           %s
+    format        %s
     tenant_id     %s
     client_id     %s
     client_secret %s
@@ -77,7 +79,7 @@ func run(ctx context.Context, so, api string) error {
     db            %s
     poll_interval 1s
     overlap       15s
-`, api, defendersim.DefaultTenant, defendersim.DefaultClientID, defendersim.DefaultSecret, url, token, ca, filepath.Join(dir, "defender.db"))
+`, api, format, defendersim.DefaultTenant, defendersim.DefaultClientID, defendersim.DefaultSecret, url, token, ca, filepath.Join(dir, "defender.db"))
 	if program := fluentBit(); program != "" {
 		fmt.Fprintf(os.Stderr, "demo: running the plugin in %s\n", program)
 		return inFluentBit(ctx, program, so, dir, input)

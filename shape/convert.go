@@ -1,0 +1,210 @@
+package shape
+
+import (
+	"bytes"
+	"net/netip"
+	"unsafe"
+
+	"fluent-bit-defender/record"
+)
+
+// What becomes of values, for all shapes.
+
+var text = conv{"", func(e *encoder, p *put, v []byte) bool { return kindOf(v) == record.Text && e.put(p, v) }}
+
+// anyValue keeps the type.
+var anyValue = conv{"as it is", func(e *encoder, p *put, v []byte) bool { return e.put(p, v) }}
+
+// literal is a text that stands in each record, or in each with such a piece of evidence.
+func literal(s string) conv {
+	v := appendText(nil, s)
+	return conv{"`" + s + "`", func(e *encoder, p *put, _ []byte) bool { return e.put(p, v) }}
+}
+
+func literalInt(n int64) conv {
+	v := appendInt(nil, n)
+	return conv{"`" + itoa(n) + "`", func(e *encoder, p *put, _ []byte) bool { return e.put(p, v) }}
+}
+
+// long takes whole numbers that a signed integer of 64 bits holds, also from text.
+var long = conv{"number", func(e *encoder, p *put, v []byte) bool {
+	n, ok := numberIn(v)
+	return ok && e.put(p, e.number(n))
+}}
+
+func numberIn(v []byte) (int64, bool) {
+	c := record.NewCursor(v)
+	switch c.Kind() {
+	case record.Int:
+		n, big := c.Int()
+		return n, !big
+	case record.Text:
+		digits := c.Text()
+		if len(digits) == 0 || len(digits) > 18 {
+			return 0, false
+		}
+		n := int64(0)
+		for _, d := range digits {
+			if d-'0' > 9 {
+				return 0, false
+			}
+			n = n*10 + int64(d-'0')
+		}
+		return n, true
+	}
+	return 0, false
+}
+
+// date takes times, and writes those that some reader of ISO 8601 does not take (a blank for the T, no zone) in the usual form.
+var date = conv{"time", func(e *encoder, p *put, v []byte) bool {
+	s := textIn(v)
+	sec, nsec, ok := record.ParseTime(s)
+	if !ok {
+		return false
+	}
+	if len(s) > 35 || s[10] != 'T' || s[len(s)-1] != 'Z' && (len(s) < 25 || s[len(s)-3] != ':' || s[len(s)-6] == ':') || len(s) > 19 && s[19] == ',' {
+		v = e.timeText(sec, nsec)
+	}
+	return e.put(p, v)
+}}
+
+// ip takes addresses, without a zone.
+var ip = conv{"address", func(e *encoder, p *put, v []byte) bool { return isIP(textIn(v)) && e.put(p, v) }}
+
+func isIP(s []byte) bool {
+	if len(s) < 2 || len(s) > 45 || bytes.IndexByte(s, '%') >= 0 {
+		return false
+	}
+	a, err := netip.ParseAddr(unsafe.String(&s[0], len(s))) // which keeps nothing of it
+	return err == nil && a.IsValid()
+}
+
+// listed takes a text of items separated by semicolons or commas, or a list of such texts.
+func listed(item conv) conv {
+	return conv{"each of a list", func(e *encoder, p *put, v []byte) bool {
+		s := textIn(v)
+		all := len(s) > 0
+		for len(s) > 0 {
+			k := bytes.IndexAny(s, ";,")
+			if k < 0 {
+				k = len(s)
+			}
+			if one := bytes.TrimSpace(s[:k]); len(one) > 0 && !item.fn(e, p, e.textOf(one)) {
+				all = false
+			}
+			s = s[min(k+1, len(s)):]
+		}
+		return all
+	}}
+}
+
+// words takes texts of a fixed set, in whatever case.
+func words(doc string, of map[string]string) conv {
+	coded := make(map[string][]byte, len(of))
+	for from, to := range of {
+		coded[from] = appendText(nil, to)
+	}
+	return enum(doc, coded)
+}
+
+func numbers(doc string, of map[string]int64) conv {
+	coded := make(map[string][]byte, len(of))
+	for from, to := range of {
+		coded[from] = appendInt(nil, to)
+	}
+	return enum(doc, coded)
+}
+
+func enum(doc string, coded map[string][]byte) conv {
+	return conv{doc, func(e *encoder, p *put, v []byte) bool {
+		var buf [64]byte
+		to := coded[string(lower(&buf, textIn(v)))]
+		return to != nil && e.put(p, to)
+	}}
+}
+
+// The parts of a URL that has a scheme and a host.
+func splitURL(s []byte) (scheme, host []byte) {
+	k := bytes.Index(s, []byte("://"))
+	if k <= 0 {
+		return nil, nil
+	}
+	scheme, host = s[:k], s[k+3:]
+	if k := bytes.IndexAny(host, `/?#\`); k >= 0 {
+		host = host[:k]
+	}
+	if k := bytes.LastIndexByte(host, '@'); k >= 0 {
+		host = host[k+1:]
+	}
+	if len(host) > 0 && host[0] == '[' {
+		if k := bytes.IndexByte(host, ']'); k > 0 {
+			return scheme, host[1:k]
+		}
+		return nil, nil
+	}
+	if k := bytes.LastIndexByte(host, ':'); k >= 0 {
+		host = host[:k]
+	}
+	return scheme, host
+}
+
+var urlScheme = conv{"scheme", func(e *encoder, p *put, v []byte) bool {
+	scheme, host := splitURL(textIn(v))
+	return len(host) > 0 && e.put(p, e.textOf(scheme))
+}}
+
+var urlHost = conv{"host", func(e *encoder, p *put, v []byte) bool {
+	_, host := splitURL(textIn(v))
+	return len(host) > 0 && e.put(p, e.textOf(host))
+}}
+
+// hash takes digests, by their length.
+func hash(digits int) conv {
+	return conv{"", func(e *encoder, p *put, v []byte) bool { return isHex(textIn(v), digits) && e.put(p, v) }}
+}
+
+var anyHash = conv{"", func(e *encoder, p *put, v []byte) bool {
+	s := textIn(v)
+	return (isHex(s, 32) || isHex(s, 40) || isHex(s, 64)) && e.put(p, v)
+}}
+
+func isHex(s []byte, digits int) bool {
+	if len(s) != digits {
+		return false
+	}
+	for _, c := range s {
+		if c-'0' > 9 && c|0x20-'a' > 5 {
+			return false
+		}
+	}
+	return true
+}
+
+// joinPath makes the path of a file of its folder and its name. Some folders end in the name already.
+func joinPath(e *encoder, p *put, of []*slot) {
+	if of[0].one == nil || of[1].one == nil {
+		return
+	}
+	dir, name := textIn(of[0].one), textIn(of[1].one)
+	if len(dir) > len(name) && bytes.EqualFold(dir[len(dir)-len(name):], name) && isSeparator(dir[len(dir)-len(name)-1]) {
+		e.put(p, of[0].one)
+		return
+	}
+	from := len(e.scratch)
+	sep := byte('/')
+	if bytes.IndexByte(dir, '\\') >= 0 || len(dir) == 2 && dir[1] == ':' {
+		sep = '\\'
+	}
+	n := len(dir) + len(name)
+	if !isSeparator(dir[len(dir)-1]) {
+		n++
+	}
+	e.scratch = append(appendTextHead(e.scratch, n), dir...)
+	if !isSeparator(dir[len(dir)-1]) {
+		e.scratch = append(e.scratch, sep)
+	}
+	e.scratch = append(e.scratch, name...)
+	e.put(p, e.made(from))
+}
+
+func isSeparator(c byte) bool { return c == '\\' || c == '/' }

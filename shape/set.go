@@ -1,0 +1,71 @@
+package shape
+
+import (
+	"bytes"
+
+	"github.com/zeebo/xxh3"
+)
+
+// set finds a value in a list of a slot in time that does not grow with the list. Short lists, which are nearly all, are compared one by one.
+type set struct {
+	at []int32 // a hash table of places in the list, from 1 on; its size is a power of two
+	n  int     // values in it
+}
+
+const shortList = 16
+
+func (s *set) reset() {
+	if s.n > 0 {
+		clear(s.at)
+		s.n = 0
+	}
+}
+
+// add tells whether v is not in list yet; it is appended there next.
+func (s *set) add(list [][]byte, v []byte) bool {
+	if len(list) < shortList {
+		for _, have := range list {
+			if bytes.Equal(have, v) {
+				return false
+			}
+		}
+		return true
+	}
+	if 2*(len(list)+1) > len(s.at) || s.n < len(list) {
+		s.grow(list)
+	}
+	place := s.find(list, v)
+	if s.at[place] != 0 {
+		return false
+	}
+	s.n++
+	s.at[place] = int32(s.n)
+	return true
+}
+
+func (s *set) grow(list [][]byte) {
+	size := max(64, len(s.at))
+	for size < 4*(len(list)+1) {
+		size *= 2
+	}
+	if size > len(s.at) {
+		s.at = make([]int32, size)
+	} else {
+		clear(s.at)
+	}
+	for s.n = 0; s.n < len(list); {
+		place := s.find(list, list[s.n])
+		s.n++
+		s.at[place] = int32(s.n)
+	}
+}
+
+// find returns the place of v, or the free one where it goes.
+func (s *set) find(list [][]byte, v []byte) int {
+	mask := len(s.at) - 1
+	for place := int(xxh3.Hash(v)) & mask; ; place = (place + 1) & mask {
+		if k := s.at[place]; k == 0 || bytes.Equal(list[k-1], v) {
+			return place
+		}
+	}
+}

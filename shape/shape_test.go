@@ -1,0 +1,339 @@
+package shape
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"fluent-bit-defender/internal/defendersim"
+	"fluent-bit-defender/record"
+)
+
+var update = flag.Bool("update", false, "write golden files and docs/shapes.md anew")
+
+const testTenant = "72f988bf-86f1-41af-91ab-2d7cd011db47"
+
+// pulled is the time of the pull in all tests.
+var pulled = time.Date(2024, 5, 6, 7, 8, 9, 0, time.UTC)
+
+func optionsOf(t testing.TB, format, api string, keepNative bool) record.Options {
+	t.Helper()
+	opt := record.Options{Schema: record.SIEM, TimeKey: "AlertTime"}
+	if api == graph {
+		opt = record.Options{Schema: record.Graph, TimeKey: "createdDateTime"}
+	}
+	if format != "native" {
+		if opt.Encode, opt.EncodeRaw = Encoders(format, api, keepNative); opt.Encode == nil {
+			t.Fatalf("no format %s for %s", format, api)
+		}
+	}
+	return opt
+}
+
+// encoded is one record.
+type encoded struct {
+	row  record.Row
+	time time.Time
+	data []byte // its fields, as a MessagePack map
+	text []byte // the same as JSON
+}
+
+func (r *encoded) fields(t testing.TB) map[string]any {
+	t.Helper()
+	d := json.NewDecoder(bytes.NewReader(r.text))
+	d.UseNumber()
+	var m map[string]any
+	if err := d.Decode(&m); err != nil {
+		t.Fatalf("%v: %s", err, r.text)
+	}
+	return m
+}
+
+// readAll reads the records of an answer.
+func readAll(t testing.TB, opt record.Options, body []byte) []encoded {
+	t.Helper()
+	r := record.NewReader(opt)
+	r.Reset(bytes.NewReader(body), func() time.Time { return pulled })
+	r.SetTenant(testTenant)
+	var out []encoded
+	for {
+		data, row, err := r.Next(nil)
+		if err == io.EOF {
+			return out
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		e := encoded{row: row, data: data[11:]}
+		e.time = time.Unix(int64(uint32(data[3])<<24|uint32(data[4])<<16|uint32(data[5])<<8|uint32(data[6])),
+			int64(uint32(data[7])<<24|uint32(data[8])<<16|uint32(data[9])<<8|uint32(data[10]))).UTC()
+		c := record.NewCursor(e.data)
+		e.text = toJSON(nil, &c)
+		if c.Offset() != len(e.data) {
+			t.Fatalf("%d bytes behind the end of the record", len(e.data)-c.Offset())
+		}
+		out = append(out, e)
+	}
+}
+
+// toJSON writes the value at the cursor, its fields in their order.
+func toJSON(dst []byte, c *record.Cursor) []byte {
+	switch c.Kind() {
+	case record.Object:
+		dst = append(dst, '{')
+		for i, n := 0, c.Open(); i < n; i++ {
+			if i > 0 {
+				dst = append(dst, ',')
+			}
+			dst = append(appendJSONText(dst, c.Text()), ':')
+			dst = toJSON(dst, c)
+		}
+		return append(dst, '}')
+	case record.Array:
+		dst = append(dst, '[')
+		for i, n := 0, c.Open(); i < n; i++ {
+			if i > 0 {
+				dst = append(dst, ',')
+			}
+			dst = toJSON(dst, c)
+		}
+		return append(dst, ']')
+	case record.Text:
+		return appendJSONText(dst, c.Text())
+	case record.Int:
+		n, big := c.Int()
+		if big {
+			return strconv.AppendUint(dst, uint64(n), 10)
+		}
+		return strconv.AppendInt(dst, n, 10)
+	case record.Float:
+		return strconv.AppendFloat(dst, c.Float(), 'g', -1, 64)
+	case record.Bool:
+		return strconv.AppendBool(dst, c.Bool())
+	}
+	c.Skip()
+	return append(dst, "null"...)
+}
+
+func appendJSONText(dst, text []byte) []byte {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	_ = e.Encode(string(text))
+	return append(dst, bytes.TrimRight(b.Bytes(), "\n")...)
+}
+
+func list(rows ...[]byte) []byte {
+	return append(append([]byte{'['}, bytes.Join(rows, []byte{','})...), ']')
+}
+
+// siemRows and graphRows are alerts of the simulated service, always the same.
+func siemRows(n int) [][]byte {
+	var rows [][]byte
+	from := time.Date(2024, 3, 1, 0, 0, 0, 0, time.UTC)
+	for _, a := range defendersim.Generate(rand.New(rand.NewPCG(1, 2)), n, from, from.Add(time.Hour), defendersim.Mix{Style: defendersim.MixedStyle}) {
+		rows = append(rows, a.Text)
+	}
+	return rows
+}
+
+func graphRows(alerts, updates int) [][]byte {
+	var rows [][]byte
+	from := time.Date(2024, 3, 1, 0, 0, 0, 0, time.UTC)
+	for _, a := range defendersim.GenerateGraph(rand.New(rand.NewPCG(1, 2)), alerts, updates, from, from.Add(time.Hour), defendersim.GraphMix{}) {
+		rows = append(rows, a.Text)
+	}
+	return rows
+}
+
+// kindRows are alerts of Graph with a piece of evidence of each kind, as Microsoft documents them, and of one that nobody knows.
+func kindRows(t testing.TB) [][]byte {
+	t.Helper()
+	text, err := os.ReadFile("testdata/evidence.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rows []json.RawMessage
+	if err := json.Unmarshal(text, &rows); err != nil {
+		t.Fatal(err)
+	}
+	var out [][]byte
+	for _, r := range rows {
+		out = append(out, r)
+	}
+	return out
+}
+
+func sampleRows(t testing.TB, api string) [][]byte {
+	if api == siem {
+		return append(siemRows(1000), defendersim.SeedAlertText(), []byte(siemOdd))
+	}
+	return append(append(graphRows(700, 300), kindRows(t)...), []byte(graphOdd))
+}
+
+// Alerts whose fields hold what nobody expects there.
+const (
+	siemOdd = `{"AlertId":1,"AlertTime":"yesterday","Severity":"Apocalyptic","Category":{"a":1},"Sha1":"xyz","IpAddress":"999.1.1.1","InternalIPv4List":["1.2.3.4",5],` +
+		`"RemediationIsSuccess":"yes","Url":"no url","UserName":"","FilePath":[],"Extra":{"deep":[1,2.5,null,true]}}`
+	graphOdd = `{"id":true,"lastUpdateDateTime":"2024-01-01T00:00:00Z","createdDateTime":"2024-01-01T00:00:00.5+02:00","firstActivityDateTime":"2024-01-02T00:00:00Z",` +
+		`"lastActivityDateTime":"2024-01-01T00:00:00Z","severity":"unknownFutureValue","mitreTechniques":["T1059.001",null,5,""],"category":"New",` +
+		`"evidence":[null,17,"text",{},[],{"@odata.type":5},{"@odata.type":"#microsoft.graph.security.processEvidence","processId":"12x","imageFile":[1,{"sha1":5}],"userAccount":"x"}]}`
+)
+
+func TestGoldenRecords(t *testing.T) {
+	for _, s := range shapes {
+		rows := [][]byte{defendersim.SeedAlertText(), []byte(siemOdd)}
+		if s.api == graph {
+			rows = append(graphRows(10, 0), []byte(graphOdd))
+		}
+		var out bytes.Buffer
+		for _, r := range readAll(t, optionsOf(t, s.format, s.api, false), list(append(rows, []byte(`"no object"`))...)) {
+			if err := json.Indent(&out, r.text, "", "  "); err != nil {
+				t.Fatal(err)
+			}
+			out.WriteByte('\n')
+		}
+		path := fmt.Sprintf("testdata/%s_%s.golden.json", s.format, s.api)
+		if *update {
+			if err := os.WriteFile(path, out.Bytes(), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(out.Bytes(), want) {
+			t.Errorf("%s: the records are others; if that is meant: go test ./shape -update", path)
+		}
+	}
+}
+
+// Identity, time and order are those of native.
+func TestIdentityTimeAndOrderAreThoseOfNative(t *testing.T) {
+	for _, s := range shapes {
+		body := list(append(sampleRows(t, s.api), []byte(`5`))...)
+		want := readAll(t, optionsOf(t, "native", s.api, false), body)
+		got := readAll(t, optionsOf(t, s.format, s.api, true), body)
+		if len(got) != len(want) {
+			t.Fatalf("%s of %s: %d records, want %d", s.format, s.api, len(got), len(want))
+		}
+		for i := range got {
+			if got[i].row != want[i].row || !got[i].time.Equal(want[i].time) {
+				t.Errorf("%s of %s: record %d: %+v %v, want %+v %v", s.format, s.api, i, got[i].row, got[i].time, want[i].row, want[i].time)
+			}
+		}
+	}
+}
+
+// A record costs no allocation once its encoder has met the fields of such records.
+func TestNoAllocationPerRow(t *testing.T) {
+	for _, s := range shapes {
+		rows := siemRows(100)
+		if s.api == graph {
+			rows = graphRows(100, 0)
+		}
+		body := list(rows...)
+		r := record.NewReader(optionsOf(t, s.format, s.api, true))
+		in := bytes.NewReader(nil)
+		dst := make([]byte, 0, 4<<20)
+		read := func() {
+			in.Reset(body)
+			r.Reset(in, func() time.Time { return pulled })
+			dst = dst[:0]
+			for {
+				var err error
+				if dst, _, err = r.Next(dst); err == io.EOF {
+					return
+				} else if err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		read()
+		if n := testing.AllocsPerRun(5, read); n > 20 {
+			t.Errorf("%s of %s: %.0f allocations for %d rows", s.format, s.api, n, len(rows))
+		}
+	}
+}
+
+// What an alert says stands somewhere in the record, or is a word that the shape says in its own way.
+func TestNothingIsLost(t *testing.T) {
+	for _, s := range shapes {
+		if s.table.vendor == "" {
+			continue
+		}
+		body := list(sampleRows(t, s.api)...)
+		native := readAll(t, optionsOf(t, "native", s.api, false), body)
+		for i, r := range readAll(t, optionsOf(t, s.format, s.api, false), body) {
+			for name, v := range native[i].fields(t) {
+				var parts []string
+				switch v := v.(type) {
+				case nil:
+					continue
+				case string:
+					parts = strings.FieldsFunc(v, func(r rune) bool { return r == ';' || r == ',' })
+					if name == "RemediationIsSuccess" || len(v) > 0 && strings.Contains(string(r.text), string(appendJSONText(nil, []byte(v)))) {
+						continue
+					}
+				case bool:
+					if name == "RemediationIsSuccess" {
+						continue
+					}
+					parts = []string{fmt.Sprintf("%q:%v", name, v)}
+				default:
+					text, _ := json.Marshal(v)
+					var b bytes.Buffer
+					_ = json.Compact(&b, text)
+					if len(text) > 2 { // maps come sorted: their leaves are enough
+						parts = leaves(v)
+					}
+				}
+				for _, p := range parts {
+					if !strings.Contains(string(r.text), strings.Trim(string(appendJSONText(nil, []byte(p))), `"`)) && !strings.Contains(string(r.text), p) {
+						t.Fatalf("%s of %s, record %d: %q of %s is lost: %s", s.format, s.api, i, p, name, r.text)
+					}
+				}
+			}
+		}
+	}
+}
+
+func leaves(v any) (out []string) {
+	switch v := v.(type) {
+	case map[string]any:
+		for _, x := range v {
+			out = append(out, leaves(x)...)
+		}
+	case []any:
+		for _, x := range v {
+			out = append(out, leaves(x)...)
+		}
+	case string:
+		out = append(out, v)
+	case json.Number:
+		out = append(out, v.String())
+	}
+	return out
+}
+
+func TestManyValuesOfOneList(t *testing.T) {
+	var b strings.Builder
+	const n = 5000
+	for i := range n {
+		fmt.Fprintf(&b, `%s{"@odata.type":"#microsoft.graph.security.ipEvidence","ipAddress":"10.0.%d.%d"}`, []string{"", ","}[min(i, 1)], i%1000/256, i%1000%256)
+	}
+	body := list([]byte(`{"id":"a","lastUpdateDateTime":"2024-01-01T00:00:00Z","evidence":[` + b.String() + `]}`))
+	r := readAll(t, optionsOf(t, ECS, graph, false), body)[0].fields(t)
+	if got := len(r["related"].(map[string]any)["ip"].([]any)); got != 1000 {
+		t.Errorf("%d addresses, want 1000, each once", got)
+	}
+}

@@ -1,0 +1,154 @@
+package shape
+
+import (
+	"encoding/binary"
+	"time"
+
+	"fluent-bit-defender/record"
+)
+
+// groupHead begins an object whose number of fields is not known yet: endGroup fills it in.
+var groupHead = []byte{0xde, 0, 0}
+
+func endGroup(b []byte, at, n int) { binary.BigEndian.PutUint16(b[at+1:], uint16(n)) }
+
+// fields appends the targets that have a value and tells how many they are.
+func (e *encoder) fields(dst []byte, targets []*target) ([]byte, int) {
+	count := 0
+	for _, t := range targets {
+		from := len(dst)
+		switch {
+		case t.rest:
+			if e.restN == 0 {
+				continue
+			}
+			dst = appendMapHead(append(dst, t.key...), e.restN)
+			for _, part := range e.rest {
+				dst = append(dst, part...)
+			}
+		case t.slot < 0:
+			dst = append(dst, t.key...)
+			at := len(dst)
+			var n int
+			if dst, n = e.fields(append(dst, groupHead...), t.kids); n == 0 {
+				dst = dst[:from]
+				continue
+			}
+			endGroup(dst, at, n)
+		default:
+			s := &e.slots
+			if t.piece {
+				s = &e.piece
+			}
+			v := &(*s)[t.slot]
+			switch {
+			case t.list && len(v.many) > 0:
+				dst = appendArrayHead(append(dst, t.key...), len(v.many))
+				for _, item := range v.many {
+					dst = append(dst, item...)
+				}
+			case !t.list && v.one != nil:
+				dst = append(append(dst, t.key...), v.one...)
+			default:
+				continue
+			}
+		}
+		count++
+	}
+	return dst, count
+}
+
+// What follows appends MessagePack.
+
+func appendMapHead(dst []byte, n int) []byte {
+	switch {
+	case n < 16:
+		return append(dst, 0x80|byte(n))
+	case n < 1<<16:
+		return append(dst, 0xde, byte(n>>8), byte(n))
+	}
+	return binary.BigEndian.AppendUint32(append(dst, 0xdf), uint32(n))
+}
+
+func appendArrayHead(dst []byte, n int) []byte {
+	switch {
+	case n < 16:
+		return append(dst, 0x90|byte(n))
+	case n < 1<<16:
+		return append(dst, 0xdc, byte(n>>8), byte(n))
+	}
+	return binary.BigEndian.AppendUint32(append(dst, 0xdd), uint32(n))
+}
+
+func appendTextHead(dst []byte, n int) []byte {
+	switch {
+	case n < 32:
+		return append(dst, 0xa0|byte(n))
+	case n < 1<<8:
+		return append(dst, 0xd9, byte(n))
+	case n < 1<<16:
+		return append(dst, 0xda, byte(n>>8), byte(n))
+	}
+	return binary.BigEndian.AppendUint32(append(dst, 0xdb), uint32(n))
+}
+
+func appendText[T string | []byte](dst []byte, text T) []byte {
+	return append(appendTextHead(dst, len(text)), text...)
+}
+
+func appendInt(dst []byte, n int64) []byte {
+	switch {
+	case n >= 0 && n < 128, n < 0 && n >= -32:
+		return append(dst, byte(n))
+	case n >= 0 && n < 1<<32:
+		return binary.BigEndian.AppendUint32(append(dst, 0xce), uint32(n))
+	}
+	return binary.BigEndian.AppendUint64(append(dst, 0xd3), uint64(n))
+}
+
+// text and number make values that live until the next alert.
+
+func (e *encoder) text(s string) []byte {
+	from := len(e.scratch)
+	e.scratch = appendText(e.scratch, s)
+	return e.made(from)
+}
+
+func (e *encoder) textOf(s []byte) []byte {
+	from := len(e.scratch)
+	e.scratch = appendText(e.scratch, s)
+	return e.made(from)
+}
+
+func (e *encoder) number(n int64) []byte {
+	from := len(e.scratch)
+	e.scratch = appendInt(e.scratch, n)
+	return e.made(from)
+}
+
+func (e *encoder) timeText(sec int64, nsec uint32) []byte {
+	from := len(e.scratch)
+	var buf [40]byte
+	e.scratch = appendText(e.scratch, time.Unix(sec, int64(nsec)).UTC().AppendFormat(buf[:0], time.RFC3339Nano))
+	return e.made(from)
+}
+
+// made is what was appended to scratch from from on.
+func (e *encoder) made(from int) []byte { return e.scratch[from:len(e.scratch):len(e.scratch)] }
+
+func kindOf(v []byte) record.Kind {
+	c := record.NewCursor(v)
+	return c.Kind()
+}
+
+// textIn returns the text of a value, nil where it is none.
+func textIn(v []byte) []byte {
+	c := record.NewCursor(v)
+	if c.Kind() != record.Text {
+		return nil
+	}
+	return c.Text()
+}
+
+// isEmpty tells whether a value says nothing: null or an empty text.
+func isEmpty(v []byte) bool { return v[0] == 0xc0 || v[0] == 0xa0 }
