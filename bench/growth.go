@@ -49,7 +49,7 @@ func growth(most int) error {
 		if err != nil {
 			return err
 		}
-		source, err := pull.NewSource(cfg, c, st, quiet)
+		source, err := pull.NewSource(cfg, c, nil, st, quiet)
 		if err != nil {
 			return err
 		}

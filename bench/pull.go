@@ -121,7 +121,7 @@ func pullOnce(s *service, rows uint64) (pulled, error) {
 	if err != nil {
 		return pulled{}, err
 	}
-	source, err := pull.NewSource(cfg, c, st, log)
+	source, err := pull.NewSource(cfg, c, nil, st, log)
 	if err != nil {
 		return pulled{}, err
 	}

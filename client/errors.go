@@ -44,6 +44,7 @@ type Error struct {
 
 	op, what, remedy, said string
 	invalidClient          bool // the credential itself was refused
+	gone                   bool // see Gone
 	err                    error
 }
 
@@ -57,6 +58,9 @@ func (e *Error) Error() string {
 	}
 	return s
 }
+
+// Gone tells whether alerts were refused as if their API did not exist: its name has no address, nobody listens there, or 403, 404 or 410.
+func (e *Error) Gone() bool { return e.gone && e.op == alertsRequest }
 
 // Unwrap returns the error of the network, where there is one.
 func (e *Error) Unwrap() error { return e.err }
@@ -146,6 +150,10 @@ func (n *network) location(resp *http.Response) string {
 // service gave.
 func (c *Client) refused(page bool, resp *http.Response, body *body) *Error {
 	e := c.statusError(c.api.target, resp, c.snippet(resp, body))
+	switch e.Status {
+	case http.StatusForbidden, http.StatusNotFound, http.StatusGone:
+		e.gone = !page
+	}
 	if w, own := c.api.words[e.Status]; own {
 		e.what += w.more
 		e.remedy = w.remedy

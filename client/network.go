@@ -201,6 +201,7 @@ func (n *network) networkError(to target, u *url.URL, err error, connected bool)
 	case errors.Is(err, errProxyVariable):
 		e.Kind, e.what, e.remedy = KindConfig, errProxyVariable.Error(), "mend it, or set proxy_url"
 	case errors.As(err, &dns) && !dns.IsTimeout:
+		e.gone = dns.IsNotFound && !viaProxy
 		e.what = fmt.Sprintf("cannot find the address of %s", clean(dns.Name, 100))
 		e.remedy = "check " + to.keys + " and this machine's DNS; where only a proxy reaches the internet, set proxy_url"
 		if viaProxy {
@@ -243,6 +244,7 @@ func (n *network) networkError(to target, u *url.URL, err error, connected bool)
 			e.remedy = "check proxy_url and the firewall"
 		}
 	case errors.Is(err, syscall.ECONNREFUSED):
+		e.gone = !viaProxy
 		e.what = fmt.Sprintf("%s refused the connection", host)
 		e.remedy = "check " + to.keys + " and the firewall; where only a proxy reaches the internet, set proxy_url"
 		if viaProxy {

@@ -11,6 +11,9 @@ const (
 	Graph = "graph" // security/alerts_v2 of Microsoft Graph
 )
 
+// noSuccessor is the successor of a stanza that has none.
+const noSuccessor = "none"
+
 const (
 	allUpdates   = "all"
 	firstUpdates = "first"
@@ -75,13 +78,16 @@ func (l *loader) api() string {
 	return l.cfg.API
 }
 
-// foreign tells whether k belongs to another API than the stanza's.
-func (l *loader) foreign(k *Key) bool { return l.api() != "" && k.API != "" && k.API != l.api() }
+// foreign tells whether k belongs to another API than the stanza's, and not to that one's successor.
+func (l *loader) foreign(k *Key) bool {
+	return l.api() != "" && k.API != "" && k.API != l.api() && !(k.Succeeds && l.cfg.SuccessorAPI == Graph)
+}
 
 // taken tells whether records have a field of that name.
 func (l *loader) taken(name string) bool {
 	if of, shaped := shapeFields[l.cfg.Format]; shaped {
 		return slices.Contains(of, name)
 	}
-	return name == l.cfg.TimeKey || name == "error" || name == "raw" || slices.Contains(ownFields[l.api()], name)
+	return name == l.cfg.TimeKey || name == "error" || name == "raw" || slices.Contains(ownFields[l.api()], name) ||
+		l.cfg.SuccessorAPI == Graph && slices.Contains(ownFields[Graph], name)
 }

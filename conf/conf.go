@@ -50,6 +50,12 @@ type Config struct {
 	Ago                      time.Duration // 0: windows; always with api graph
 	AgoText                  string        // Ago as the service gets it: as written, but weeks become days (XML Schema has none)
 
+	// Successor is this source with the API that it goes on with once its own is gone: all else, the state too, stays the same. Nil: none.
+	Successor      *Config
+	SuccessorAfter time.Duration // how long every request must have been refused before
+	SuccessorAPI   string        // as written; empty with api graph
+	SuccessorURL   string        // as written; empty: from Cloud
+
 	PollInterval    time.Duration
 	InitialLookback time.Duration
 	Overlap         time.Duration
@@ -141,9 +147,9 @@ func (c *Config) Filters() string {
 // holds a secret.
 func (c *Config) Warnings() []string {
 	var w []string
-	if c.API == SIEM {
+	if c.API == SIEM && c.SuccessorAPI != Graph {
 		w = append(w, "the SIEM API is deprecated since 2023-12-31 and may be switched off without notice; "+
-			"its successor is Microsoft Graph security/alerts_v2, from which api graph pulls")
+			"its successor is Microsoft Graph security/alerts_v2, from which api graph pulls, and with successor graph this stanza on that day")
 	}
 	if c.DB == "" {
 		w = append(w, "db is not set: what was pulled is remembered in memory only, so a restart begins "+

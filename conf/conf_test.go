@@ -17,7 +17,7 @@ func TestDefaults(t *testing.T) {
 		TokenURL:     "https://login.microsoftonline.com/" + sampleTenant + "/oauth2/token",
 		Resource:     "https://graph.windows.net",
 		PollInterval: time.Minute, InitialLookback: 2 * time.Hour, Overlap: 15 * time.Minute, MaxWindow: time.Hour,
-		Workers: 3, LeaseDuration: 15 * time.Second, TakeoverOverlap: time.Minute,
+		Workers: 3, LeaseDuration: 15 * time.Second, TakeoverOverlap: time.Minute, SuccessorAPI: "none", SuccessorAfter: time.Hour,
 		BatchSize: 1_000_000, QueueLimit: 8_000_000, MaxAlertSize: 1_000_000,
 		ConnectTimeout: 10 * time.Second, ReadTimeout: time.Minute, RetryMax: 5 * time.Minute, Parallel: 8,
 		Format: "native", TimeKey: "AlertTime",
@@ -36,6 +36,7 @@ func TestEveryKeyReachesItsField(t *testing.T) {
 		TokenURL:      "https://login.example.com/contoso/oauth2/v2.0/token",
 		Resource:      "https://WDATPAlertExport.Seville.onmicrosoft.com",
 		MachineGroups: []string{"UKMachines", "France Machines"}, DeviceCreatedMachineTags: "servers", CloudCreatedMachineTags: "tier0",
+		SuccessorAPI: "graph", SuccessorAfter: 2 * time.Hour, SuccessorURL: "https://graph.example.com/v1.0/security/alerts_v2",
 		Limit: 20, Ago: 90 * time.Minute, AgoText: "PT1H30M",
 		PollInterval: 90 * time.Second, InitialLookback: 7 * 24 * time.Hour, Overlap: 5 * time.Minute, MaxWindow: 30 * time.Minute,
 		DB: "kubernetes://siem/alerts", Kubeconfig: "/etc/kubeconfig", Workers: 5, LeaseDuration: 30 * time.Second, TakeoverOverlap: 5 * time.Minute,
@@ -44,7 +45,13 @@ func TestEveryKeyReachesItsField(t *testing.T) {
 		ProxyURL: "http://proxy.example.com:3128", CAFile: "/etc/ssl/ca.pem",
 		Format: "native", TimeKey: "LastProcessedTimeUtc", EventIDKey: "event_id", TenantIDKey: "customer", DropNull: true,
 	}
-	got := load(t, "api SIEM", "tenant_id Contoso.onmicrosoft.com", "auth Client_Secret", "client_secret", "client_secret_file /etc/defender/secret",
+	successor := *want
+	successor.API, successor.URL, successor.Resource = "graph", want.SuccessorURL, "https://graph.microsoft.us"
+	successor.MachineGroups, successor.DeviceCreatedMachineTags, successor.CloudCreatedMachineTags = nil, "", ""
+	successor.Filter, successor.Updates, successor.Ago, successor.AgoText, successor.TimeKey = "severity eq 'high'", "first", 0, "", "lastUpdateDateTime"
+	want.Successor = &successor
+	got := load(t, "api SIEM", "successor Graph", "successor_after 2h", "successor_url https://Graph.Example.com/v1.0/security/alerts_v2",
+		"filter severity eq 'high'", "updates first", "tenant_id Contoso.onmicrosoft.com", "auth Client_Secret", "client_secret", "client_secret_file /etc/defender/secret",
 		"cloud GCC_High", "region", "url HTTPS://Alerts.Example.com:8443/api/alerts", "token_url https://login.example.com/contoso/oauth2/v2.0/token",
 		"resource https://WDATPAlertExport.Seville.onmicrosoft.com", "machine_groups  UKMachines,France Machines , UKMachines",
 		"device_created_machine_tags servers", "cloud_created_machine_tags tier0", "limit 20", "ago PT1H30M", "poll_interval 90",

@@ -102,7 +102,7 @@ func TestExamplesOffSettingsAreValid(t *testing.T) {
 var seldom = map[string]bool{"api": true, "filter": true, "updates": true, "auth": true, "client_secret": true, "authority": true, "token_url": true,
 	"client_certificate_file": true, "client_certificate_password": true, "federated_token_file": true, "refresh_token_file": true,
 	"managed_identity_client_id": true, "managed_identity_endpoint": true, "tenants_file": true, "tenant_id_key": true, "parallel": true,
-	"kubeconfig": true, "workers": true, "lease_duration": true, "takeover_overlap": true}
+	"successor_after": true, "successor_url": true, "kubeconfig": true, "workers": true, "lease_duration": true, "takeover_overlap": true}
 
 func TestExamplesHaveNoUnknownKeys(t *testing.T) {
 	core := map[string]bool{"name": true, "alias": true, "tag": true, "storage.type": true}

@@ -46,6 +46,7 @@ type Key struct {
 	Secret   bool     // no message shows its value
 
 	PerTenant bool // an entry of tenants_file may hold it too
+	Succeeds  bool // with `successor graph` it may stand beside api siem, for the successor
 
 	shy     bool // a malformed value is not shown either: it may be a secret in the wrong place
 	address address

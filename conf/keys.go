@@ -30,6 +30,26 @@ var Keys = []Key{
 		field: func(c *Config) any { return &c.API },
 	},
 	{
+		Name: "successor", PerTenant: true, Theme: themeWho, Type: Choice, Default: noSuccessor, Values: []string{noSuccessor, Graph}, API: SIEM,
+		Why: "has no successor",
+		Help: "`graph`: when the SIEM API is gone for good, the stanza goes on with Microsoft Graph by itself: nothing is missed, and what was delivered does " +
+			"not come again (docs/migration.md). The application needs `SecurityAlert.Read.All`; what is missing is told at start and once a day.",
+		field: func(c *Config) any { return &c.SuccessorAPI },
+	},
+	{
+		Name: "successor_after", Theme: themeWho, Type: Duration, Default: "1h", Min: "1m", Max: "7d", API: SIEM,
+		Why:   "has no successor",
+		Help:  "With `successor graph`: how long every request must have been refused (403, 404, 410, no such name, connection refused) before.",
+		field: func(c *Config) any { return &c.SuccessorAfter },
+	},
+	{
+		Name: "successor_url", PerTenant: true, Theme: themeWho, Type: URL, API: SIEM, Absent: "from `cloud`", address: address{whole: true},
+		Allowed: "https://HOST/PATH, without user, query and fragment; http to loopback addresses only",
+		Why:     "has no successor",
+		Help:    "With `successor graph`: the alerts endpoint of Microsoft Graph, whole, in place of the preset.",
+		field:   func(c *Config) any { return &c.SuccessorURL },
+	},
+	{
 		Name: "tenant_id", PerTenant: true, Theme: themeWho, Type: Text, Needs: applications, Env: "AZURE_TENANT_ID",
 		Absent:  "required, but for a managed identity",
 		Allowed: "the tenant's GUID, or one of its domain names such as contoso.onmicrosoft.com",
@@ -157,14 +177,14 @@ var Keys = []Key{
 		clean: cleanTag, field: func(c *Config) any { return &c.CloudCreatedMachineTags },
 	},
 	{
-		Name: "filter", PerTenant: true, Theme: themeWhich, Type: Expression, Absent: "none", API: Graph,
+		Name: "filter", PerTenant: true, Succeeds: true, Theme: themeWhich, Type: Expression, Absent: "none", API: Graph,
 		Allowed: "an OData expression such as severity eq 'high', its quotes and parentheses in pairs, " + count(maxFilter) + " bytes at most",
 		Why:     "takes no expression (it has machine_groups and machine tags; for the rest use a grep filter of Fluent Bit)",
 		Help:    "Only alerts for which this holds. It is sent as `(filter) and ...`; text stands in single quotes, a quote in it is doubled.",
 		field:   func(c *Config) any { return &c.Filter },
 	},
 	{
-		Name: "updates", PerTenant: true, Theme: themeWhich, Type: Choice, Default: allUpdates, Values: []string{allUpdates, firstUpdates}, API: Graph,
+		Name: "updates", PerTenant: true, Succeeds: true, Theme: themeWhich, Type: Choice, Default: allUpdates, Values: []string{allUpdates, firstUpdates}, API: Graph,
 		Why:   "has no updates: each of its rows is a detection of its own",
 		Help:  "`all`: each update of an alert is a record. `first`: only an alert's first sight is.",
 		field: func(c *Config) any { return &c.Updates },

@@ -1,6 +1,7 @@
 package conf
 
 import (
+	"cmp"
 	"net/url"
 	"strings"
 )
@@ -80,6 +81,7 @@ func (c *Config) resolve() {
 		}
 		c.TokenURL = c.Authority + "/" + c.TenantID + "/oauth2" + version + "/token"
 	}
+	v1 := c.Authority + "/" + c.TenantID + "/oauth2/token"
 	if c.TenantIDKey == "" && c.TenantsFile != "" && c.API == SIEM && c.Format == Native { // the other formats have a place for it
 		c.TenantIDKey = tenantIDKey
 	}
@@ -90,6 +92,28 @@ func (c *Config) resolve() {
 	default:
 		c.Resource = siemResource
 	}
+	if c.API == SIEM && c.SuccessorAPI == Graph {
+		c.Successor = c.succeeded(p)
+		if c.TokenURL == v1 {
+			c.Successor.TokenURL = c.Authority + "/" + c.TenantID + "/oauth2/v2.0/token"
+		}
+	}
+	if c.API == SIEM {
+		c.Filter, c.Updates = "", ""
+	}
+}
+
+// graphTimes are the fields of Graph for those of the SIEM API that a record's time can come from.
+var graphTimes = map[string]string{"LastProcessedTimeUtc": "lastUpdateDateTime", "LastEventTime": "lastActivityDateTime"}
+
+// succeeded is c, a source of the SIEM API, as one of Microsoft Graph.
+func (c *Config) succeeded(p preset) *Config {
+	g := *c
+	g.API, g.URL, g.Region, g.Resource = Graph, cmp.Or(c.SuccessorURL, p.url(Graph, "")), "", p.graph
+	g.MachineGroups, g.DeviceCreatedMachineTags, g.CloudCreatedMachineTags = nil, "", ""
+	g.Limit, g.Ago, g.AgoText = min(c.Limit, graphPage), 0, ""
+	g.TimeKey = cmp.Or(graphTimes[c.TimeKey], keyNamed("time_key").OfGraph)
+	return &g
 }
 
 // Place names where the alerts come from, as a part of the state key: cloud and region, such as "public/eu" or

@@ -46,6 +46,21 @@ func isoText(d time.Duration) string {
 	return "PT" + text
 }
 
+// successorAlone is the rule of a key that says how the successor is pulled.
+func successorAlone(name string) rule {
+	return rule{
+		says: "`" + name + "` needs `successor graph`.",
+		keys: []string{name, "successor", "api"},
+		wrong: func(l *loader) string {
+			if l.given(name) && l.api() == SIEM && l.cfg.SuccessorAPI != Graph && !l.tenants { // entries may have one
+
+				return "has no effect without successor graph; allowed: to leave the key out"
+			}
+			return ""
+		},
+	}
+}
+
 var rules = []rule{
 	{
 		says:  "`auth` follows from the keys given; keys of two credentials contradict each other.",
@@ -128,6 +143,20 @@ var rules = []rule{
 			return ""
 		},
 	},
+	{
+		says: "`successor` is `graph` beside `machine_groups` or machine tags, by which Microsoft Graph cannot filter, only if `filter` says what it is asked for.",
+		keys: []string{"successor", "filter", "machine_groups", "device_created_machine_tags", "cloud_created_machine_tags"},
+		wrong: func(l *loader) string {
+			c := l.cfg
+			if c.SuccessorAPI == Graph && c.Filter == "" && (len(c.MachineGroups) > 0 || c.DeviceCreatedMachineTags != "" || c.CloudCreatedMachineTags != "") {
+				return "would pull the alerts of all machines, for Microsoft Graph cannot filter by machine groups or tags; allowed: filter with what it shall be asked " +
+					"for, such as severity ne 'informational', or successor none"
+			}
+			return ""
+		},
+	},
+	successorAlone("successor_after"),
+	successorAlone("successor_url"),
 	{
 		says: "`limit` is at most 1000 with `api graph`, whose pages hold no more.",
 		keys: []string{"limit", "api"},

@@ -42,7 +42,7 @@ var replaced = [][]string{
 	{"region", "url"},
 	{"authority", "token_url"},
 	{"token_url", "authority"},
-	{"cloud", "region", "url", "authority", "token_url", "resource"},
+	{"cloud", "region", "url", "authority", "token_url", "resource", "successor_url"},
 	{"api", "url", "token_url", "resource"},
 }
 
@@ -68,7 +68,7 @@ func (s *Stanza) over(e *entry) map[string]string {
 	}
 	if api := strings.ToLower(e.values["api"]); api == SIEM || api == Graph {
 		for name := range values {
-			if k := keyNamed(name); k.API != "" && k.API != api {
+			if k := keyNamed(name); k.API != "" && k.API != api && !(k.Succeeds && strings.EqualFold(cmp.Or(e.values["successor"], s.text["successor"]), Graph)) {
 				delete(values, name)
 			}
 		}

@@ -44,11 +44,15 @@ type slot struct {
 	age age
 }
 
-// age is unix ns with the lowest bit taken for "is in the store". The next bit, which the store keeps too, says that this is the time
-// at which the row came, not its own (Came).
+// age is unix ns with the lowest bit taken for "is in the store". The next two bits, which the store keeps too, say that this is the time at
+// which the row came, not its own, and that the id is an alert's (AddAlert).
 type age int64
 
-const ofComing = 2
+const (
+	ofComing = 2
+	ofAlert  = 4
+	flags    = 7
+)
 
 func (a age) time() int64   { return int64(a) &^ 1 }
 func (a age) durable() bool { return a&1 == 1 }
@@ -160,6 +164,26 @@ func (s *dedup) add(id record.ID, t int64) (fresh bool, moved *reaged) {
 		return false, &reaged{id, old.time(), sl.age.time()}
 	}
 	return false, nil
+}
+
+// addAlert remembers an alert of which a row of time t came. It tells whether that has to be stored; moved is non-nil if the store holds an
+// older time.
+func (s *dedup) addAlert(id record.ID, t int64) (stores bool, moved *reaged) {
+	a := newAge(t&^flags|ofAlert, false)
+	sl := s.get(id)
+	if sl == nil {
+		s.put(id, a)
+		return true, nil
+	}
+	old := sl.age
+	if a.time() <= old.time() {
+		return false, nil
+	}
+	sl.age = a
+	if old.durable() {
+		return true, &reaged{id, old.time(), a.time()}
+	}
+	return true, nil
 }
 
 // store marks id as held by the store. It returns id's age, and false if id is not known any more or was marked before.

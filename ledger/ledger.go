@@ -31,6 +31,8 @@ type Options struct {
 	FirstOnly bool // an alert's updates are duplicates of it: all that is remembered comes again and again, for months
 	Whole     bool // the store is memory: it takes the ids at the end, whole, and none before
 	Max       int  // most ids; 0: 5 million
+	// Alerts is how long behind the watermark alerts are remembered (AddAlert); 0: none are.
+	Alerts time.Duration
 }
 
 // Delivered is a batch that Fluent Bit has copied. The ledger owns IDs from then on.
@@ -72,15 +74,27 @@ func New(snap state.Snapshot, opt Options) *Ledger {
 		opt.Max = MaxIDs
 	}
 	l := &Ledger{opt: opt, ids: newDedup(opt.Max), stored: snap.Watermark}
-	if opt.FirstOnly {
-		l.ids.stale = 24 * 60 * minute
-	}
+	l.setFirstOnly(opt.FirstOnly)
 	for _, e := range snap.IDs {
 		l.ids.load(record.ID(e.ID), e.Age)
 	}
 	l.last = Checkpoint{Watermark: snap.Watermark, Unread: snap.Unread, KeepFrom: snap.Watermark}
-	l.pending.Watermark, l.pending.Unread = snap.Watermark, snap.Unread
+	l.pending.Watermark, l.pending.Unread, l.pending.Succeeded = snap.Watermark, snap.Unread, snap.Succeeded
 	return l
+}
+
+// Succeed notes that since at (service time) the source is pulled from its API's successor. FirstOnly is as in Options, from now on.
+func (l *Ledger) Succeed(at time.Time, firstOnly bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.pending.Succeeded, l.dirty = at, true
+	l.setFirstOnly(firstOnly)
+}
+
+func (l *Ledger) setFirstOnly(first bool) {
+	if l.opt.FirstOnly = first; first {
+		l.ids.stale = 24 * 60 * minute
+	}
 }
 
 // Add tells whether a row is new, and remembers it. It ages by its own time t (unix ns), or, where that is unusable or not what was asked
@@ -94,7 +108,7 @@ func (l *Ledger) Add(id record.ID, t int64, own bool) (fresh bool) {
 	defer l.mu.Unlock()
 	// Within its second a row ages in the order of arrival: a commit of many rows of one time then touches neighbouring pages of the
 	// state file, where the order of their ids would touch nearly all.
-	l.arrivals = (l.arrivals + 4) % int64(time.Second)
+	l.arrivals = (l.arrivals + flags + 1) % int64(time.Second)
 	fresh, moved := l.ids.add(id, t-t%int64(time.Second)+l.arrivals+coming)
 	if moved != nil {
 		l.pending.Drop = append(l.pending.Drop, state.Entry{ID: state.ID(moved.id), Age: moved.old})
@@ -102,6 +116,36 @@ func (l *Ledger) Add(id record.ID, t int64, own bool) (fresh bool) {
 		l.dirty = true
 	}
 	return fresh
+}
+
+// AddAlert remembers the alert with this id, of which a row of time t (unix ns) was fetched, and that row by Add. It tells whether the id is to
+// be delivered with the row: it must not become durable before that.
+func (l *Ledger) AddAlert(id record.ID, t int64, row record.ID) (deliver bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	stores, moved := l.ids.addAlert(id, t)
+	if moved != nil {
+		l.pending.Drop = append(l.pending.Drop, state.Entry{ID: state.ID(moved.id), Age: moved.old})
+		l.dirty = true
+	}
+	if sl := l.ids.get(row); stores && sl != nil && sl.age.durable() {
+		t, _ := l.ids.store(id)
+		l.pending.Add = append(l.pending.Add, state.Entry{ID: state.ID(id), Age: t})
+		l.dirty = true
+		return false
+	}
+	return stores
+}
+
+// Alert returns the time (unix ns) of the last row that came of the alert with this id, by AddAlert; false: none is remembered.
+func (l *Ledger) Alert(id record.ID) (t int64, known bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	sl := l.ids.get(id)
+	if sl == nil || sl.age.time()&ofAlert == 0 {
+		return 0, false
+	}
+	return sl.age.time() &^ flags, true
 }
 
 // Checkpoint notes what was read by now.
@@ -218,7 +262,9 @@ func (l *Ledger) forget() {
 		l.pending.Drop = append(l.pending.Drop, state.Entry{ID: state.ID(id), Age: t})
 		l.dirty = true
 	}
-	l.ids.prune(l.forgetBefore().UnixNano(), l.inUnread, drop)
+	before := l.forgetBefore()
+	alerts := before.Add(-l.opt.Alerts).UnixNano()
+	l.ids.prune(before.UnixNano(), func(t int64) bool { return t&ofAlert != 0 && t >= alerts || l.inUnread(t) }, drop)
 	l.forgotten += uint64(l.ids.shrink(drop))
 	if l.opt.Whole { // the store takes them all at the end
 		l.pending.Add, l.pending.Drop = nil, nil
@@ -250,7 +296,11 @@ func (l *Ledger) forgetBefore() time.Time {
 func (l *Ledger) inUnread(t int64) bool {
 	// Also of one that is read, but still stored as unread.
 	for _, ranges := range [][]state.UnreadRange{l.last.Unread, l.pending.Unread} {
-		if within(ranges, t) || t&ofComing != 0 && len(ranges) > 0 && ranges[0].Since.UnixNano() <= t {
+		switch {
+		case within(ranges, t):
+			return true
+		case len(ranges) == 0:
+		case t&ofComing != 0 && ranges[0].Since.UnixNano() <= t, t&ofAlert != 0 && ranges[0].Since.Add(-l.opt.Alerts).UnixNano() <= t:
 			return true
 		}
 	}

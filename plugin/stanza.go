@@ -114,16 +114,25 @@ func (s *stanza) beginWith(cfg *conf.Config, store state.Store) error {
 	if s.gather != nil {
 		log = s.gather.Logger(cfg.Label(), cfg.TenantID)
 	}
-	c, err := client.New(cfg, client.WithLogger(log))
-	if err != nil {
-		return errors.Join(err, store.Close())
+	var clients [2]*client.Client // of the API and its successor
+	var err error
+	for i, cfg := range []*conf.Config{cfg, cfg.Successor} {
+		if cfg != nil && err == nil {
+			clients[i], err = client.New(cfg, client.WithLogger(log))
+		}
 	}
-	source, err := pull.NewSource(cfg, c, store, log)
 	if err == nil {
-		err = s.Runner.Add(source)
+		var source *pull.Source
+		if source, err = pull.NewSource(cfg, clients[0], clients[1], store, log); err == nil {
+			err = s.Runner.Add(source)
+		}
 	}
 	if err != nil {
-		c.Close()
+		for _, c := range clients {
+			if c != nil {
+				c.Close()
+			}
+		}
 		return errors.Join(err, store.Close())
 	}
 	s.mu.Lock()

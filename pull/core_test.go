@@ -135,6 +135,7 @@ type crashStore struct {
 	dead    atomic.Bool  // the process is gone: nothing is stored any more
 	disk    *crashStore  // where commits go
 
+	succeeded     time.Time
 	neighbour     time.Time // of the disk: settled time of the tenant with other filters
 	neighbourGaps []state.UnreadRange
 }
@@ -145,7 +146,7 @@ func newDisk() *crashStore { return &crashStore{seen: map[state.Entry]bool{}} }
 func (s *crashStore) open() *crashStore { return &crashStore{disk: s, faulty: s.faulty} }
 
 func (s *crashStore) Load() (state.Snapshot, error) {
-	snap := state.Snapshot{Found: s.disk.found, Watermark: s.disk.settled, Unread: s.disk.gaps, Neighbour: s.disk.neighbour, NeighbourUnread: s.disk.neighbourGaps}
+	snap := state.Snapshot{Found: s.disk.found, Watermark: s.disk.settled, Unread: s.disk.gaps, Succeeded: s.disk.succeeded, Neighbour: s.disk.neighbour, NeighbourUnread: s.disk.neighbourGaps}
 	for e := range s.disk.seen {
 		snap.IDs = append(snap.IDs, e)
 	}
@@ -163,6 +164,9 @@ func (s *crashStore) Commit(c state.Change) error {
 	}
 	d := s.disk
 	d.found, d.settled, d.gaps = true, c.Watermark, c.Unread
+	if !c.Succeeded.IsZero() {
+		d.succeeded = c.Succeeded
+	}
 	for _, e := range c.Drop {
 		delete(d.seen, e)
 	}

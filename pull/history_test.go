@@ -51,6 +51,8 @@ type life struct {
 	graph   bool // Microsoft Graph instead of the SIEM API
 	updates int  // of its alerts
 	first   bool // updates first
+
+	ends *ending // of the SIEM API; nil: it lives on, and has no successor
 }
 
 // mostRequests of one history are far more than any needs.
@@ -231,7 +233,8 @@ type history struct {
 	crashes []arrival // when and in which life the process lost what was not durable
 	starts  []time.Time
 	faults  []string
-	over    wire // between client and service; nil: nothing
+	joined  *joined // both APIs; nil: one is pulled
+	over    wire    // between client and service; nil: nothing
 	lost    int
 	log     strings.Builder
 }
@@ -251,6 +254,10 @@ func newHistory(p life) *history {
 	h.core = &core{arrived: map[string][]arrival{}, keyOf: defendersim.KeyOf}
 	if p.graph {
 		h.core.keyOf = h.graphKey
+	}
+	if p.ends != nil {
+		h.joined = &joined{}
+		h.core.keyOf = h.keyOfBoth
 	}
 	h.svc.OnRequest(h.fault)
 	return h
@@ -287,8 +294,12 @@ func relive(p life) *history {
 // populate gives the service its alerts and returns their keys.
 func (h *history) populate() (keys []string) {
 	rnd, from, to := rand.New(rand.NewPCG(h.seed, 2)), h.began.Add(-2*h.cfg.InitialLookback), h.began.Add(h.span)
-	if h.graph {
+	switch {
+	case h.graph:
 		return h.populateGraph(rnd, from, to)
+	case h.ends != nil:
+		h.populateBoth(rnd, from, to)
+		return nil
 	}
 	for _, a := range defendersim.Generate(rnd, h.rows, from, to, h.mix) {
 		h.svc.Add(a)
@@ -315,6 +326,11 @@ func (h *history) fault(req defendersim.Request) *defendersim.Fault {
 			}
 			m.DateOffset = off
 		})
+	}
+	if h.ends != nil && req.Kind == defendersim.KindAlerts {
+		if f := h.ends.fault(time.Since(h.began)); f != nil {
+			return f
+		}
 	}
 	if !h.healed.Load() && h.slowOver > 0 && req.Kind != defendersim.KindToken && req.Query.Until.Sub(req.Query.Since) > h.slowOver {
 		return defendersim.Late(h.cfg.ReadTimeout + 5*time.Second)
@@ -349,9 +365,16 @@ func (h *history) start() {
 	if err != nil {
 		panic(err)
 	}
+	var next *client.Client
+	if h.ends != nil {
+		cfg.Successor, cfg.SuccessorAfter = h.successorOf(cfg), h.ends.after
+		if next, err = client.New(cfg.Successor, client.WithTransport(h.svc.Transport()), client.WithLogger(log)); err != nil {
+			panic(err)
+		}
+	}
 	h.store = h.disk.open()
 	jitter := rand.New(rand.NewPCG(h.seed, uint64(len(h.starts))))
-	s, err := newSource(&cfg, c, h.store, log, tuning{jitter: jitter.Float64, capFloor: cmp.Or(h.floor, 20), maxIDs: h.maxIDs})
+	s, err := newSource(&cfg, c, next, h.store, log, tuning{jitter: jitter.Float64, capFloor: cmp.Or(h.floor, 20), maxIDs: h.maxIDs})
 	if err != nil {
 		panic(err)
 	}
@@ -406,6 +429,9 @@ func (h *history) run() {
 	poll := 3 * h.cfg.PollInterval
 	if h.next != nil {
 		poll = 8 * max(h.cfg.PollInterval, h.next.PollInterval) // an unread range behind a limit is halved once in a poll
+	}
+	if h.ends != nil {
+		poll += h.ends.after + 2*h.cfg.RetryMax + 4*time.Minute
 	}
 	rest := h.cfg.Overlap + poll + 6*h.cfg.RetryMax + 4*time.Minute + max(h.shift, 0)
 	for time.Since(h.began) < h.span+rest+max(-h.shift, 0) {
@@ -475,9 +501,12 @@ func (h *history) check() {
 	if h.shift == 0 || from.Before(due) { // what is older may come, by an overlap that is longer than the lookback
 		from = due
 	}
-	if h.graph {
+	switch {
+	case h.graph:
 		h.checkGraph(from)
-	} else {
+	case h.ends != nil:
+		h.checkBoth(from)
+	default:
 		for _, row := range h.svc.Due(defendersim.Filter{}, from, h.began.Add(h.span), h.cfg.Overlap) {
 			if !row.Poisoned && len(h.core.arrived[row.ID]) == 0 && !h.core.inInvalidText(row.FullID, row.Processed) {
 				h.lost++
@@ -530,13 +559,14 @@ func (h *history) checkRequests() {
 	if h.shift != 0 || h.modes.StallCut != 0 {
 		return // service times cannot be compared; an answer that we held is asked again at once
 	}
-	var last defendersim.Entry
+	lasts := map[defendersim.Kind]defendersim.Entry{} // what fails there says nothing of a successor
 	journal := h.svc.Journal()
 	slices.SortFunc(journal, func(a, b defendersim.Entry) int { return a.N - b.N })
 	for _, en := range journal {
 		if en.Kind == defendersim.KindToken {
 			continue
 		}
+		last := lasts[en.Kind]
 		restarted := slices.ContainsFunc(h.starts, func(s time.Time) bool {
 			return !s.Before(last.At) && !s.After(en.At)
 		})
@@ -547,6 +577,6 @@ func (h *history) checkRequests() {
 		if failed && !restarted && en.At.Sub(last.Done) < 750*time.Millisecond {
 			h.fail("request %d came %s after request %d failed with %d %s", en.N, en.At.Sub(last.Done), last.N, last.Status, last.Fault)
 		}
-		last = en
+		lasts[en.Kind] = en
 	}
 }

@@ -126,7 +126,9 @@ func (a *answer) row(ctx context.Context) error {
 	if !own || s.firstOnly() {
 		t, own = a.req.Now.UnixNano(), false
 	}
-	if !s.ledger.Add(row.ID, t, own) {
+	fresh := !s.came(row) && s.ledger.Add(row.ID, t, own)
+	alert := s.remember(row, a.req.Now)
+	if !fresh {
 		a.duplicates++
 		a.buf.data = data[:at]
 		return ctx.Err()
@@ -143,6 +145,9 @@ func (a *answer) row(ctx context.Context) error {
 		a.buf.opened = time.Now()
 	}
 	a.buf.ids = append(a.buf.ids, row.ID)
+	if alert != (record.ID{}) {
+		a.buf.ids = append(a.buf.ids, alert)
+	}
 	a.unusual(row)
 	s.seq = a.buf.seq
 	if len(a.buf.data) >= run.opt.BatchSize || run.hungry.Load() && time.Since(a.buf.opened) >= openFor {

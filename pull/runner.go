@@ -109,7 +109,7 @@ func (r *Runner) Remove(ctx context.Context, key state.Key) error {
 // closeSource commits the last change of s and closes what it owns.
 func (r *Runner) closeSource(s *Source, durable func(ledger.Delivered) bool) error {
 	r.meter.forget(s)
-	s.client.Close()
+	s.closeClients()
 	r.committing.Lock()
 	defer r.committing.Unlock()
 	r.collect()
@@ -156,7 +156,7 @@ func (r *Runner) finish() error {
 	all := r.sched.all()
 	var last []state.Pending
 	for _, s := range all {
-		s.client.Close()
+		s.closeClients()
 		if c, dirty := s.ledger.Last(durable); dirty {
 			last = append(last, state.Pending{Store: s.store, Change: c})
 		}
@@ -292,7 +292,7 @@ func (r *Runner) tellForgotten(s *Source, n uint64) {
 func (r *Runner) Stats() Stats {
 	s := r.meter.read()
 	r.queue.stats(&s)
-	s.Client, s.Sources = r.sched.clientStats()
+	s.Client, s.Sources, s.OnGraph = r.sched.clientStats()
 	return s
 }
 
@@ -334,7 +334,7 @@ func (r *readers) get(s *Source) *record.Reader {
 			return l.reader
 		}
 	}
-	return newReader(s.cfg)
+	return s.newReader()
 }
 
 func (r *readers) put(s *Source, reader *record.Reader) {

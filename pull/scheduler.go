@@ -75,9 +75,11 @@ func (s *scheduler) remove(key state.Key) (src *Source, idle <-chan struct{}) {
 		return nil, nil
 	}
 	delete(s.jobs, key)
-	c := j.source.client.Stats() // what it counted stays counted
-	s.gone.Tokens += c.Tokens
-	s.gone.Held += c.Held
+	for _, c := range j.source.clients { // what they counted stays counted
+		c := c.Stats()
+		s.gone.Tokens += c.Tokens
+		s.gone.Held += c.Held
+	}
 	for i, w := range s.waiting {
 		if w == j {
 			s.waiting = append(s.waiting[:i], s.waiting[i+1:]...)
@@ -207,19 +209,28 @@ func (s *scheduler) all() []*Source {
 	return all
 }
 
-// clientStats are the sums over all clients, those of removed sources included, of times the earliest, and the number of sources.
-func (s *scheduler) clientStats() (sum client.Stats, sources int) {
+// clientStats are the sums over all clients, those of removed sources included, of times the earliest, the number of sources, and of those
+// that are pulled from Microsoft Graph.
+func (s *scheduler) clientStats() (sum client.Stats, sources, onGraph int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	sum = s.gone
 	for _, j := range s.jobs {
-		c := j.source.client.Stats()
-		sum.Tokens += c.Tokens
-		sum.Held += c.Held
-		sum.TokenEnds = soonest(sum.TokenEnds, c.TokenEnds)
-		sum.CertificateEnds = soonest(sum.CertificateEnds, c.CertificateEnds)
+		graph := j.source.onGraph.Load()
+		for i, c := range j.source.clients {
+			c := c.Stats()
+			sum.Tokens += c.Tokens
+			sum.Held += c.Held
+			sum.CertificateEnds = soonest(sum.CertificateEnds, c.CertificateEnds)
+			if asked := i == 1 == graph || len(j.source.clients) == 1; asked { // the other's token is asked for once a day
+				sum.TokenEnds = soonest(sum.TokenEnds, c.TokenEnds)
+			}
+		}
+		if graph {
+			onGraph++
+		}
 	}
-	return sum, len(s.jobs)
+	return sum, len(s.jobs), onGraph
 }
 
 // schedule runs the steps that are due until ctx ends.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"sync/atomic"
 	"time"
 
 	"fluent-bit-defender/client"
@@ -27,17 +28,21 @@ const (
 // Source is one tenant with its filters: it asks, drops what was seen, and delivers the rest into the queue of its runner. It does one step
 // at a time, when the runner tells it to; between two it has no goroutine, timer, connection or buffer.
 type Source struct {
-	key    state.Key
-	cfg    *conf.Config
-	client *client.Client
-	store  state.Store
-	log    *slog.Logger
-	only   *plan.Range // of Once; nil: all
-	rows   string      // the kind of reader that its rows need
+	key     state.Key
+	store   state.Store
+	log     *slog.Logger
+	born    time.Time        // local
+	clients []*client.Client // of its API, and of that one's successor
+	onGraph atomic.Bool      // for the metrics
+	only    *plan.Range      // of Once; nil: all
 
 	// Each of these is used by one step at a time.
+	cfg      *conf.Config
+	client   *client.Client
+	rows     string // the kind of reader that its rows need
 	planner  *plan.Planner
-	dateless bool // the service sends no Date: the local clock counts
+	next     *successor // nil: the API has none, or it is pulled already
+	dateless bool       // the service sends no Date: the local clock counts
 	seq      uint64
 	syntax   syntaxErrors
 	report   reports
@@ -59,25 +64,44 @@ type tuning struct {
 	maxIDs   int // 0: as in life
 }
 
-// NewSource loads the state of one tenant from st. The source owns c and st once it was added to a runner, which closes both. It returns the
-// error of Store.Load.
-func NewSource(cfg *conf.Config, c *client.Client, st state.Store, log *slog.Logger) (*Source, error) {
-	return newSource(cfg, c, st, log, tuning{jitter: rand.Float64, capFloor: capFloor})
+// NewSource loads the state of one tenant from st. The source owns st and the clients once it was added to a runner, which closes them. next is
+// the client of cfg.Successor, nil where that is. It returns the error of Store.Load.
+func NewSource(cfg *conf.Config, c, next *client.Client, st state.Store, log *slog.Logger) (*Source, error) {
+	return newSource(cfg, c, next, st, log, tuning{jitter: rand.Float64, capFloor: capFloor})
 }
 
-func newSource(cfg *conf.Config, c *client.Client, st state.Store, log *slog.Logger, tune tuning) (*Source, error) {
+func newSource(cfg *conf.Config, c, next *client.Client, st state.Store, log *slog.Logger, tune tuning) (*Source, error) {
 	snap, err := st.Load()
 	if err != nil {
 		return nil, fmt.Errorf("load the state: %w", err)
 	}
-	opt := ledger.Options{FirstOnly: cfg.Updates == "first", Max: tune.maxIDs}
-	s := &Source{key: KeyOf(cfg), cfg: cfg, client: c, store: st, log: log, rows: fmt.Sprintf("%+v %s %v", readerOptions(cfg), cfg.Format, cfg.KeepNative)}
+	s := &Source{key: KeyOf(cfg), store: st, log: log, born: time.Now(), clients: []*client.Client{c}}
+	opt := ledger.Options{Max: tune.maxIDs}
+	if next != nil {
+		s.clients = append(s.clients, next)
+		opt.Alerts = rememberAlerts(cfg)
+		s.next = &successor{cfg: cfg.Successor, client: next, tune: tune,
+			decide: plan.NewSuccession(cfg.SuccessorAfter, s.born, tune.jitter())}
+		if !snap.Succeeded.IsZero() {
+			cfg, c, s.next = cfg.Successor, next, nil
+		}
+	}
+	opt.FirstOnly = cfg.Updates == "first"
 	if m, ok := st.(interface{ Release() }); ok {
 		m.Release()
 		opt.Whole = true
 	}
 	s.ledger = ledger.New(snap, opt)
 	s.lane.ledger = s.ledger
+	s.begin(cfg, c, plan.Start{Found: snap.Found, Watermark: snap.Watermark, Unread: snap.Unread,
+		Neighbour: snap.Neighbour, NeighbourUnread: snap.NeighbourUnread}, tune)
+	return s, nil
+}
+
+// begin has s pulled as cfg says from now on.
+func (s *Source) begin(cfg *conf.Config, c *client.Client, start plan.Start, tune tuning) {
+	s.cfg, s.client, s.rows, s.dateless = cfg, c, fmt.Sprintf("%+v %s %v", s.readerOptions(cfg), cfg.Format, cfg.KeepNative), false
+	s.onGraph.Store(cfg.API == conf.Graph)
 	p := plan.Config{
 		Overlap: cfg.Overlap, MaxWindow: cfg.MaxWindow, Lookback: cfg.InitialLookback, PollInterval: cfg.PollInterval, RetryMax: cfg.RetryMax,
 		Ago: cfg.Ago, Limit: cfg.Limit, CapFloor: tune.capFloor, Jitter: tune.jitter,
@@ -85,26 +109,27 @@ func newSource(cfg *conf.Config, c *client.Client, st state.Store, log *slog.Log
 	if cfg.API == conf.Graph {
 		p.PageSize = cmp.Or(cfg.Limit, graphPage)
 	}
-	s.planner = plan.New(p, plan.Start{Found: snap.Found, Watermark: snap.Watermark, Unread: snap.Unread,
-		Neighbour: snap.Neighbour, NeighbourUnread: snap.NeighbourUnread}, time.Now())
-	return s, nil
+	s.planner = plan.New(p, start, s.born)
 }
 
 // readerOptions are those of a reader for rows of this source.
-func readerOptions(cfg *conf.Config) record.Options {
-	schema := record.SIEM
+func (s *Source) readerOptions(cfg *conf.Config) record.Options {
+	schema, alerts := record.SIEM, []string{"AlertId"}
 	if cfg.API == conf.Graph {
-		schema = record.Graph
+		schema, alerts = record.Graph, []string{"id", "providerAlertId"}
 		schema.FirstOnly = cfg.Updates == "first"
 	}
-	return record.Options{Schema: schema, TimeKey: cfg.TimeKey, EventIDKey: cfg.EventIDKey, TenantKey: cfg.TenantIDKey, DropNull: cfg.DropNull,
+	if len(s.clients) == 1 {
+		alerts = nil
+	}
+	return record.Options{Schema: schema, Alerts: alerts, TimeKey: cfg.TimeKey, EventIDKey: cfg.EventIDKey, TenantKey: cfg.TenantIDKey, DropNull: cfg.DropNull,
 		MaxAlert: cfg.MaxAlertSize, MaxRecord: cfg.BatchSize}
 }
 
 // newReader returns a reader for rows of this source, which come in the format that the stanza wants.
-func newReader(cfg *conf.Config) *record.Reader {
-	opt := readerOptions(cfg)
-	opt.Encode, opt.EncodeRaw = shape.Encoders(cfg.Format, cfg.API, cfg.KeepNative)
+func (s *Source) newReader() *record.Reader {
+	opt := s.readerOptions(s.cfg)
+	opt.Encode, opt.EncodeRaw = shape.Encoders(s.cfg.Format, s.cfg.API, s.cfg.KeepNative)
 	return record.NewReader(opt)
 }
 
@@ -143,6 +168,10 @@ func (s *Source) step(ctx context.Context) (due time.Time, asked bool) {
 
 // do takes one step. If over is not nil and says so of what came, the planner does not hear of it, and nothing is told.
 func (s *Source) do(ctx context.Context, over func(result) bool) (r result) {
+	ask, look := s.looks(over == nil)
+	if ask {
+		return s.askSuccessor(ctx)
+	}
 	next := s.planner.Next(s.clock())
 	r.kind = next.Kind
 	s.tellFacts()
@@ -150,6 +179,9 @@ func (s *Source) do(ctx context.Context, over func(result) bool) (r result) {
 	switch next.Kind {
 	case plan.Wait:
 		r.due = next.At
+		if !look.IsZero() && look.Before(r.due) {
+			r.due = look
+		}
 		return r
 	case plan.GetTime:
 		r.err = s.getTime(ctx)
@@ -165,6 +197,7 @@ func (s *Source) do(ctx context.Context, over func(result) bool) (r result) {
 		return result{kind: next.Kind, err: cause}
 	}
 	s.run.meter.outcome(s, r.err != nil)
+	s.heard(r.err)
 	r.Failure = failureOf(r.err, next.Request.Page != "")
 	if r.err != nil {
 		r.Reason = s.textOf(r.err)

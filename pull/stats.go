@@ -64,6 +64,7 @@ type Stats struct {
 	Now         time.Time // the service's; zero: not known yet
 	LastSuccess time.Time // service time at which the last cycle that read all began; zero: none yet
 	Sources     int
+	OnGraph     int // of Sources: those that are pulled from Microsoft Graph, by their api or as its successor
 	Failing     int // of Sources: those whose last request failed
 	Unread      int
 	IDs         int // hashes held

@@ -80,7 +80,7 @@ func (l *tenantsLife) source(i int) *Source {
 	if err != nil {
 		l.Fatal(err)
 	}
-	s, err := NewSource(cfg, c, st, quiet)
+	s, err := NewSource(cfg, c, nil, st, quiet)
 	if err != nil {
 		l.Fatal(err)
 	}

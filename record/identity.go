@@ -17,7 +17,9 @@ const (
 	roleAdded // a field of this name is added: the alert's own goes
 	roleID    // the first of Schema.ID; the next is the next bit
 
-	maxIDs = 8
+	maxIDs    = 8
+	roleAlert = roleID << maxIDs // the first of Options.Alerts, and so on
+	maxAlerts = 2
 )
 
 // roleOf returns the role of a field of the alert itself.
@@ -37,6 +39,9 @@ func (t *transcoder) roleOf(name []byte) (r role) {
 	for i, key := range t.opt.Schema.ID {
 		set(key, roleID<<i)
 	}
+	for i, key := range t.opt.Alerts {
+		set(key, roleAlert<<i)
+	}
 	return r
 }
 
@@ -50,6 +55,7 @@ type span struct {
 // found is what was picked up of a row's identity and time. Absent, null, objects and arrays are all empty.
 type found struct {
 	ids                 [maxIDs]span
+	alerts              [maxAlerts]span
 	part, updated, time span
 }
 
@@ -77,6 +83,11 @@ func (t *transcoder) keep(r role, i, end, o, oEnd int) {
 	for k := range t.opt.Schema.ID {
 		if r&(roleID<<k) != 0 {
 			t.found.ids[k] = sp
+		}
+	}
+	for k := range t.opt.Alerts {
+		if r&(roleAlert<<k) != 0 {
+			t.found.alerts[k] = sp
 		}
 	}
 }
@@ -115,6 +126,18 @@ func (t *transcoder) identity(row []byte) ID {
 	t.beginHash()
 	t.hash.Write(row)
 	return t.endHash()
+}
+
+// alerts returns the IDs of the alerts that a row names. One that had to be repaired, or is an object or array, is none. The first byte begins
+// no other identity.
+func (t *transcoder) alerts() (ids [maxAlerts]ID) {
+	for k := range t.opt.Alerts {
+		if sp := t.found.alerts[k]; sp.from < sp.to && !sp.vague {
+			t.idText = append(append(t.idText[:0], 0xfe), t.text(sp)...)
+			ids[k] = xxh3.Hash128(t.idText).Bytes()
+		}
+	}
+	return ids
 }
 
 // beginHash and endHash make the ID of a whole row: write its text to hash between them. The first byte begins no

@@ -86,6 +86,9 @@ type Options struct {
 	// arrays stay: the others' positions mean something.
 	DropNull bool
 
+	// Alerts, at most two, name fields that say which alert a row belongs to, whichever API it came from: Row.Alerts.
+	Alerts []string
+
 	// Encode, if not nil, gives the records another shape; EncodeRaw does so for raw rows. Both or neither are set.
 	Encode    Encode
 	EncodeRaw EncodeRaw
@@ -112,6 +115,9 @@ type Row struct {
 	Reason   string // why it is raw
 	Repaired bool   // U+FFFD stands for what was no UTF-8
 	Size     int    // bytes of JSON, before any cut
+
+	// Alerts are the alerts that Options.Alerts name, by the XXH3 of the name in 128 bits: no IDs of rows. Zero: there is none.
+	Alerts [maxAlerts]ID
 }
 
 // withDefaults fills in what is zero.
@@ -124,6 +130,7 @@ func (o Options) withDefaults() Options {
 		o.MaxRecord = 2 * o.MaxAlert
 	}
 	o.Schema.ID = o.Schema.ID[:min(len(o.Schema.ID), maxIDs)]
+	o.Alerts = o.Alerts[:min(len(o.Alerts), maxAlerts)]
 	// the frame of a raw record holds the reason and the fields that are added beside the text
 	least := minMaxRecord + 2*len(o.EventIDKey) + 2*len(o.TenantKey) + maxTenant
 	if o.EncodeRaw != nil {

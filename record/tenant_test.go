@@ -83,3 +83,30 @@ func TestATenantCostsNoAllocation(t *testing.T) {
 		t.Errorf("%v allocations", n)
 	}
 }
+
+// A row of either API that names the same alert gives the same ID for it, which is no row's.
+func TestRowsNameTheirAlerts(t *testing.T) {
+	siem, graph := siemOptions(), siemOptions()
+	siem.Alerts = []string{"AlertId"}
+	graph.Schema, graph.Alerts = Graph, []string{"id", "providerAlertId"}
+	alert := func(opt Options, body string) [2]ID {
+		t.Helper()
+		return ofTenant(t, NewReader(opt), "", body).Alerts
+	}
+	a := alert(siem, `[{"AlertId":"a\u0031","AlertPart":0,"LastProcessedTimeUtc":"2026-01-01T00:00:00Z"}]`)
+	if a[0] == (ID{}) || a[1] != (ID{}) {
+		t.Errorf("a detection names the alerts %v", a)
+	}
+	if got, want := alert(graph, `[{"id":"a1","providerAlertId":"p","lastUpdateDateTime":"2026-01-01T00:00:00Z"}]`), alert(graph, `[{"id":"p","providerAlertId":"a1"}]`); got[0] != a[0] ||
+		got[1] != want[0] || want[1] != a[0] || got[0] == got[1] {
+		t.Errorf("alerts of Graph name %v and %v, the detection %v", got, want, a)
+	}
+	for _, body := range []string{`[{"AlertId":null}]`, `[{"AlertId":""}]`, `[{"AlertId":{"a":1}}]`, "[{\"AlertId\":\"a\xff\"}]", `[{"FullId":"a1","AlertTime":""}]`} {
+		if got := alert(siem, body); got != ([2]ID{}) {
+			t.Errorf("%s names the alerts %v", body, got)
+		}
+	}
+	if row := ofTenant(t, NewReader(siem), "", `[{"AlertId":"a1"}]`); row.ID == row.Alerts[0] {
+		t.Error("the alert has the ID of its row")
+	}
+}

@@ -89,6 +89,9 @@ func (t *transcoder) row(dst, src []byte, i int, now func() time.Time) (_ []byte
 		return dst, row, stuck
 	}
 	row.ID = t.identity(src[i:end])
+	if len(t.opt.Alerts) > 0 {
+		row.Alerts = t.alerts()
+	}
 	row.Size = end - i
 	row.Repaired = t.repaired
 	if sec, nsec, ok := parseTime(t.text(t.found.updated)); ok {

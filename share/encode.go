@@ -12,7 +12,7 @@ import (
 // The binary form of an image, all numbers as Go's varints:
 //
 //	image:   number of steps, steps
-//	step:    at (microseconds since 1970), watermark, unread, added, dropped
+//	step:    at (microseconds since 1970), watermark, succeeded (times), unread, added, dropped
 //	time:    0 for none; else 1, seconds since 1970, nanoseconds
 //	unread:  0 for the same as in the step before; else 1 + number, and for each: since, until (times), length of reason, reason
 //	added:   number, and for each: age less the age before (nanoseconds), 16 bytes of id. dropped: the same
@@ -27,7 +27,7 @@ func (m image) encode() []byte {
 	var unread []state.UnreadRange
 	for _, s := range m.steps {
 		b = binary.AppendVarint(b, s.at.UnixMicro())
-		b = appendTime(b, s.Watermark)
+		b = appendTime(appendTime(b, s.Watermark), s.Succeeded)
 		if slices.EqualFunc(s.Unread, unread, sameRange) {
 			b = binary.AppendUvarint(b, 0)
 		} else {
@@ -71,7 +71,7 @@ func decode(b []byte) (image, error) {
 	var unread []state.UnreadRange
 	for n := d.count(5); n > 0 && !d.bad; n-- {
 		s := step{at: time.UnixMicro(d.varint()).UTC()}
-		s.Watermark = d.time()
+		s.Watermark, s.Succeeded = d.time(), d.time()
 		if d.more(1) && d.rest[0] == 0 {
 			d.rest = d.rest[1:]
 		} else {

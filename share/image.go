@@ -37,13 +37,16 @@ func sorted(entries []state.Entry) []state.Entry {
 // found tells whether anything was ever committed.
 func (m image) found() bool { return len(m.steps) > 0 }
 
-// last is the time of the newest commit; zero: there is none.
-func (m image) last() time.Time {
+// newest is the newest commit; empty: there is none.
+func (m image) newest() step {
 	if !m.found() {
-		return time.Time{}
+		return step{}
 	}
-	return m.steps[len(m.steps)-1].at
+	return m.steps[len(m.steps)-1]
 }
+
+// last is the time of the newest commit; zero: there is none.
+func (m image) last() time.Time { return m.newest().at }
 
 // with adds a commit, which may hold again what is there, and makes one of what is older than overlap before it. Commits that seem to be newer than now, because the clock was set
 // back, count as of now: after a takeover too much comes again rather than too little.
@@ -51,7 +54,7 @@ func (m image) with(now time.Time, c state.Change, overlap time.Duration) image 
 	now = now.UTC().Truncate(time.Microsecond)
 	c.Add = sorted(c.Add)
 	c.Drop = subtract(sorted(c.Drop), c.Add)
-	c.Watermark = c.Watermark.Round(0).UTC()
+	c.Watermark, c.Succeeded = c.Watermark.Round(0).UTC(), c.Succeeded.Round(0).UTC()
 	c.Unread = slices.Clone(c.Unread)
 	for i, u := range c.Unread {
 		reason := strings.ToValidUTF8(u.Reason, "\uFFFD")
@@ -115,6 +118,9 @@ func sum(steps []step) step {
 		if !s.Watermark.IsZero() {
 			out.Watermark = s.Watermark
 		}
+		if !s.Succeeded.IsZero() {
+			out.Succeeded = s.Succeeded
+		}
 		if i > 0 {
 			held = merge(subtract(held, s.Drop), s.Add)
 		}
@@ -165,7 +171,7 @@ func (m image) snapshot() state.Snapshot {
 		return state.Snapshot{}
 	}
 	s := sum(m.steps)
-	snap := state.Snapshot{Found: true, Watermark: s.Watermark}
+	snap := state.Snapshot{Found: true, Watermark: s.Watermark, Succeeded: s.Succeeded}
 	snap.IDs = append(snap.IDs, s.Add...)
 	snap.Unread = append(snap.Unread, s.Unread...)
 	return snap

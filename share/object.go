@@ -40,6 +40,7 @@ const (
 	dataWritten   = "written"
 	dataWatermark = "watermark"
 	dataUnread    = "unread"
+	dataSucceeded = "succeeded"
 	dataChecksum  = "checksum"
 	binaryState   = "state"
 )
@@ -79,6 +80,9 @@ func (r record) encode(o Object) (out Object, dropped int) {
 	}
 	if snap.Found {
 		o.Data[dataWatermark] = snap.Watermark.Format(time.RFC3339Nano)
+	}
+	if !snap.Succeeded.IsZero() {
+		o.Data[dataSucceeded] = snap.Succeeded.Format(time.RFC3339Nano)
 	}
 	if len(snap.Unread) > 0 {
 		o.Data[dataUnread] = string(unread)

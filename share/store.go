@@ -157,17 +157,10 @@ func (st *Store) Ready(c state.Change) bool {
 		return false
 	}
 	wait := writeEvery
-	if len(c.Add) == 0 && slices.EqualFunc(c.Unread, st.unread(), sameRange) {
+	if was := st.rec.image.newest(); len(c.Add) == 0 && slices.EqualFunc(c.Unread, was.Unread, sameRange) && c.Succeeded.Equal(was.Succeeded) {
 		wait = watermarkEvery
 	}
 	return st.written.IsZero() || time.Since(st.written) >= wait
-}
-
-func (st *Store) unread() []state.UnreadRange {
-	if m := st.rec.image; m.found() {
-		return m.steps[len(m.steps)-1].Unread
-	}
-	return nil
 }
 
 // Commit stores a change. state.ErrTaken: another pod owns the source, or somebody wrote to its ConfigMap; nothing more is ever stored.

@@ -35,6 +35,7 @@ type SourceReport struct {
 	Key            Key
 	Watermark      time.Time // everything processed before it was fetched and is durable; zero: nothing is
 	Unread         []UnreadRange
+	Succeeded      time.Time // since when the API's successor is pulled in its place; zero: it is not
 	IDs            int
 	Oldest, Newest time.Time // the ages at the two ends of the ids; zero when there are none
 	Bytes          int64     // about what it takes in the file
@@ -137,7 +138,7 @@ func (v *inspection) element(path [][]byte, key, value []byte, bucket bool) erro
 		if err := decodeRecord(value, &m); err != nil {
 			return err
 		}
-		v.st.Key, v.st.Watermark, v.st.Unread, v.st.Used = m.Key, m.Watermark.UTC(), m.Unread, m.Used.UTC()
+		v.st.Key, v.st.Watermark, v.st.Unread, v.st.Used, v.st.Succeeded = m.Key, m.Watermark.UTC(), m.Unread, m.Used.UTC(), m.Succeeded.UTC()
 	case len(path) == 2 && bytes.Equal(path[1], idsBucket) && len(key) == entryKey:
 		age := time.Unix(0, decodeEntry(key).Age).UTC()
 		if v.st.IDs == 0 {

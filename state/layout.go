@@ -58,6 +58,7 @@ type sourceMeta struct {
 	Key       Key           `json:"key"`
 	Watermark time.Time     `json:"watermark"`
 	Unread    []UnreadRange `json:"unread,omitempty"`
+	Succeeded time.Time     `json:"succeeded,omitzero"`
 	// Used is the later of the local clock and Watermark, which is the service's clock, at the last commit or tidy: a
 	// local clock that stands in the past does not make a source look unused.
 	Used time.Time `json:"used"`
@@ -218,6 +219,9 @@ func apply(tx *bbolt.Tx, key Key, c Change, now time.Time) error {
 		m.Watermark = c.Watermark
 	}
 	m.Unread = c.Unread
+	if !c.Succeeded.IsZero() {
+		m.Succeeded = c.Succeeded
+	}
 	m.Used = latest(now, m.Watermark)
 	if err := putMeta(b, m); err != nil {
 		return err
@@ -266,7 +270,7 @@ func load(tx *bbolt.Tx, key Key) (Snapshot, error) {
 			snap.meet(m.Watermark, m.Unread)
 			continue
 		}
-		snap.Found, snap.Watermark, snap.Unread = true, m.Watermark, m.Unread
+		snap.Found, snap.Watermark, snap.Unread, snap.Succeeded = true, m.Watermark, m.Unread, m.Succeeded
 		var err error
 		if snap.IDs, err = loadIDs(b.Bucket(idsBucket)); err != nil {
 			return snap, fmt.Errorf("source %s: %w", key, err)

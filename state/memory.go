@@ -56,6 +56,7 @@ type memoryBucket struct {
 	found     bool
 	watermark time.Time
 	unread    []UnreadRange
+	succeeded time.Time
 	ids       idSet
 	open      bool
 	closed    time.Time // when it was closed last
@@ -91,7 +92,7 @@ func (s *memoryStore) Load() (Snapshot, error) {
 		return Snapshot{}, fmt.Errorf("state in memory: load: %w", ErrClosed)
 	}
 	b := s.bucket
-	snap := Snapshot{Found: b.found, Watermark: b.watermark, IDs: b.ids.all()}
+	snap := Snapshot{Found: b.found, Watermark: b.watermark, IDs: b.ids.all(), Succeeded: b.succeeded}
 	snap.Unread = append(snap.Unread, b.unread...)
 	for key, other := range memory.tenants[tenantOf(s.key)] {
 		if key != s.key {
@@ -117,6 +118,9 @@ func (s *memoryStore) Commit(c Change) error {
 		b.watermark = c.Watermark
 	}
 	b.unread = c.Unread
+	if !c.Succeeded.IsZero() {
+		b.succeeded = c.Succeeded
+	}
 	for _, e := range c.Drop {
 		b.ids.drop(e)
 	}

@@ -15,14 +15,36 @@ import (
 //
 // The file must be there and sound, and nobody may have it open: ErrLocked, at once. Nothing is changed after an error.
 func Reset(path string, key Key, to time.Time) error {
-	fail := func(err error) error { return fmt.Errorf("state file %s: reset: %w", path, err) }
 	if to.IsZero() {
-		return fail(errors.New("no time was given"))
+		return fmt.Errorf("state file %s: reset: no time was given", path)
 	}
 	if _, err := (Change{Watermark: to}).clean(); err != nil {
 		return err
 	}
 	to = to.Round(0).UTC()
+	return edit(path, "reset", func(tx *bbolt.Tx) error { return reset(tx, key, to, time.Now()) })
+}
+
+// Return makes the state of key one of its own API again, after it went on with the API's successor. What is remembered stays. As Reset it
+// needs the file for itself; a key that the file does not hold is an error.
+func Return(path string, key Key) error {
+	return edit(path, "return", func(tx *bbolt.Tx) error {
+		b := tx.Bucket(bucketName(key))
+		if b == nil {
+			return fmt.Errorf("it holds nothing of %s", key)
+		}
+		var m sourceMeta
+		if err := decodeRecord(b.Get(metaKey), &m); err != nil {
+			return err
+		}
+		m.Succeeded = time.Time{}
+		return putMeta(b, m)
+	})
+}
+
+// edit changes a file that nobody has open, in one transaction.
+func edit(path, what string, change func(*bbolt.Tx) error) error {
+	fail := func(err error) error { return fmt.Errorf("state file %s: %s: %w", path, what, err) }
 	if info, err := os.Stat(path); err != nil {
 		return fail(err)
 	} else if !info.Mode().IsRegular() {
@@ -42,9 +64,7 @@ func Reset(path string, key Key, to time.Time) error {
 		unlock(fd)
 		return fail(err)
 	}
-	panicked, err := guard(func() error {
-		return db.Update(func(tx *bbolt.Tx) error { return reset(tx, key, to, time.Now()) })
-	})
+	panicked, err := guard(func() error { return db.Update(change) })
 	if panicked {
 		unlock(fd) // bbolt's own locks may be held: a Close could wait for ever
 		return fail(err)

@@ -80,6 +80,7 @@ type Snapshot struct {
 	Watermark time.Time // zero when not Found
 	IDs       []Entry   // ascending by Age, then by ID
 	Unread    []UnreadRange
+	Succeeded time.Time // since when the API's successor is pulled in its place; zero: it is not
 	Neighbour time.Time // the latest watermark of another Key with the same API and Tenant; zero: none
 	// NeighbourUnread are the unread ranges of all such Keys, by their Since: whose filters became this Key's nobody knows.
 	NeighbourUnread []UnreadRange
@@ -94,6 +95,7 @@ type Change struct {
 	Add       []Entry       // in any order
 	Drop      []Entry       // in any order
 	Unread    []UnreadRange // the whole list
+	Succeeded time.Time     // since when the API's successor is pulled in its place; zero leaves what is stored
 }
 
 // Store keeps the state of one Key. Its methods are called by one goroutine at a time; several Stores, of one file too,
@@ -127,7 +129,7 @@ const (
 // clean returns the change as both stores keep it, so that they give back the same: UTC, no monotonic clock, valid
 // UTF-8. It does not touch the caller's lists.
 func (c Change) clean() (Change, error) {
-	c.Watermark = c.Watermark.Round(0).UTC()
+	c.Watermark, c.Succeeded = c.Watermark.Round(0).UTC(), c.Succeeded.Round(0).UTC()
 	unread := make([]UnreadRange, 0, len(c.Unread))
 	for _, g := range c.Unread {
 		reason := strings.ToValidUTF8(g.Reason, "\uFFFD")
@@ -137,7 +139,7 @@ func (c Change) clean() (Change, error) {
 		unread = append(unread, UnreadRange{Since: g.Since.Round(0).UTC(), Until: g.Until.Round(0).UTC(), Reason: reason})
 	}
 	c.Unread = unread
-	for _, t := range append([]time.Time{c.Watermark}, boundsOf(unread)...) {
+	for _, t := range append([]time.Time{c.Watermark, c.Succeeded}, boundsOf(unread)...) {
 		if t.Year() < 1 || t.Year() > 9999 { // RFC 3339 has no more
 			return c, fmt.Errorf("state: the time %s cannot be stored: only the years 1 to 9999 can", t)
 		}

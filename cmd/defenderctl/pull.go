@@ -95,7 +95,7 @@ func (a *app) pull(ctx context.Context, o pullOptions) error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("stanza %s: %w", s.name, err), store.Close())
 	}
-	source, err := pull.NewSource(&span, c, store, log)
+	source, err := pull.NewSource(&span, c, nil, store, log)
 	if err != nil {
 		c.Close()
 		return errors.Join(err, store.Close())

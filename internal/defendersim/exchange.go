@@ -39,6 +39,8 @@ func (x *exchange) early() bool {
 		x.breakOff(errBroken)
 	case f.Refuse:
 		x.breakOff(&net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED})
+	case f.NoName:
+		x.breakOff(&net.OpError{Op: "dial", Net: "tcp", Err: &net.DNSError{Err: "no such host", Name: x.req.Host, IsNotFound: true}})
 	case f.Reset:
 		x.breakOff(errReset)
 	case f.EndlessHeader:

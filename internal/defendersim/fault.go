@@ -16,6 +16,7 @@ type Fault struct {
 	Delay  time.Duration // before anything is sent
 	Hang   bool          // never answers, until the client gives up
 	Refuse bool          // in memory: connection refused; over TLS: reset before the answer
+	NoName bool          // in memory: the host's name has no address; over TLS: reset before the answer
 	Reset  bool          // connection reset before the answer
 
 	Status     int // this status, with the endpoint's error body, instead of the answer
@@ -79,6 +80,7 @@ func (f *Fault) With(g *Fault) *Fault {
 	set(&h.Delay, g.Delay)
 	set(&h.Hang, g.Hang)
 	set(&h.Refuse, g.Refuse)
+	set(&h.NoName, g.NoName)
 	set(&h.Reset, g.Reset)
 	set(&h.Status, g.Status)
 	set(&h.AADSTS, g.AADSTS)
@@ -137,6 +139,9 @@ func Entra(code int) *Fault {
 
 // Refused is a connection that is refused.
 func Refused() *Fault { return &Fault{Name: "refused", Refuse: true} }
+
+// NoName is a host that DNS does not know.
+func NoName() *Fault { return &Fault{Name: "no such name", NoName: true} }
 
 // ResetEarly is a connection that is reset before the answer.
 func ResetEarly() *Fault { return &Fault{Name: "reset", Reset: true} }

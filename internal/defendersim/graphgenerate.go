@@ -49,6 +49,15 @@ func (g *GraphGenerator) tick(at time.Time) time.Time {
 // Alert makes an alert that is new at the given time, or up to 1/300 s before, and visible at once.
 func (g *GraphGenerator) Alert(at time.Time) GraphAlert { return g.alert(at, 2+g.rnd.IntN(5), 0) }
 
+// Of makes the alert of Graph that a detection of the SIEM API belongs to, last updated at the time given. Its providerAlertId is the AlertId.
+func (g *GraphGenerator) Of(a Alert, at time.Time) GraphAlert {
+	out := g.Alert(at)
+	id := "da" + a.AlertID
+	out.Text = bytes.ReplaceAll(out.Text, []byte(out.ID[2:]), []byte(a.AlertID))
+	out.ID = id
+	return out
+}
+
 // Large is Alert with so many pieces of evidence, whose text has at least size bytes.
 func (g *GraphGenerator) Large(at time.Time, pieces, size int) GraphAlert {
 	return g.alert(at, pieces, size/max(1, pieces))
