@@ -53,7 +53,8 @@ test: build ## everything that fits five minutes on two cores
 	@$(GO) run ./internal/testrun -- -race -timeout 10m $$($(GO) list ./... | grep -v '/pull$$')
 	@echo the engine: under the race detector where goroutines meet, then all of it >&2
 	@HISTORIES=100 $(GO) run ./internal/testrun -- -race -run '$(RACES)' ./pull
-	@HISTORIES=$(HISTORIES_CI) GOGC=400 $(GO) run ./internal/testrun -- -count=1 ./pull
+	@HISTORIES=$(HISTORIES_CI) GOGC=400 $(GO) run ./internal/testrun -- -count=1 -skip OfSuccession ./pull
+	@HISTORIES=500 GOGC=400 $(GO) run ./internal/testrun -- -count=1 -run OfSuccession ./pull
 	@HISTORIES=1000 GOGC=400 $(GO) run ./internal/testrun -- -count=1 -run TestHistories ./share
 	@echo the transcoder without vectors, built so and on a processor without them >&2
 	@GOEXPERIMENT= $(GO) run ./internal/testrun -- ./record

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -14,6 +15,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"fluent-bit-defender/conf"
 )
 
 func TestErrorsOfStatuses(t *testing.T) {
@@ -155,6 +158,41 @@ func TestErrorsOfTheNetwork(t *testing.T) {
 			t.Fatalf("%v does not", err)
 		}
 	})
+}
+
+// Only what speaks of the API itself says that it is gone: neither its links, nor a proxy, nor what is asked for tokens.
+func TestWhatSaysThatAnAPIIsGone(t *testing.T) {
+	dial := func(err error) func(*http.Request) (*http.Response, error) {
+		return func(*http.Request) (*http.Response, error) {
+			return nil, &net.OpError{Op: "dial", Net: "tcp", Err: err}
+		}
+	}
+	f := func(name string, gone bool, over *service, q Query) {
+		t.Helper()
+		cfg := settings()
+		if q.Page != "" {
+			cfg.API = conf.Graph
+		}
+		_, err := fetch(connect(t, cfg, over), q)
+		if e := failure(t, err); e.Gone() != gone {
+			t.Errorf("%s: gone %t: %v", name, e.Gone(), e)
+		}
+	}
+	noName := &net.DNSError{Err: "no such host", Name: "alerts.test", IsNotFound: true}
+	for status, gone := range map[int]bool{403: true, 404: true, 410: true, 400: false, 401: false, 405: false, 407: false, 429: false, 500: false, 503: false} {
+		f(fmt.Sprint(status), gone, &service{alerts: always(status, "")}, Query{})
+	}
+	f("no name", true, &service{alerts: dial(noName)}, Query{})
+	f("a name server that fails", false, &service{alerts: dial(&net.DNSError{Err: "server misbehaving", Name: "alerts.test", IsTemporary: true})}, Query{})
+	f("refused", true, &service{alerts: dial(syscall.ECONNREFUSED)}, Query{})
+	f("reset", false, &service{alerts: dial(syscall.ECONNRESET)}, Query{})
+	f("timeout", false, &service{alerts: dial(context.DeadlineExceeded)}, Query{})
+	f("a proxy that refuses", false, &service{alerts: func(*http.Request) (*http.Response, error) {
+		return nil, &net.OpError{Op: "proxyconnect", Net: "tcp", Err: syscall.ECONNREFUSED}
+	}}, Query{})
+	f("a link", false, &service{alerts: always(404, "")}, Query{Page: "https://alerts.test/v1.0/security/alerts_v2?$skiptoken=x"})
+	f("no login", false, &service{token: dial(noName)}, Query{})
+	f("a login that is gone", false, &service{token: always(410, "")}, Query{})
 }
 
 func TestKindsHaveNames(t *testing.T) {

@@ -149,7 +149,7 @@ func (c *Config) Warnings() []string {
 	var w []string
 	if c.API == SIEM && c.SuccessorAPI != Graph {
 		w = append(w, "the SIEM API is deprecated since 2023-12-31 and may be switched off without notice; "+
-			"its successor is Microsoft Graph security/alerts_v2, from which api graph pulls, and with successor graph this stanza on that day")
+			"its successor is Microsoft Graph security/alerts_v2, from which api graph pulls; with successor graph this stanza goes on with it by itself")
 	}
 	if c.DB == "" {
 		w = append(w, "db is not set: what was pulled is remembered in memory only, so a restart begins "+

@@ -153,6 +153,12 @@ var metrics = []metric{
 			"worst.",
 	},
 	{
+		theme: themeTime, read: one(func(r *reading) float64 { return float64(r.OnGraph) }),
+		Metric: flb.Metric{Kind: flb.Gauge, Name: "api", Help: "0 while the SIEM API is pulled, 1 while Microsoft Graph is; with tenants_file the tenants that are pulled from Graph."},
+		wrong: "It becomes 1 by itself: with `successor graph` the SIEM API was gone for `successor_after`, and Graph goes on; the log says since when. Rules and " +
+			"dashboards see Graph's fields from then on (docs/migration.md).",
+	},
+	{
 		theme: themeCredential, read: count(func(r *reading) uint64 { return r.Client.Tokens }),
 		Metric: flb.Metric{Kind: flb.Counter, Name: "token_renewals_total", Help: "Access tokens that Entra ID gave, the first included."},
 		wrong: "One about every hour is normal. It rises with every poll: the service refuses the tokens; see `unauthorized` in `requests_total`. It stands still for hours: " +

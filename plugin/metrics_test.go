@@ -48,7 +48,7 @@ func TestEachMetricIsReadFromItsOwnNumber(t *testing.T) {
 	at := time.Date(2026, 7, 1, 0, 0, 0, 250e6, time.UTC)
 	s := pull.Stats{
 		Retries: 1, Throttled: 2500 * time.Millisecond, BytesRead: 3, Rows: 4, Duplicates: 5, Delivered: 6, Raw: 7, Repaired: 8, DeliveredSize: 9,
-		Forgotten: 10, Commits: 11, CommitFailures: 12, Sources: 17, Failing: 18, Unread: 13, IDs: 14, Queued: 15, Paused: true,
+		Forgotten: 10, Commits: 11, CommitFailures: 12, Sources: 17, Failing: 18, OnGraph: 23, Unread: 13, IDs: 14, Queued: 15, Paused: true,
 		Watermark: at, Now: at.Add(90 * time.Second), LastSuccess: at.Add(time.Second),
 		Client: client.Stats{Tokens: 16, TokenEnds: at.Add(2 * time.Second), CertificateEnds: at.Add(3 * time.Second), Held: 4 * time.Second},
 	}
@@ -70,7 +70,7 @@ func TestEachMetricIsReadFromItsOwnNumber(t *testing.T) {
 		"remembered_rows": 14, "queue_bytes": 15, "paused": 1, "token_renewals_total": 16,
 		"watermark_timestamp_seconds": 1782864000.25, "behind_seconds": 90, "last_success_timestamp_seconds": 1782864001.25,
 		"token_expiry_timestamp_seconds": 1782864002.25, "certificate_expiry_timestamp_seconds": 1782864003.25,
-		"start_timestamp_seconds": 1782864010.25, "tenants": 17, "tenants_failing": 18,
+		"start_timestamp_seconds": 1782864010.25, "tenants": 17, "tenants_failing": 18, "api": 23,
 		"worker": 1, "sources_owned": 19, "takeovers_total": 20, "fenced_total": 21, "lease_renew_failures_total": 22,
 	})
 	m := testMeter()

@@ -85,6 +85,9 @@ func newSource(cfg *conf.Config, c, next *client.Client, st state.Store, log *sl
 		if !snap.Succeeded.IsZero() {
 			cfg, c, s.next = cfg.Successor, next, nil
 		}
+	} else if !snap.Succeeded.IsZero() {
+		log.Warn(fmt.Sprintf("the state says that Microsoft Graph took over from the SIEM API at %s, but successor graph is not set: asking the SIEM API again",
+			snap.Succeeded.Format(time.RFC3339)))
 	}
 	opt.FirstOnly = cfg.Updates == "first"
 	if m, ok := st.(interface{ Release() }); ok {

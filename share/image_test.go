@@ -33,6 +33,9 @@ func (m model) snapshot(until time.Time) state.Snapshot {
 		if !s.Watermark.IsZero() {
 			snap.Watermark = s.Watermark
 		}
+		if !s.Succeeded.IsZero() {
+			snap.Succeeded = s.Succeeded
+		}
 	}
 	snap.IDs = slices.SortedFunc(maps.Keys(held), compare)
 	return snap
@@ -49,6 +52,9 @@ func drawChange(t *rapid.T) state.Change {
 	c.Add, c.Drop = draw("add"), draw("drop")
 	if rapid.Bool().Draw(t, "moves") {
 		c.Watermark = begin.Add(time.Duration(rapid.IntRange(0, 1e6).Draw(t, "watermark")) * time.Microsecond)
+	}
+	if rapid.IntRange(0, 4).Draw(t, "succeeds") == 1 {
+		c.Succeeded = begin.Add(time.Hour)
 	}
 	for _, n := range rapid.SliceOfN(rapid.IntRange(0, 3), 0, 3).Draw(t, "unread") {
 		since := begin.Add(time.Duration(n) * time.Hour)

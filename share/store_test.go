@@ -284,6 +284,7 @@ func TestWritesAreFew(t *testing.T) {
 			{"an unread range", state.Change{Unread: unread}, 5 * time.Second},
 			{"the same range", state.Change{Watermark: begin, Unread: unread}, 10 * time.Minute},
 			{"no range any more", state.Change{}, 5 * time.Second},
+			{"that the successor is pulled", state.Change{Succeeded: begin}, 5 * time.Second},
 		} {
 			if got := waits(test.c); got != test.want {
 				t.Errorf("%s waited %s, want %s", test.what, got, test.want)

@@ -193,6 +193,24 @@ func TestResetGoesBack(t *testing.T) {
 	wantLoad(t, mustOpen(t, path, other), Snapshot{Found: true, Watermark: at(3), IDs: rowsAt(800)})
 }
 
+func TestReturnEndsTheSuccession(t *testing.T) {
+	path := filepath.Join(tempDir(t), "state.db")
+	key := newKey(t)
+	s := mustOpen(t, path, key)
+	mustCommit(t, s, Change{Watermark: at(900), Add: rowsAt(5, 6), Succeeded: at(800)})
+	if err := Return(path, key); !errors.Is(err, ErrLocked) {
+		t.Errorf("of a file that is open: %v", err)
+	}
+	mustClose(t, s)
+	if err := Return(path, newKey(t)); err == nil {
+		t.Error("a key that is not there is no error")
+	}
+	if err := Return(path, key); err != nil {
+		t.Fatal(err)
+	}
+	wantLoad(t, mustOpen(t, path, key), Snapshot{Found: true, Watermark: at(900), IDs: rowsAt(5, 6)})
+}
+
 func TestResetGoesForward(t *testing.T) {
 	path := filepath.Join(tempDir(t), "state.db")
 	key := newKey(t)

@@ -70,6 +70,17 @@ func TestAZeroWatermarkLeavesTheStoredOne(t *testing.T) {
 	})
 }
 
+func TestTheSuccessorIsRemembered(t *testing.T) {
+	eachStore(t, func(t *testing.T, open func(Key) Store) {
+		key := newKey(t)
+		s := open(key)
+		mustCommit(t, s, Change{Watermark: at(1), Succeeded: at(2)})
+		mustCommit(t, s, Change{Watermark: at(3)})
+		mustClose(t, s)
+		wantLoad(t, open(key), Snapshot{Found: true, Watermark: at(3), Succeeded: at(2)})
+	})
+}
+
 func TestTimesAndReasonsComeBackInOneForm(t *testing.T) {
 	eachStore(t, func(t *testing.T, open func(Key) Store) {
 		s := open(newKey(t))

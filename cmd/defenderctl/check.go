@@ -26,7 +26,8 @@ func (a *app) checkCommand() *cobra.Command {
 		Short: "Check the defender stanzas of a configuration, down to one answer of the service",
 		Long: "check reads a configuration of Fluent Bit and looks at every defender stanza: keys that nobody knows, repeated keys, lists and\n" +
 			"variables that lose something on the way, and all that the plugin itself would refuse. For stanzas without a fault it then gets a\n" +
-			"token, looks at what the token says and at the clock, and asks for one alert of the last hour.\n\n" +
+			"token, looks at what the token says and at the clock, and asks for one alert of the last hour; with successor graph that is done of\n" +
+			"Microsoft Graph too, which tells what the switch would need.\n\n" +
 			"Of a stanza with tenants_file all tenants are asked, as many at once as its key parallel says, and a table tells how many are well and\n" +
 			"why the others are not; --tenant shows one in full.\n\n" +
 			"Each line is good (ok), a finding with its remedy (FAIL), or worth knowing (warn). The exit code is 0 without findings, 1 with\n" +
@@ -255,7 +256,11 @@ func summary(whole *conf.Stanza, cfgs []*conf.Config) string {
 	if filters == "" {
 		filters = "no filters"
 	}
-	return fmt.Sprintf("%s of %s, tenant %s, %s, auth %s, every %s", cfg.API, cfg.Place(), cfg.TenantID, filters, cfg.Auth, cfg.PollInterval)
+	text := fmt.Sprintf("%s of %s, tenant %s, %s, auth %s, every %s", cfg.API, cfg.Place(), cfg.TenantID, filters, cfg.Auth, cfg.PollInterval)
+	if next := cfg.Successor; next != nil {
+		text += fmt.Sprintf(", succeeded by %s of %s", next.API, next.Place())
+	}
+	return text
 }
 
 // checkKey looks at the key and the form of one property.

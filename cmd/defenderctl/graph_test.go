@@ -128,7 +128,7 @@ func TestStanzasOfTheMigrationPage(t *testing.T) {
 			t.Errorf("exit %d for%s%s", code, blocks[i], out.String())
 		}
 	}
-	if n != 2 {
+	if n != 3 {
 		t.Errorf("%d pieces of configuration", n)
 	}
 }

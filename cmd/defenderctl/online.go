@@ -45,8 +45,17 @@ func (s checked) sayer(add func(line)) sayer {
 	}
 }
 
-// checkService tells what token and service say.
+// checkService tells what token and service say, of the API and of its successor.
 func (a *app) checkService(ctx context.Context, s checked, say sayer) {
+	a.checkAPI(ctx, s, say)
+	if s.cfg.Successor != nil {
+		a.checkAPI(ctx, checked{s.stanza, s.cfg.Successor}, func(check string, l level, key, format string, args ...any) {
+			say("successor "+check, l, key, format, args...)
+		})
+	}
+}
+
+func (a *app) checkAPI(ctx context.Context, s checked, say sayer) {
 	if err := ownLogin(s.cfg); err != nil {
 		say("token", bad, "refresh_token_file", "%v", err)
 		return

@@ -19,22 +19,13 @@ func (a *app) reset(o stateOptions) error {
 	if to.After(a.now()) {
 		return usagef("--reset-to %s is in the future", stamp(to.Time))
 	}
-	w, err := a.oneOwner(o)
+	w, st, err := a.oneState(o)
 	if err != nil {
 		return err
 	}
-	rep, err := inspectFile(w.path)
-	switch {
-	case err != nil:
-		return err
-	case rep.Held:
-		return fmt.Errorf("%s is in use: stop Fluent Bit first", w.path)
-	}
 	was := "nothing stored"
-	for _, st := range rep.Sources {
-		if st.Key == w.key && !st.Watermark.IsZero() {
-			was = "pulled up to " + stamp(st.Watermark)
-		}
+	if !st.Watermark.IsZero() {
+		was = "pulled up to " + stamp(st.Watermark)
 	}
 	fmt.Fprintf(a.err, "%s: %s: %s; it would begin at %s: what was processed since then comes again, what came before does not\n",
 		w.path, w, was, stamp(to.Time))
@@ -43,14 +34,59 @@ func (a *app) reset(o stateOptions) error {
 			return err
 		}
 	}
-	switch err := state.Reset(w.path, w.key, to.Time); {
-	case errors.Is(err, state.ErrLocked):
-		return fmt.Errorf("%s is in use: stop Fluent Bit first", w.path)
-	case err != nil:
+	if err := changed(w, state.Reset(w.path, w.key, to.Time)); err != nil {
 		return err
 	}
 	fmt.Fprintf(a.out, "%s begins at %s\n", w, stamp(to.Time))
 	return nil
+}
+
+// successorBack lets one stanza return from the successor to its own API.
+func (a *app) successorBack(o stateOptions) error {
+	w, st, err := a.oneState(o)
+	switch {
+	case err != nil:
+		return err
+	case st.Succeeded.IsZero():
+		return fmt.Errorf("%s has not gone on with a successor: there is nothing to go back from", w)
+	}
+	fmt.Fprintf(a.err, "%s: %s: pulled from Microsoft Graph since %s; it would ask the SIEM API again, from %s on: alerts that Graph gave come again as its detections\n",
+		w.path, w, stamp(st.Succeeded), stamp(st.Watermark))
+	if !o.yes {
+		if err := a.confirm(); err != nil {
+			return err
+		}
+	}
+	if err := changed(w, state.Return(w.path, w.key)); err != nil {
+		return err
+	}
+	fmt.Fprintf(a.out, "%s asks the SIEM API again\n", w)
+	return nil
+}
+
+// oneState is what is to be changed, and what it holds; nobody has it open.
+func (a *app) oneState(o stateOptions) (w owner, st state.SourceReport, err error) {
+	if w, err = a.oneOwner(o); err != nil {
+		return w, st, err
+	}
+	rep, err := inspectFile(w.path)
+	if err == nil && rep.Held {
+		err = changed(w, state.ErrLocked)
+	}
+	for _, s := range rep.Sources {
+		if s.Key == w.key {
+			st = s
+		}
+	}
+	return w, st, err
+}
+
+// changed is the error of a change to a file.
+func changed(w owner, err error) error {
+	if errors.Is(err, state.ErrLocked) {
+		return fmt.Errorf("%s is in use: stop Fluent Bit first", w.path)
+	}
+	return err
 }
 
 // oneOwner picks what is to be reset: a stanza, or the only state in a file.

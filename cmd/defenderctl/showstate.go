@@ -61,6 +61,9 @@ func (a *app) showTable(all []bucket, named bool) {
 		if b.Key.Filters != "" {
 			tenant += ", filters " + b.Key.Filters
 		}
+		if b.Succeeded != nil {
+			tenant += ", by Microsoft Graph since " + stamp(*b.Succeeded)
+		}
 		fmt.Fprintf(w, "    %s\t%s\t%d\t%s\t%s\n", lag, at, len(b.Unread), count(b.IDs), tenant)
 	}
 	_ = w.Flush() // as Fprintf to the same place
@@ -95,6 +98,9 @@ func (a *app) showBucket(b bucket, named bool) {
 		fmt.Fprintln(a.out, "    watermark  nothing yet")
 	} else {
 		fmt.Fprintf(a.out, "    watermark  %s\n    lag        %s\n", stamp(*b.Watermark), longTime(time.Duration(b.Lag*float64(time.Second))))
+	}
+	if b.Succeeded != nil {
+		fmt.Fprintf(a.out, "    successor  Microsoft Graph, since %s\n", stamp(*b.Succeeded))
 	}
 	fmt.Fprintf(a.out, "    unread     %d\n", len(b.Unread))
 	for _, g := range b.Unread {

@@ -20,7 +20,7 @@ type stateOptions struct {
 	config, stanza, db string
 	tenant             string
 	resetTo            string
-	yes, json          bool
+	back, yes, json    bool
 }
 
 func (a *app) stateCommand() *cobra.Command {
@@ -33,7 +33,7 @@ func (a *app) stateCommand() *cobra.Command {
 			"that takes. It reads the file also while Fluent Bit uses it, and changes nothing. What is worst comes first: what has nothing stored,\n" +
 			"then what has the oldest time before which not all was pulled. Many tenants are shown as a table; --tenant shows one in full.\n\n" +
 			"With --reset-to a stanza begins at that time: what was processed since then is pulled again, what came before is not. Fluent Bit\n" +
-			"must be stopped first.\n\n" +
+			"must be stopped first. With --successor-back a stanza that went on with Microsoft Graph (successor graph) asks the SIEM API again.\n\n" +
 			"A relative db of a stanza starts at Fluent Bit's working directory: run state there, or give --db.\n\n" +
 			"A TIME is " + momentHelp + ".",
 		Args: noArgs,
@@ -41,8 +41,13 @@ func (a *app) stateCommand() *cobra.Command {
 			if o.config == "" && o.db == "" {
 				return usagef("neither -c nor --db is given")
 			}
-			if o.resetTo != "" {
+			switch {
+			case o.resetTo != "" && o.back:
+				return usagef("--reset-to and --successor-back are two steps: give one at a time")
+			case o.resetTo != "":
 				return a.reset(o)
+			case o.back:
+				return a.successorBack(o)
 			}
 			return a.state(o)
 		},
@@ -52,7 +57,8 @@ func (a *app) stateCommand() *cobra.Command {
 	c.Flags().StringVar(&o.stanza, "stanza", "", "the `NAME` of one stanza (its alias, else defender.N)")
 	c.Flags().StringVar(&o.tenant, "tenant", "", tenantHelp)
 	c.Flags().StringVar(&o.resetTo, "reset-to", "", "let the stanza begin at this `TIME`")
-	c.Flags().BoolVar(&o.yes, "yes", false, "do not ask before a reset")
+	c.Flags().BoolVar(&o.back, "successor-back", false, "let the stanza go back from the successor to its own API")
+	c.Flags().BoolVar(&o.yes, "yes", false, "do not ask before a change")
 	c.Flags().BoolVar(&o.json, "json", false, "write one JSON object")
 	return c
 }
@@ -70,6 +76,7 @@ type bucket struct {
 	Newest    *time.Time          `json:"ids_newest,omitempty"`
 	Bytes     int64               `json:"bytes"`
 	Used      *time.Time          `json:"used,omitempty"`
+	Succeeded *time.Time          `json:"successor_since,omitempty"`
 }
 
 // stateFile is one file with all that it holds.
@@ -263,7 +270,7 @@ func (a *app) bucket(name string, st state.SourceReport, found bool) bucket {
 		}
 		return &t
 	}
-	b.Watermark, b.Oldest, b.Newest, b.Used = given(st.Watermark), given(st.Oldest), given(st.Newest), given(st.Used)
+	b.Watermark, b.Oldest, b.Newest, b.Used, b.Succeeded = given(st.Watermark), given(st.Oldest), given(st.Newest), given(st.Used), given(st.Succeeded)
 	if b.Watermark != nil {
 		b.Lag = a.now().Sub(st.Watermark).Round(time.Second).Seconds()
 	}
