@@ -117,6 +117,9 @@ func docOnly(k Key) string {
 	if k.API == "" {
 		return ""
 	}
+	if k.Succeeds {
+		return "`api " + k.API + "` only, or beside `successor " + k.API + "` for that. "
+	}
 	return "`api " + k.API + "` only. "
 }
 
