@@ -131,12 +131,12 @@ func (c *Cursor) Open() int {
 // Skip goes over a value and returns it as it stands, to be copied or walked over.
 func (c *Cursor) Skip() []byte {
 	from := c.i
-	c.pass()
+	c.Pass()
 	return c.b[from:c.i:c.i]
 }
 
-// pass goes over a value: short strings and nulls are most of them.
-func (c *Cursor) pass() {
+// Pass goes over a value: short strings and nulls are most of them.
+func (c *Cursor) Pass() {
 	switch b := c.b[c.i]; {
 	case b-0xa0 < 0x20:
 		c.i += 1 + int(b-0xa0)
@@ -151,8 +151,13 @@ func (c *Cursor) pass() {
 
 // Text reads a Text, or the key of a field.
 func (c *Cursor) Text() []byte {
+	if b := c.b[c.i]; b-0xa0 < 0x20 {
+		from := c.i + 1
+		c.i = from + int(b-0xa0)
+		return c.b[from:c.i:c.i]
+	}
 	from := strText(c.b, c.i)
-	c.pass()
+	c.Pass()
 	return c.b[from:c.i:c.i]
 }
 

@@ -3,6 +3,8 @@ package shape
 import (
 	"bytes"
 	"net/netip"
+	"strconv"
+	"strings"
 	"unsafe"
 
 	"fluent-bit-defender/record"
@@ -10,26 +12,24 @@ import (
 
 // What becomes of values, for all shapes.
 
-var text = conv{"", func(e *encoder, p *put, v []byte) bool { return kindOf(v) == record.Text && e.put(p, v) }}
+var text = conv{plain: true, fn: func(e *encoder, r *rule, v []byte) bool { return isText(v) && e.put(r, v) }}
 
 // anyValue keeps the type.
-var anyValue = conv{"as it is", func(e *encoder, p *put, v []byte) bool { return e.put(p, v) }}
+var anyValue = conv{doc: "as it is", fn: func(e *encoder, r *rule, v []byte) bool { return e.put(r, v) }}
 
 // literal is a text that stands in each record, or in each with such a piece of evidence.
-func literal(s string) conv {
-	v := appendText(nil, s)
-	return conv{"`" + s + "`", func(e *encoder, p *put, _ []byte) bool { return e.put(p, v) }}
-}
+func literal(s string) conv { return fixed("`"+s+"`", appendText(nil, s)) }
 
-func literalInt(n int64) conv {
-	v := appendInt(nil, n)
-	return conv{"`" + itoa(n) + "`", func(e *encoder, p *put, _ []byte) bool { return e.put(p, v) }}
+func literalInt(n int64) conv { return fixed("`"+strconv.FormatInt(n, 10)+"`", appendInt(nil, n)) }
+
+func fixed(doc string, v []byte) conv {
+	return conv{doc: doc, fixed: v, fn: func(e *encoder, r *rule, _ []byte) bool { return e.put(r, v) }}
 }
 
 // long takes whole numbers that a signed integer of 64 bits holds, also from text.
-var long = conv{"number", func(e *encoder, p *put, v []byte) bool {
+var long = conv{doc: "number", fn: func(e *encoder, r *rule, v []byte) bool {
 	n, ok := numberIn(v)
-	return ok && e.put(p, e.number(n))
+	return ok && e.put(r, e.number(n))
 }}
 
 func numberIn(v []byte) (int64, bool) {
@@ -56,7 +56,7 @@ func numberIn(v []byte) (int64, bool) {
 }
 
 // date takes times, and writes those that some reader of ISO 8601 does not take (a blank for the T, no zone) in the usual form.
-var date = conv{"time", func(e *encoder, p *put, v []byte) bool {
+var date = conv{doc: "time", fn: func(e *encoder, r *rule, v []byte) bool {
 	s := textIn(v)
 	sec, nsec, ok := record.ParseTime(s)
 	if !ok {
@@ -65,11 +65,11 @@ var date = conv{"time", func(e *encoder, p *put, v []byte) bool {
 	if len(s) > 35 || s[10] != 'T' || s[len(s)-1] != 'Z' && (len(s) < 25 || s[len(s)-3] != ':' || s[len(s)-6] == ':') || len(s) > 19 && s[19] == ',' {
 		v = e.timeText(sec, nsec)
 	}
-	return e.put(p, v)
+	return e.put(r, v)
 }}
 
 // ip takes addresses, without a zone.
-var ip = conv{"address", func(e *encoder, p *put, v []byte) bool { return isIP(textIn(v)) && e.put(p, v) }}
+var ip = conv{doc: "address", fn: func(e *encoder, r *rule, v []byte) bool { return isIP(textIn(v)) && e.put(r, v) }}
 
 func isIP(s []byte) bool {
 	if len(s) < 2 || len(s) > 45 || bytes.IndexByte(s, '%') >= 0 {
@@ -81,21 +81,28 @@ func isIP(s []byte) bool {
 
 // listed takes a text of items separated by semicolons or commas, or a list of such texts.
 func listed(item conv) conv {
-	return conv{"each of a list", func(e *encoder, p *put, v []byte) bool {
+	return conv{doc: "each of a list", fn: func(e *encoder, r *rule, v []byte) bool {
 		s := textIn(v)
 		all := len(s) > 0
 		for len(s) > 0 {
-			k := bytes.IndexAny(s, ";,")
-			if k < 0 {
-				k = len(s)
-			}
-			if one := bytes.TrimSpace(s[:k]); len(one) > 0 && !item.fn(e, p, e.textOf(one)) {
+			k := indexAny(s, ';', ',')
+			if one := bytes.TrimSpace(s[:k]); len(one) > 0 && !item.fn(e, r, e.textOf(one)) {
 				all = false
 			}
 			s = s[min(k+1, len(s)):]
 		}
 		return all
 	}}
+}
+
+// indexAny returns where one of two bytes stands, the length where none does.
+func indexAny(s []byte, a, b byte) int {
+	for i, c := range s {
+		if c == a || c == b {
+			return i
+		}
+	}
+	return len(s)
 }
 
 // words takes texts of a fixed set, in whatever case.
@@ -116,10 +123,10 @@ func numbers(doc string, of map[string]int64) conv {
 }
 
 func enum(doc string, coded map[string][]byte) conv {
-	return conv{doc, func(e *encoder, p *put, v []byte) bool {
+	return conv{doc: doc, fn: func(e *encoder, r *rule, v []byte) bool {
 		var buf [64]byte
 		to := coded[string(lower(&buf, textIn(v)))]
-		return to != nil && e.put(p, to)
+		return to != nil && e.put(r, to)
 	}}
 }
 
@@ -148,46 +155,57 @@ func splitURL(s []byte) (scheme, host []byte) {
 	return scheme, host
 }
 
-var urlScheme = conv{"scheme", func(e *encoder, p *put, v []byte) bool {
+var urlScheme = conv{doc: "scheme", fn: func(e *encoder, r *rule, v []byte) bool {
 	scheme, host := splitURL(textIn(v))
-	return len(host) > 0 && e.put(p, e.textOf(scheme))
+	return len(host) > 0 && e.put(r, e.textOf(scheme))
 }}
 
-var urlHost = conv{"host", func(e *encoder, p *put, v []byte) bool {
+var urlHost = conv{doc: "host", fn: func(e *encoder, r *rule, v []byte) bool {
 	_, host := splitURL(textIn(v))
-	return len(host) > 0 && e.put(p, e.textOf(host))
+	return len(host) > 0 && e.put(r, e.textOf(host))
 }}
 
 // hash takes digests, by their length.
+// digits is a multiple of four.
 func hash(digits int) conv {
-	return conv{"", func(e *encoder, p *put, v []byte) bool { return isHex(textIn(v), digits) && e.put(p, v) }}
+	return conv{doc: "", fn: func(e *encoder, r *rule, v []byte) bool { return isHex(textIn(v), digits) && e.put(r, v) }}
 }
 
-var anyHash = conv{"", func(e *encoder, p *put, v []byte) bool {
+var anyHash = conv{doc: "", fn: func(e *encoder, r *rule, v []byte) bool {
 	s := textIn(v)
-	return (isHex(s, 32) || isHex(s, 40) || isHex(s, 64)) && e.put(p, v)
+	return (isHex(s, 32) || isHex(s, 40) || isHex(s, 64)) && e.put(r, v)
 }}
+
+// notHex is 1 for each byte that is no hex digit.
+var notHex = func() (t [256]byte) {
+	for c := range t {
+		if !strings.ContainsRune("0123456789abcdefABCDEF", rune(c)) {
+			t[c] = 1
+		}
+	}
+	return t
+}()
 
 func isHex(s []byte, digits int) bool {
 	if len(s) != digits {
 		return false
 	}
-	for _, c := range s {
-		if c-'0' > 9 && c|0x20-'a' > 5 {
-			return false
-		}
+	bad := byte(0)
+	for len(s) >= 4 {
+		bad |= notHex[s[0]] | notHex[s[1]] | notHex[s[2]] | notHex[s[3]]
+		s = s[4:]
 	}
-	return true
+	return bad == 0
 }
 
 // joinPath makes the path of a file of its folder and its name. Some folders end in the name already.
-func joinPath(e *encoder, p *put, of []*slot) {
+func joinPath(e *encoder, r *rule, of []*value) {
 	if of[0].one == nil || of[1].one == nil {
 		return
 	}
 	dir, name := textIn(of[0].one), textIn(of[1].one)
 	if len(dir) > len(name) && bytes.EqualFold(dir[len(dir)-len(name):], name) && isSeparator(dir[len(dir)-len(name)-1]) {
-		e.put(p, of[0].one)
+		e.put(r, of[0].one)
 		return
 	}
 	from := len(e.scratch)
@@ -204,7 +222,7 @@ func joinPath(e *encoder, p *put, of []*slot) {
 		e.scratch = append(e.scratch, sep)
 	}
 	e.scratch = append(e.scratch, name...)
-	e.put(p, e.made(from))
+	e.put(r, e.made(from))
 }
 
 func isSeparator(c byte) bool { return c == '\\' || c == '/' }

@@ -38,12 +38,12 @@ var ecsSeverity = numbers("21 informational and low, 47 medium, 73 high, 99 crit
 	map[string]int64{"informational": 21, "low": 21, "medium": 47, "high": 73, "critical": 99})
 
 // alertText is the alert's JSON, with U+FFFD for what is no UTF-8.
-var alertText = conv{"the alert's JSON", func(e *encoder, p *put, _ []byte) bool {
+var alertText = conv{doc: "the alert's JSON", fn: func(e *encoder, r *rule, _ []byte) bool {
 	s := e.alert.Text
 	if e.alert.Row.Repaired {
 		s = bytes.ToValidUTF8(s, []byte("\uFFFD"))
 	}
-	return e.put(p, e.textOf(s))
+	return e.put(r, e.textOf(s))
 }}
 
 // tactics are MITRE's, by the name that Microsoft's categories have.
@@ -64,60 +64,63 @@ var tactics = []struct{ category, id, name string }{
 	{"impact", "TA0040", "Impact"},
 }
 
-func tacticWords(doc string, of func(i int) string) conv {
-	m := map[string]string{}
-	for i, t := range tactics {
-		m[t.category] = of(i)
+// tactic takes a category that is one: its id goes to the first target, its name to the second.
+var tactic = func() conv {
+	type coded struct{ id, name []byte }
+	of := map[string]coded{}
+	for _, t := range tactics {
+		of[t.category] = coded{appendText(nil, t.id), appendText(nil, t.name)}
 	}
-	return words(doc, m)
-}
+	return conv{doc: "MITRE's id and name, of the categories that are tactics", fn: func(e *encoder, r *rule, v []byte) bool {
+		var buf [64]byte
+		t, ok := of[string(lower(&buf, textIn(v)))]
+		return ok && e.put1(&r.puts[0], t.id) && e.put1(&r.puts[1], t.name)
+	}}
+}()
 
 var (
-	tacticID   = tacticWords("MITRE's id, of the categories that are tactics", func(i int) string { return tactics[i].id })
-	tacticName = tacticWords("MITRE's name, of the categories that are tactics", func(i int) string { return tactics[i].name })
-
 	ecsCategory = words("`malware` for malware and ransomware",
 		map[string]string{"malware": "malware", "ransomware": "malware"})
 
 	// technique takes the part of T1059.001 before the dot, subtechnique ids with a dot.
-	technique = conv{"the technique: what stands before a dot", func(e *encoder, p *put, v []byte) bool {
+	technique = conv{doc: "the technique: what stands before a dot", fn: func(e *encoder, r *rule, v []byte) bool {
 		s := textIn(v)
 		k := bytes.IndexByte(s, '.')
 		switch {
 		case len(s) == 0:
 			return false
 		case k < 0:
-			return e.put(p, v)
+			return e.put(r, v)
 		}
-		return k > 0 && e.put(p, e.textOf(s[:k]))
+		return k > 0 && e.put(r, e.textOf(s[:k]))
 	}}
-	subtechnique = conv{"ids with a dot", func(e *encoder, p *put, v []byte) bool {
-		return bytes.IndexByte(textIn(v), '.') > 0 && e.put(p, v)
+	subtechnique = conv{doc: "ids with a dot", fn: func(e *encoder, r *rule, v []byte) bool {
+		return bytes.IndexByte(textIn(v), '.') > 0 && e.put(r, v)
 	}}
 )
 
 var (
 	mitre  = appendText(nil, "MITRE ATT&CK")
 	osOf   = []struct{ prefix, family string }{{"windows", "windows"}, {"macos", "macos"}, {"mac os", "macos"}, {"linux", "linux"}, {"ubuntu", "linux"}, {"ios", "ios"}, {"android", "android"}}
-	osType = conv{"`windows`, `macos`, `linux`, `ios` or `android`, where it begins so", func(e *encoder, p *put, v []byte) bool {
+	osType = conv{doc: "`windows`, `macos`, `linux`, `ios` or `android`, where it begins so", fn: func(e *encoder, r *rule, v []byte) bool {
 		var buf [64]byte
 		s := lower(&buf, textIn(v))
 		for _, o := range osOf {
 			if bytes.HasPrefix(s, []byte(o.prefix)) {
-				return e.put(p, e.text(o.family))
+				return e.put(r, e.text(o.family))
 			}
 		}
 		return false
 	}}
-	outcome = conv{"`success` for true, `failure` for false", func(e *encoder, p *put, v []byte) bool {
+	outcome = conv{doc: "`success` for true, `failure` for false", fn: func(e *encoder, r *rule, v []byte) bool {
 		c := record.NewCursor(v)
 		switch {
 		case c.Kind() != record.Bool:
 			return false
 		case c.Bool():
-			return e.put(p, e.text("success"))
+			return e.put(r, e.text("success"))
 		}
-		return e.put(p, e.text("failure"))
+		return e.put(r, e.text("failure"))
 	}}
 	hive = words("as ECS has it: `HKLM`, `HKCU`, `HKCR`, `HKU`, `HKCC`", map[string]string{
 		"hkey_local_machine": "HKLM", "hkey_current_user": "HKCU", "hkey_classes_root": "HKCR", "hkey_users": "HKU", "hkey_current_config": "HKCC",
@@ -125,25 +128,25 @@ var (
 	})
 )
 
-func framework(e *encoder, p *put, of []*slot) {
+func framework(e *encoder, r *rule, of []*value) {
 	if len(of[0].many)+len(of[1].many) > 0 {
-		e.put(p, mitre)
+		e.put(r, mitre)
 	}
 }
 
-func duration(e *encoder, p *put, of []*slot) {
+func duration(e *encoder, r *rule, of []*value) {
 	if of[0].one == nil || of[1].one == nil {
 		return
 	}
 	sec0, nsec0, _ := record.ParseTime(textIn(of[0].one))
 	sec1, nsec1, _ := record.ParseTime(textIn(of[1].one))
 	if n := (sec1-sec0)*1e9 + int64(nsec1) - int64(nsec0); n >= 0 {
-		e.put(p, e.number(n))
+		e.put(r, e.number(n))
 	}
 }
 
 // registryPath joins hive and key.
-func registryPath(e *encoder, p *put, of []*slot) {
+func registryPath(e *encoder, r *rule, of []*value) {
 	if of[0].one == nil || of[1].one == nil {
 		return
 	}
@@ -151,7 +154,7 @@ func registryPath(e *encoder, p *put, of []*slot) {
 	from := len(e.scratch)
 	e.scratch = append(appendTextHead(e.scratch, len(h)+1+len(key)), h...)
 	e.scratch = append(append(e.scratch, '\\'), key...)
-	e.put(p, e.made(from))
+	e.put(r, e.made(from))
 }
 
 // ecsRaw is the record of a row that could not be read.

@@ -146,12 +146,12 @@ func ofRole(name string, as conv, roles ...string) conv {
 	for i, r := range roles {
 		doc += []string{"", " or "}[min(i, 1)] + r
 	}
-	return conv{doc, func(e *encoder, p *put, v []byte) bool {
+	return conv{doc: doc, fn: func(e *encoder, r *rule, v []byte) bool {
 		if kindOf(v) != record.Object || !hasRole(fieldOf(v, "roles"), roles) {
 			return false
 		}
 		of := fieldOf(v, name)
-		return of != nil && !isEmpty(of) && as.fn(e, p, of)
+		return of != nil && !isEmpty(of) && as.fn(e, r, of)
 	}}
 }
 
@@ -172,12 +172,12 @@ func hasRole(v []byte, roles []string) bool {
 }
 
 // withinIP takes the address of a piece of evidence that stands within another.
-var withinIP = conv{"its address", func(e *encoder, p *put, v []byte) bool {
+var withinIP = conv{doc: "its address", fn: func(e *encoder, r *rule, v []byte) bool {
 	if kindOf(v) != record.Object {
-		return ip.fn(e, p, v)
+		return ip.fn(e, r, v)
 	}
 	of := fieldOf(v, "ipAddress")
-	return of != nil && ip.fn(e, p, of)
+	return of != nil && ip.fn(e, r, of)
 }}
 
 // fieldOf returns a field's value of an object, nil where it has none.

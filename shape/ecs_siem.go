@@ -20,8 +20,7 @@ var ecsSIEM = table{
 		{"IoaDefinitionId", "rule.id", text},
 		{"IoaDefinitiondId", "rule.id", text}, // so in Microsoft's example
 		{"Category", "rule.category", text},
-		{"Category", "threat.tactic.id[]", tacticID},
-		{"Category", "threat.tactic.name[]", tacticName},
+		{"Category", "threat.tactic.id[] threat.tactic.name[]", tactic},
 		{"Category", "event.category[]", ecsCategory},
 		{"ThreatCategory", "event.category[] *", ecsCategory},
 		{"ThreatFamily", "threat.software.name", text},

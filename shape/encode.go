@@ -12,23 +12,25 @@ type encoder struct {
 	alert  *record.Alert
 	native bool // keep_native
 
-	slots, piece []slot
-	claims       []claim // by group
-	pieces       int     // of evidence so far; 0: the alert's own fields
+	values []value // by slot
+	filled slotSet // which of them are of this alert
+	claims []claim // by group
+	pieces int     // of evidence so far; 0: the alert's own fields
+	inList bool    // the value at hand is one of a list
 
 	rest    [][]byte // fields without a place, as they stand: key and value
 	restN   int      // how many
 	restEnd int      // where the last ends in the native record
 
-	scratch []byte  // values that were made
-	of      []*slot // what a derived target is made of
-	seen    [][]met // by source: the fields in the order they came last
+	scratch []byte   // values that were made
+	of      []*value // what a derived target is made of
+	seen    [][]met  // by source: the fields in the order they came last
 	known   []map[string]met
 }
 
-// slot holds what goes to one target, as MessagePack.
-type slot struct {
-	one  []byte
+// value is what goes to one target, as MessagePack.
+type value struct {
+	one  []byte // nil where there is none
 	rank int
 	many [][]byte
 	set  set
@@ -47,22 +49,22 @@ type met struct {
 }
 
 func newEncoder(p *program, native bool) *encoder {
-	return &encoder{program: p, native: native, slots: make([]slot, p.slots), piece: make([]slot, p.pieceSlots), claims: make([]claim, len(p.groups)),
+	return &encoder{program: p, native: native, values: make([]value, p.slots), claims: make([]claim, len(p.groups)),
 		seen: make([][]met, p.sources), known: make([]map[string]met, p.sources)}
 }
 
-// fill reads the alert into the slots.
+// fill reads the alert into the values.
 func (e *encoder) fill(a *record.Alert) {
 	e.alert = a
-	clearSlots(e.slots)
+	e.filled = slotSet{}
 	clear(e.claims)
 	e.pieces, e.rest, e.restN, e.restEnd, e.scratch = 0, e.rest[:0], 0, -1, e.scratch[:0]
-	for i := range e.consts {
-		p := &e.consts[i]
-		p.fn(e, p, nil)
+	for i := range e.lists {
+		e.put1(&e.lists[i], e.items[i])
 	}
-	e.object(e.root, a.Native, true)
-	e.derive(false)
+	c := record.NewCursor(a.Native)
+	e.object(e.root, &c, true)
+	e.derive(e.derived)
 	e.extras()
 }
 
@@ -72,40 +74,26 @@ func (e *encoder) extras() {
 		s := &e.special[i]
 		switch {
 		case s.from == theTenant && e.alert.Tenant != "":
-			s.fn(e, &s.put, e.text(e.alert.Tenant))
+			s.fn(e, &s.rule, e.text(e.alert.Tenant))
 		case s.from == theRecord && e.native:
-			s.fn(e, &s.put, e.alert.Native)
+			s.fn(e, &s.rule, e.alert.Native)
 		case s.from == theText && e.native, s.from == theTime, s.from == theID:
-			s.fn(e, &s.put, nil)
+			s.fn(e, &s.rule, nil)
 		}
 	}
 }
 
-func clearSlots(slots []slot) {
-	for i := range slots {
-		s := &slots[i]
-		s.one = nil
-		if len(s.many) > 0 {
-			s.many = s.many[:0]
-			s.set.reset()
-		}
-	}
-}
-
-// object goes through the fields of an object.
-func (e *encoder) object(src *source, value []byte, root bool) {
-	c := record.NewCursor(value)
+// object goes through the fields of an object. The cursor stands in the native record.
+func (e *encoder) object(src *source, c *record.Cursor, root bool) {
 	n := c.Open()
 	seen := e.seen[src.id]
 	at := c.Offset()
 	for k := range n {
 		name := c.Text()
-		v := c.Skip()
 		var f *field
-		switch {
-		case k < len(seen) && seen[k].name == string(name):
+		if k < len(seen) && seen[k].name == string(name) {
 			f = seen[k].field
-		default:
+		} else {
 			m := e.meet(src, name)
 			if f = m.field; k < len(seen) {
 				seen[k] = m
@@ -114,9 +102,15 @@ func (e *encoder) object(src *source, value []byte, root bool) {
 				e.seen[src.id] = seen
 			}
 		}
+		taken := false
+		if f == nil {
+			c.Pass()
+		} else {
+			taken = e.field(f, c)
+		}
 		end := c.Offset()
-		if taken := e.value(f, v); root && (!taken || f.keep) {
-			e.keep(value, at, end)
+		if root && (!taken || f.keep) {
+			e.keep(at, end)
 		}
 		at = end
 	}
@@ -148,98 +142,104 @@ func (e *encoder) meet(src *source, name []byte) met {
 
 const maxName = 128 // bytes of a field's name that is remembered
 
-// value gives a field's value to its targets, and tells whether one took it. f may be nil.
-func (e *encoder) value(f *field, v []byte) bool {
-	if f == nil {
-		return false
-	}
-	taken := isEmpty(v)
-	if taken {
+// field gives a field's value to its targets, and tells whether one took it.
+func (e *encoder) field(f *field, c *record.Cursor) bool {
+	from := c.Offset()
+	if e.alert.Native[from] == msgNil || e.alert.Native[from] == msgEmpty {
+		c.Pass()
 		return true
 	}
-	for i := range f.puts {
-		if e.give(&f.puts[i], v) {
-			taken = true
-		}
+	if f.into == nil && f.kinds == nil {
+		return e.give(f.rules, c.Skip())
 	}
-	if f.into != nil || f.kinds != nil {
-		e.inside(f, v)
-		taken = true
+	e.inside(f, c)
+	if len(f.rules) > 0 {
+		e.give(f.rules, e.alert.Native[from:c.Offset():c.Offset()])
+	}
+	return true
+}
+
+// give puts a value, or each of a list, and tells whether a rule took it.
+func (e *encoder) give(rules []rule, v []byte) bool {
+	taken := false
+	for i := range rules {
+		r := &rules[i]
+		if r.plain && isText(v) {
+			taken = e.put(r, v) || taken
+			continue
+		}
+		if !r.list || !isArray(v) {
+			taken = r.fn(e, r, v) || taken
+			continue
+		}
+		e.inList = true
+		all := true
+		c := record.NewCursor(v)
+		for n := c.Open(); n > 0; n-- {
+			if item := c.Skip(); !isEmpty(item) && !r.fn(e, r, item) {
+				all = false
+			}
+		}
+		e.inList = false
+		taken = all || taken
 	}
 	return taken
 }
 
-// give puts a value, or each of a list.
-func (e *encoder) give(p *put, v []byte) bool {
-	if !p.list || kindOf(v) != record.Array {
-		return p.fn(e, p, v)
-	}
-	all := true
-	c := record.NewCursor(v)
-	for n := c.Open(); n > 0; n-- {
-		if item := c.Skip(); !isEmpty(item) && !p.fn(e, p, item) {
-			all = false
-		}
-	}
-	return all
-}
-
 // inside goes into an object, or each of a list.
-func (e *encoder) inside(f *field, v []byte) {
-	switch kindOf(v) {
-	case record.Object:
-		if f.kinds != nil {
-			e.onePiece(f, v)
-		} else {
-			e.object(f.into, v, false)
-		}
-	case record.Array:
-		c := record.NewCursor(v)
-		for n := c.Open(); n > 0; n-- {
-			item := c.Skip()
-			switch {
-			case kindOf(item) != record.Object && f.kinds == nil:
-			case f.kinds != nil:
-				e.onePiece(f, item)
-			default:
-				e.object(f.into, item, false)
-			}
+func (e *encoder) inside(f *field, c *record.Cursor) {
+	n := 1
+	if c.Kind() == record.Array {
+		n = c.Open()
+	}
+	for ; n > 0; n-- {
+		switch {
+		case f.kinds != nil:
+			e.onePiece(f, c)
+		case c.Kind() == record.Object:
+			e.object(f.into, c, false)
+		default:
+			c.Pass()
 		}
 	}
 }
 
 // onePiece goes into a piece of evidence.
-func (e *encoder) onePiece(f *field, v []byte) {
-	src := f.any
-	object := kindOf(v) == record.Object
-	if object {
-		if known := f.kinds[string(pieceKindOf(v))]; known != nil {
+func (e *encoder) onePiece(f *field, c *record.Cursor) {
+	src, from := f.any, c.Offset()
+	if c.Kind() == record.Object {
+		if known := f.kinds[string(pieceKindOf(*c))]; known != nil {
 			src = known
 		}
 	}
 	e.pieces++
-	clearSlots(e.piece)
+	for i := range e.pieceHas {
+		e.filled[i] &^= e.pieceHas[i]
+	}
+	for i := range src.consts {
+		e.put(&src.consts[i], src.consts[i].fixed)
+	}
+	if c.Kind() == record.Object {
+		e.object(src, c, false)
+	} else {
+		c.Pass()
+	}
 	for i := range src.whole {
-		p := &src.whole[i]
-		p.fn(e, p, v)
+		r := &src.whole[i]
+		r.fn(e, r, e.alert.Native[from:c.Offset():c.Offset()])
 	}
-	if object {
-		e.object(src, v, false)
-	}
-	if len(e.program.piece) == 0 {
+	if len(e.piece) == 0 {
 		return
 	}
-	e.derive(true)
-	from := len(e.scratch)
+	e.derive(e.derivedIn)
+	at := len(e.scratch)
 	var n int
-	e.scratch, n = e.fields(append(e.scratch, groupHead...), e.program.piece)
-	if n == 0 {
-		e.scratch = e.scratch[:from]
+	if e.scratch, n = e.fields(append(e.scratch, groupHead...), e.piece); n == 0 {
+		e.scratch = e.scratch[:at]
 		return
 	}
-	endGroup(e.scratch, from, n)
-	s := &e.slots[e.pieceList.slot]
-	s.many = append(s.many, e.scratch[from:len(e.scratch):len(e.scratch)])
+	endGroup(e.scratch, at, n)
+	e.put1(&e.pieceList, e.made(at))
 }
 
 const (
@@ -249,51 +249,64 @@ const (
 )
 
 // pieceKindOf returns the kind of a piece of evidence: process for #microsoft.graph.security.processEvidence. It mostly stands first.
-func pieceKindOf(v []byte) []byte {
-	c := record.NewCursor(v)
+func pieceKindOf(c record.Cursor) []byte {
 	for n := c.Open(); n > 0; n-- {
 		if string(c.Text()) == typeKey && c.Kind() == record.Text {
 			return bytes.TrimSuffix(bytes.TrimPrefix(c.Text(), []byte(typePrefix)), []byte(typeSuffix))
 		}
-		c.Skip()
+		c.Pass()
 	}
 	return nil
 }
 
 // derive makes what is made of other targets.
-func (e *encoder) derive(piece bool) {
-	for i := range e.derived {
-		d := &e.derived[i]
-		if d.put.piece != piece {
-			continue
-		}
+func (e *encoder) derive(all []derivation) {
+	for i := range all {
+		d := &all[i]
 		e.of = e.of[:0]
 		for k := range d.of {
-			e.of = append(e.of, e.slotOf(&d.of[k]))
+			of := &d.of[k]
+			v := &e.values[of.n]
+			if !e.filled.has(of) {
+				v.one, v.many = nil, v.many[:0]
+				v.set.reset()
+			}
+			e.of = append(e.of, v)
 		}
-		d.fn(e, &d.put, e.of)
+		d.fn(e, &d.rule, e.of)
 	}
 }
 
-func (e *encoder) slotOf(p *put) *slot {
-	if p.piece {
-		return &e.piece[p.slot]
+// put puts a value that fits to the rule's targets, and tells whether there was room: a single target may hold another already.
+func (e *encoder) put(r *rule, v []byte) bool {
+	taken := false
+	for i := range r.puts {
+		p := &r.puts[i]
+		if !e.inList || p.list {
+			taken = e.put1(p, v) || taken
+		}
 	}
-	return &e.slots[p.slot]
+	return taken
 }
 
-// put puts a value that fits, and tells whether there was room: a single target may hold another already.
-func (e *encoder) put(p *put, v []byte) bool {
+func (e *encoder) put1(p *put, v []byte) bool {
 	if p.group != 0 && !e.claim(p) {
 		return false
 	}
-	s := e.slotOf(p)
+	s := &e.values[p.n]
+	fresh := !e.filled.has(&p.slot)
+	if fresh {
+		e.filled.add(&p.slot)
+	}
 	switch {
+	case p.list && fresh:
+		s.set.reset()
+		s.many = append(s.many[:0], v)
 	case p.list:
 		if s.set.add(s.many, v) {
 			s.many = append(s.many, v)
 		}
-	case s.one == nil || p.rank < s.rank:
+	case fresh || p.rank < s.rank:
 		s.one, s.rank = v, p.rank
 	default:
 		return bytes.Equal(s.one, v)
@@ -312,25 +325,22 @@ func (e *encoder) claim(p *put) bool {
 		return false
 	}
 	if c.piece != 0 {
-		for _, slot := range e.groups[p.group] {
-			s := &e.slots[slot]
-			s.one, s.many = nil, s.many[:0]
-			s.set.reset()
+		for i := range e.groups[p.group] {
+			e.filled.remove(&e.groups[p.group][i])
 		}
 	}
 	*c = claim{e.pieces, p.weak}
 	return true
 }
 
-// keep notes that the field at value[at:end] has no place.
-func (e *encoder) keep(value []byte, at, end int) {
+// keep notes that the field that stands at at has no place.
+func (e *encoder) keep(at, end int) {
 	e.restN++
 	if n := len(e.rest); n > 0 && e.restEnd == at {
-		last := e.rest[n-1]
-		e.rest[n-1] = value[at-len(last) : end : end]
-	} else {
-		e.rest = append(e.rest, value[at:end:end])
+		at -= len(e.rest[n-1])
+		e.rest = e.rest[:n-1]
 	}
+	e.rest = append(e.rest, e.alert.Native[at:end:end])
 	e.restEnd = end
 }
 

@@ -8,7 +8,6 @@
 package shape
 
 import (
-	"strconv"
 	"sync"
 
 	"fluent-bit-defender/record"
@@ -78,5 +77,3 @@ func Encoders(format, api string, keepNative bool) (record.Encode, record.Encode
 
 // tree writes the targets as the objects that their paths say.
 func tree(e *encoder, dst []byte) ([]byte, int) { return e.fields(dst, e.out) }
-
-func itoa(n int64) string { return strconv.FormatInt(n, 10) }

@@ -2,6 +2,7 @@ package shape
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -32,7 +33,7 @@ const (
 type derived struct {
 	to   string
 	of   []string
-	make func(e *encoder, p *put, of []*slot)
+	make func(e *encoder, r *rule, of []*value)
 	doc  string
 }
 
@@ -45,25 +46,40 @@ type table struct {
 
 // conv makes of a field's value what a target takes. It puts what it made, and tells whether the value fits.
 type conv struct {
-	doc string
-	fn  func(e *encoder, p *put, v []byte) bool
+	doc   string
+	fn    func(e *encoder, r *rule, v []byte) bool
+	fixed []byte // what it puts, if that is always the same
+	plain bool   // it takes each text as it is
 }
 
-// put is one target of one row.
-type put struct {
+// rule is a row, ready to run.
+type rule struct {
 	conv
-	slot  int
-	piece bool // the slot is one of a piece of evidence
+	puts  []put
+	list  bool // one of the targets is a list
+	plain bool // texts go to them as they are
+}
+
+// put is a target of a rule.
+type put struct {
+	slot
 	list  bool
 	weak  bool
 	rank  int // the lower goes first
 	group int // the object that all fields from one piece of evidence go to; 0: none
 }
 
+// slot is the number of a target: a bit of a set.
+type slot struct {
+	n    int
+	word int
+	bit  uint64
+}
+
 // field is what the rows say of one field.
 type field struct {
 	name  string
-	puts  []put
+	rules []rule
 	keep  bool
 	into  *source            // for values that are objects, or lists of them
 	kinds map[string]*source // for the list of evidence
@@ -74,73 +90,135 @@ type field struct {
 type source struct {
 	id     int
 	fields map[string]*field
-	whole  []put // of the object itself
+	consts []rule // what each such piece of evidence says
+	whole  []rule // of the object itself
 }
 
 // target is one field of the record, or of what becomes of a piece of evidence.
 type target struct {
-	name  string
-	key   []byte // MessagePack
-	slot  int    // -1: an object
-	list  bool
-	rest  bool // takes what has no row
-	kids  []*target
-	piece bool
+	name    string
+	key     []byte // MessagePack
+	slot    slot
+	leaf    bool
+	list    bool
+	rest    bool // takes what has no row
+	kids    []*target
+	has     slotSet // its slots
+	anyRest bool    // it or one within it takes what has no row
+	text    []byte  // key and value, where that is the same in each record
+	always  bool    // it or one within it has text
 }
 
 // program is a table, ready to run. It is not changed once it is made.
 type program struct {
-	root       *source
-	consts     []put
-	special    []special
-	out        []*target
-	piece      []*target // fields of an element of the list that pieces of evidence become
-	pieceList  put       // that list; its elements are objects
-	derived    []derivation
-	slots      int
-	pieceSlots int
-	groups     [][]int // slots, by group
-	sources    int
-	vendor     *target
+	root      *source
+	lists     []put // which begin with these items
+	items     [][]byte
+	special   []special
+	out       []*target
+	piece     []*target // fields of an element of the list that pieces of evidence become
+	pieceList put       // that list; its elements are objects
+	pieceHas  slotSet
+	derived   []derivation // of the record, and of each piece of evidence
+	derivedIn []derivation
+	slots     int
+	groups    [][]slot // by group
+	sources   int
 
-	names  map[string]*target
-	groupN map[string]int
+	names   map[string]*target
+	inPiece map[*target]bool
+	groupN  map[string]int
 }
 
 // special is a target of what is no field of the alert.
 type special struct {
 	from string
-	put
+	rule
 }
 
 type derivation struct {
-	put put
-	of  []put
-	fn  func(e *encoder, p *put, of []*slot)
+	rule rule
+	of   []slot
+	fn   func(e *encoder, r *rule, of []*value)
+}
+
+// maxSlots is the most targets of a table.
+const maxSlots = 256
+
+// slotSet is a set of slots.
+type slotSet [maxSlots / 64]uint64
+
+func newSlot(n int) slot { return slot{n, n / 64, 1 << (n % 64)} }
+
+func (s *slotSet) has(k *slot) bool { return s[k.word&3]&k.bit != 0 }
+func (s *slotSet) add(k *slot)      { s[k.word&3] |= k.bit }
+func (s *slotSet) remove(k *slot)   { s[k.word&3] &^= k.bit }
+
+func (s *slotSet) join(o slotSet) {
+	for i := range s {
+		s[i] |= o[i]
+	}
+}
+
+func (s *slotSet) meets(o *slotSet) bool {
+	return s[0]&o[0]|s[1]&o[1]|s[2]&o[2]|s[3]&o[3] != 0
 }
 
 const pieceKind = "evidence"
 
 // compile makes a program of a table. A table that contradicts itself is a fault of the code: it panics.
 func compile(t table) *program {
-	p := &program{names: map[string]*target{}, groupN: map[string]int{}, groups: make([][]int, 1)}
+	p := &program{names: map[string]*target{}, inPiece: map[*target]bool{}, groupN: map[string]int{}, groups: make([][]slot, 1)}
 	p.root = p.newSource()
 	for i, r := range t.rows {
 		p.addRow(i, r)
 	}
 	for _, d := range t.derived {
-		dv := derivation{put: p.newPut(d.to, len(t.rows), conv{doc: d.doc}, false), fn: d.make}
+		dv := derivation{rule: rule{conv: conv{doc: d.doc}, puts: []put{p.newPut(d.to, len(t.rows), false)}}, fn: d.make}
 		for _, of := range d.of {
-			dv.of = append(dv.of, p.newPut(of, 0, conv{}, false))
+			dv.of = append(dv.of, p.target(of).slot)
 		}
-		p.derived = append(p.derived, dv)
+		if p.inPiece[p.names[d.to]] {
+			p.derivedIn = append(p.derivedIn, dv)
+		} else {
+			p.derived = append(p.derived, dv)
+		}
 	}
 	if t.vendor != "" {
-		p.vendor = p.target(t.vendor)
-		p.vendor.rest = true
+		p.target(t.vendor).rest = true
 	}
 	spread(p.root)
+	for _, t := range append(p.out, p.piece...) {
+		t.count()
+	}
+	for _, t := range p.piece {
+		p.pieceHas.join(t.has)
+	}
+	if p.slots > maxSlots {
+		panic("shape: too many targets")
+	}
 	return p
+}
+
+// count finds out which slots a target covers.
+func (t *target) count() {
+	t.always = t.text != nil
+	if t.leaf && !t.always {
+		t.has.add(&t.slot)
+		t.anyRest = t.rest
+	}
+	same := len(t.kids) > 0
+	for _, k := range t.kids {
+		k.count()
+		t.has.join(k.has)
+		t.anyRest, t.always, same = t.anyRest || k.anyRest, t.always || k.always, same && k.text != nil
+	}
+	if same {
+		t.text = appendMapHead(slices.Clone(t.key), len(t.kids))
+		for _, k := range t.kids {
+			t.text = append(t.text, k.text...)
+		}
+	}
 }
 
 func (p *program) newSource() *source {
@@ -148,27 +226,33 @@ func (p *program) newSource() *source {
 	return &source{id: p.sources - 1, fields: map[string]*field{}}
 }
 
-func (p *program) addRow(rank int, r row) {
-	inPiece := strings.HasPrefix(r.from, pieceKind+"[")
-	var puts []put
+func (p *program) addRow(rank int, w row) {
+	inPiece := strings.HasPrefix(w.from, pieceKind+"[")
+	r := rule{conv: w.as, plain: w.as.plain}
 	keep := false
-	for _, to := range strings.Fields(r.to) {
+	for _, to := range strings.Fields(w.to) {
 		if to == "*" {
 			keep = true
 			continue
 		}
-		puts = append(puts, p.newPut(to, rank, r.as, inPiece))
+		put := p.newPut(to, rank, inPiece)
+		r.puts = append(r.puts, put)
+		r.list = r.list || put.list
 	}
 	switch {
-	case r.from == "":
-		p.consts = append(p.consts, puts...)
-	case r.from[0] == '(':
-		for _, to := range puts {
-			p.special = append(p.special, special{r.from, to})
+	case w.from == "" && r.list:
+		p.lists = append(p.lists, r.puts...)
+		p.items = append(p.items, r.fixed)
+	case w.from == "":
+		for _, to := range strings.Fields(w.to) {
+			t := p.names[to]
+			t.text = append(slices.Clone(t.key), r.fixed...)
 		}
+	case w.from[0] == '(':
+		p.special = append(p.special, special{w.from, r})
 	default:
 		at := p.root
-		parts := strings.Split(r.from, ".")
+		parts := strings.Split(w.from, ".")
 		for i, name := range parts {
 			name, kind, isPiece := strings.Cut(strings.TrimSuffix(name, "]"), "[")
 			f := at.fields[name]
@@ -180,11 +264,13 @@ func (p *program) addRow(rank int, r row) {
 			case isPiece:
 				f.keep = true
 				at = p.kind(f, kind)
-				if last {
-					at.whole = append(at.whole, puts...)
+				if last && r.fixed != nil {
+					at.consts = append(at.consts, r)
+				} else if last {
+					at.whole = append(at.whole, r)
 				}
 			case last:
-				f.puts, f.keep = append(f.puts, puts...), f.keep || keep
+				f.rules, f.keep = append(f.rules, r), f.keep || keep
 			default:
 				if f.into == nil {
 					f.into = p.newSource()
@@ -214,6 +300,7 @@ func spread(root *source) {
 	for _, f := range root.fields {
 		for _, k := range f.kinds {
 			k.whole = append(k.whole, f.any.whole...)
+			k.consts = append(k.consts, f.any.consts...)
 			for name, of := range f.any.fields {
 				if k.fields[name] != nil {
 					panic("shape: two rows for " + name + " of a kind and of any")
@@ -227,15 +314,12 @@ func spread(root *source) {
 // lone are the objects whose fields may come from several pieces of evidence.
 var lone = map[string]bool{"related": true, "event": true, "threat": true, "observables": true, "resources": true, "finding_info": true, "malware": true}
 
-func (p *program) newPut(to string, rank int, as conv, inPiece bool) put {
+func (p *program) newPut(to string, rank int, inPiece bool) put {
 	weak := strings.HasPrefix(to, "~")
 	to = strings.TrimPrefix(to, "~")
 	t := p.target(to)
-	if t.kids != nil {
-		panic("shape: an object as a target: " + to)
-	}
-	out := put{conv: as, slot: t.slot, piece: t.piece, list: t.list, weak: weak, rank: rank}
-	if group, _, _ := strings.Cut(strings.TrimPrefix(to, "("), "."); inPiece && !t.piece && !lone[strings.TrimSuffix(group, "[]")] {
+	out := put{slot: t.slot, list: t.list, weak: weak, rank: rank}
+	if group, _, _ := strings.Cut(strings.TrimPrefix(to, "("), "."); inPiece && !p.inPiece[t] && !lone[strings.TrimSuffix(group, "[]")] {
 		n := p.groupN[group]
 		if n == 0 {
 			n = len(p.groups)
@@ -257,7 +341,7 @@ func (p *program) target(path string) *target {
 	name := strings.TrimSuffix(path, "[]")
 	kids, piece := &p.out, false
 	if around, inner, ok := strings.Cut(name, "[]."); ok {
-		p.pieceList = p.newPut(around+"[]", 0, conv{}, false)
+		p.pieceList = p.newPut(around+"[]", 0, false)
 		kids, piece, name = &p.piece, true, inner
 	}
 	if path[0] == '(' { // for a derived target alone
@@ -268,16 +352,13 @@ func (p *program) target(path string) *target {
 		kids = &child(kids, part).kids
 	}
 	t := child(kids, parts[len(parts)-1])
-	if t.slot >= 0 || t.kids != nil {
+	if t.leaf || t.kids != nil {
 		panic(fmt.Sprintf("shape: %s is a list and none, or an object and none", path))
 	}
-	t.list, t.piece = list, piece
+	t.leaf, t.list, t.slot = true, list, newSlot(p.slots)
+	p.slots++
 	if piece {
-		t.slot = p.pieceSlots
-		p.pieceSlots++
-	} else {
-		t.slot = p.slots
-		p.slots++
+		p.inPiece[t] = true
 	}
 	p.names[path] = t
 	return t
@@ -289,7 +370,7 @@ func child(kids *[]*target, name string) *target {
 			return k
 		}
 	}
-	k := &target{name: name, key: appendText(nil, name), slot: -1}
+	k := &target{name: name, key: appendText(nil, name)}
 	*kids = append(*kids, k)
 	return k
 }

@@ -16,8 +16,9 @@ func endGroup(b []byte, at, n int) { binary.BigEndian.PutUint16(b[at+1:], uint16
 func (e *encoder) fields(dst []byte, targets []*target) ([]byte, int) {
 	count := 0
 	for _, t := range targets {
-		from := len(dst)
 		switch {
+		case t.text != nil:
+			dst = append(dst, t.text...)
 		case t.rest:
 			if e.restN == 0 {
 				continue
@@ -26,32 +27,22 @@ func (e *encoder) fields(dst []byte, targets []*target) ([]byte, int) {
 			for _, part := range e.rest {
 				dst = append(dst, part...)
 			}
-		case t.slot < 0:
+		case !e.filled.meets(&t.has) && !t.always && (!t.anyRest || e.restN == 0):
+			continue
+		case !t.leaf:
 			dst = append(dst, t.key...)
 			at := len(dst)
 			var n int
-			if dst, n = e.fields(append(dst, groupHead...), t.kids); n == 0 {
-				dst = dst[:from]
-				continue
-			}
+			dst, n = e.fields(append(dst, groupHead...), t.kids)
 			endGroup(dst, at, n)
+		case t.list:
+			many := e.values[t.slot.n].many
+			dst = appendArrayHead(append(dst, t.key...), len(many))
+			for _, item := range many {
+				dst = append(dst, item...)
+			}
 		default:
-			s := &e.slots
-			if t.piece {
-				s = &e.piece
-			}
-			v := &(*s)[t.slot]
-			switch {
-			case t.list && len(v.many) > 0:
-				dst = appendArrayHead(append(dst, t.key...), len(v.many))
-				for _, item := range v.many {
-					dst = append(dst, item...)
-				}
-			case !t.list && v.one != nil:
-				dst = append(append(dst, t.key...), v.one...)
-			default:
-				continue
-			}
+			dst = append(append(dst, t.key...), e.values[t.slot.n].one...)
 		}
 		count++
 	}
@@ -143,12 +134,27 @@ func kindOf(v []byte) record.Kind {
 
 // textIn returns the text of a value, nil where it is none.
 func textIn(v []byte) []byte {
-	c := record.NewCursor(v)
-	if c.Kind() != record.Text {
-		return nil
+	switch b := v[0]; {
+	case b-0xa0 < 0x20:
+		return v[1:]
+	case b == 0xd9:
+		return v[2:]
+	case b == 0xda:
+		return v[3:]
+	case b == 0xdb:
+		return v[5:]
 	}
-	return c.Text()
+	return nil
 }
 
+func isText(v []byte) bool { return v[0]-0xa0 < 0x20 || v[0]-0xd9 < 3 }
+
 // isEmpty tells whether a value says nothing: null or an empty text.
-func isEmpty(v []byte) bool { return v[0] == 0xc0 || v[0] == 0xa0 }
+func isEmpty(v []byte) bool { return v[0] == msgNil || v[0] == msgEmpty }
+
+const (
+	msgNil   = 0xc0
+	msgEmpty = 0xa0 // an empty text
+)
+
+func isArray(v []byte) bool { return v[0]&0xf0 == 0x90 || v[0] == 0xdc || v[0] == 0xdd }
