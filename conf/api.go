@@ -42,6 +42,7 @@ var ownFields = map[string][]string{
 const (
 	Native = "native"
 	ECS    = "ecs"
+	OCSF   = "ocsf"
 )
 
 // shapeFields are the outermost fields that records of a format may have.
@@ -49,6 +50,11 @@ var shapeFields = map[string][]string{
 	ECS: {
 		"@timestamp", "cloud", "container", "destination", "ecs", "email", "error", "event", "file", "group", "host", "message", "microsoft", "observer",
 		"orchestrator", "process", "registry", "related", "rule", "source", "threat", "url", "user",
+	},
+	OCSF: {
+		"activity_id", "activity_name", "category_name", "category_uid", "class_name", "class_uid", "device", "end_time", "evidences", "finding_info", "is_alert",
+		"malware", "message", "metadata", "observables", "raw_data", "remediation", "resources", "severity", "severity_id", "start_time", "status", "status_id",
+		"time", "type_name", "type_uid", "unmapped",
 	},
 }
 

@@ -299,14 +299,14 @@ var Keys = []Key{
 	},
 
 	{
-		Name: "format", Theme: themeRecord, Type: Choice, Default: Native, Values: []string{Native, ECS},
-		Help: "The shape of the records: `native` has Microsoft's fields as they come, `ecs` those of the Elastic Common Schema; see " +
-			"[shapes.md](shapes.md).",
+		Name: "format", Theme: themeRecord, Type: Choice, Default: Native, Values: []string{Native, ECS, OCSF},
+		Help: "The shape of the records: `native` has Microsoft's fields as they come, `ecs` those of the Elastic Common Schema, `ocsf` those of a " +
+			"Detection Finding of the Open Cybersecurity Schema Framework; see [shapes.md](shapes.md).",
 		field: func(c *Config) any { return &c.Format },
 	},
 	{
 		Name: "keep_native", Theme: themeRecord, Type: Boolean, Default: "off",
-		Help:  "With a `format` other than `native`: adds the whole native alert, with `ecs` as JSON text in `event.original`.",
+		Help:  "With a `format` other than `native`: adds the whole native alert, as JSON text in `event.original` (`ecs`) or `raw_data` (`ocsf`).",
 		field: func(c *Config) any { return &c.KeepNative },
 	},
 	{

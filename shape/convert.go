@@ -32,6 +32,12 @@ var long = conv{doc: "number", fn: func(e *encoder, r *rule, v []byte) bool {
 	return ok && e.put(r, e.number(n))
 }}
 
+// integer is long for numbers that 32 bits hold, as OCSF wants them.
+var integer = conv{doc: "number", fn: func(e *encoder, r *rule, v []byte) bool {
+	n, ok := numberIn(v)
+	return ok && n == int64(int32(n)) && e.put(r, e.number(n))
+}}
+
 func numberIn(v []byte) (int64, bool) {
 	c := record.NewCursor(v)
 	switch c.Kind() {

@@ -18,7 +18,7 @@ func TestShapesPageIsUpToDate(t *testing.T) {
 		t.Fatal(err)
 	}
 	var out bytes.Buffer
-	if err := tmpl.Execute(&out, map[string]string{"ECS": ecsVersion}); err != nil {
+	if err := tmpl.Execute(&out, map[string]string{"ECS": ecsVersion, "OCSF": ocsfVersion}); err != nil {
 		t.Fatal(err)
 	}
 	if *update {

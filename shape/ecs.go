@@ -103,14 +103,8 @@ var (
 	mitre  = appendText(nil, "MITRE ATT&CK")
 	osOf   = []struct{ prefix, family string }{{"windows", "windows"}, {"macos", "macos"}, {"mac os", "macos"}, {"linux", "linux"}, {"ubuntu", "linux"}, {"ios", "ios"}, {"android", "android"}}
 	osType = conv{doc: "`windows`, `macos`, `linux`, `ios` or `android`, where it begins so", fn: func(e *encoder, r *rule, v []byte) bool {
-		var buf [64]byte
-		s := lower(&buf, textIn(v))
-		for _, o := range osOf {
-			if bytes.HasPrefix(s, []byte(o.prefix)) {
-				return e.put(r, e.text(o.family))
-			}
-		}
-		return false
+		family := osFamily(textIn(v))
+		return family != "" && e.put(r, e.text(family))
 	}}
 	outcome = conv{doc: "`success` for true, `failure` for false", fn: func(e *encoder, r *rule, v []byte) bool {
 		c := record.NewCursor(v)
@@ -127,6 +121,18 @@ var (
 		"hklm": "HKLM", "hkcu": "HKCU", "hkcr": "HKCR", "hku": "HKU", "hkcc": "HKCC",
 	})
 )
+
+// osFamily tells the family of a system by the beginning of its name.
+func osFamily(name []byte) string {
+	var buf [64]byte
+	s := lower(&buf, name)
+	for _, o := range osOf {
+		if len(s) >= len(o.prefix) && string(s[:len(o.prefix)]) == o.prefix {
+			return o.family
+		}
+	}
+	return ""
+}
 
 func framework(e *encoder, r *rule, of []*value) {
 	if len(of[0].many)+len(of[1].many) > 0 {

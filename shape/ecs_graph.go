@@ -38,5 +38,6 @@ var ecsGraph = table{
 		{"productName", "observer.product", text},
 		{"tenantId", "cloud.account.id", text},
 		{theTenant, "cloud.account.id", text},
+		{"evidence", "*", anyValue},
 	}, ecsDevice, ecsFile, ecsProcess, ecsUser, ecsNetwork, ecsRegistry, ecsMail),
 }

@@ -64,8 +64,11 @@ func (e *encoder) fill(a *record.Alert) {
 	}
 	c := record.NewCursor(a.Native)
 	e.object(e.root, &c, true)
-	e.derive(e.derived)
+	if e.pieces == 0 { // the alert itself is one
+		e.endPiece()
+	}
 	e.extras()
+	e.derive(e.derived)
 }
 
 // extras puts what is no field of the alert.
@@ -228,7 +231,12 @@ func (e *encoder) onePiece(f *field, c *record.Cursor) {
 		r := &src.whole[i]
 		r.fn(e, r, e.alert.Native[from:c.Offset():c.Offset()])
 	}
-	if len(e.piece) == 0 {
+	e.endPiece()
+}
+
+// endPiece makes an element of what was put for a piece of evidence, in shapes that have a list of them.
+func (e *encoder) endPiece() {
+	if !e.filled.meets(&e.pieceHas) {
 		return
 	}
 	e.derive(e.derivedIn)

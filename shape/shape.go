@@ -17,11 +17,12 @@ import (
 
 // The formats.
 const (
-	ECS = "ecs"
+	ECS  = "ecs"
+	OCSF = "ocsf"
 )
 
 // Formats are all of them.
-var Formats = []string{ECS}
+var Formats = []string{ECS, OCSF}
 
 // The APIs, as package conf calls them.
 const (
@@ -43,6 +44,8 @@ var shapes = func() []*shape {
 	all := []*shape{
 		{format: ECS, api: siem, table: ecsSIEM, encode: tree, raw: ecsRaw},
 		{format: ECS, api: graph, table: ecsGraph, encode: tree, raw: ecsRaw},
+		{format: OCSF, api: siem, table: ocsfSIEM, encode: tree, raw: ocsfRaw},
+		{format: OCSF, api: graph, table: ocsfGraph, encode: tree, raw: ocsfRaw},
 	}
 	for _, s := range all {
 		s.program = sync.OnceValue(func() *program { return compile(s.table) })

@@ -41,7 +41,8 @@ type derived struct {
 type table struct {
 	rows    []row
 	derived []derived
-	vendor  string // the target of what has no row; empty: it is left out
+	needs   map[string]string // by object: targets, any one of which must be there for it to be written
+	vendor  string            // the target of what has no row; empty: it is left out
 }
 
 // conv makes of a field's value what a target takes. It puts what it made, and tells whether the value fits.
@@ -103,6 +104,8 @@ type target struct {
 	list    bool
 	rest    bool // takes what has no row
 	kids    []*target
+	picky   bool // a group that is left out without any of needs
+	needs   slotSet
 	has     slotSet // its slots
 	anyRest bool    // it or one within it takes what has no row
 	text    []byte  // key and value, where that is the same in each record
@@ -178,7 +181,11 @@ func compile(t table) *program {
 		for _, of := range d.of {
 			dv.of = append(dv.of, p.target(of).slot)
 		}
-		if p.inPiece[p.names[d.to]] {
+		inPiece := p.inPiece[p.names[d.to]]
+		for _, of := range d.of {
+			inPiece = inPiece || p.inPiece[p.names[of]]
+		}
+		if inPiece {
 			p.derivedIn = append(p.derivedIn, dv)
 		} else {
 			p.derived = append(p.derived, dv)
@@ -187,12 +194,21 @@ func compile(t table) *program {
 	if t.vendor != "" {
 		p.target(t.vendor).rest = true
 	}
+	for path, needs := range t.needs {
+		g := p.group(path)
+		g.picky = true
+		for _, of := range strings.Fields(needs) {
+			if p.names[of] != nil {
+				g.needs.add(&p.names[of].slot)
+			}
+		}
+	}
 	spread(p.root)
 	for _, t := range append(p.out, p.piece...) {
 		t.count()
 	}
-	for _, t := range p.piece {
-		p.pieceHas.join(t.has)
+	for t := range p.inPiece {
+		p.pieceHas.add(&t.slot)
 	}
 	if p.slots > maxSlots {
 		panic("shape: too many targets")
@@ -211,9 +227,9 @@ func (t *target) count() {
 	for _, k := range t.kids {
 		k.count()
 		t.has.join(k.has)
-		t.anyRest, t.always, same = t.anyRest || k.anyRest, t.always || k.always, same && k.text != nil
+		t.anyRest, t.always, same = t.anyRest || k.anyRest, t.always || k.always, same && k.text != nil && !k.picky
 	}
-	if same {
+	if same && !t.picky {
 		t.text = appendMapHead(slices.Clone(t.key), len(t.kids))
 		for _, k := range t.kids {
 			t.text = append(t.text, k.text...)
@@ -262,7 +278,6 @@ func (p *program) addRow(rank int, w row) {
 			}
 			switch last := i == len(parts)-1; {
 			case isPiece:
-				f.keep = true
 				at = p.kind(f, kind)
 				if last && r.fixed != nil {
 					at.consts = append(at.consts, r)
@@ -340,11 +355,12 @@ func (p *program) target(path string) *target {
 	list := strings.HasSuffix(path, "[]")
 	name := strings.TrimSuffix(path, "[]")
 	kids, piece := &p.out, false
-	if around, inner, ok := strings.Cut(name, "[]."); ok {
+	if around, inner, ok := strings.Cut(name, "[]."); ok && path[0] != '(' {
 		p.pieceList = p.newPut(around+"[]", 0, false)
 		kids, piece, name = &p.piece, true, inner
 	}
 	if path[0] == '(' { // for a derived target alone
+		piece = strings.Contains(path, "[]")
 		kids, name = new([]*target), "part"
 	}
 	parts := strings.Split(name, ".")
@@ -362,6 +378,20 @@ func (p *program) target(path string) *target {
 	}
 	p.names[path] = t
 	return t
+}
+
+// group returns the object at a path, and makes it where it is new.
+func (p *program) group(path string) *target {
+	kids := &p.out
+	if _, inner, ok := strings.Cut(path, "[]."); ok {
+		kids, path = &p.piece, inner
+	}
+	var g *target
+	for _, part := range strings.Split(path, ".") {
+		g = child(kids, part)
+		kids = &g.kids
+	}
+	return g
 }
 
 func child(kids *[]*target, name string) *target {

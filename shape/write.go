@@ -17,6 +17,8 @@ func (e *encoder) fields(dst []byte, targets []*target) ([]byte, int) {
 	count := 0
 	for _, t := range targets {
 		switch {
+		case t.picky && !e.filled.meets(&t.needs):
+			continue
 		case t.text != nil:
 			dst = append(dst, t.text...)
 		case t.rest:

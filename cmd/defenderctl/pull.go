@@ -24,7 +24,7 @@ type pullOptions struct {
 }
 
 // formatHelp names the formats.
-const formatHelp = conf.Native + " or " + conf.ECS
+const formatHelp = conf.Native + ", " + conf.ECS + " or " + conf.OCSF
 
 func (a *app) pullCommand() *cobra.Command {
 	var o pullOptions

@@ -1,0 +1,335 @@
+package shape
+
+import (
+	"bytes"
+
+	"fluent-bit-defender/record"
+)
+
+// OCSF: the class Detection Finding. An enum has its number in x_id and its caption in x; 0 is unknown, 99 something else, whose text is the
+// source's then. Times are milliseconds.
+
+const (
+	ocsfVersion = "1.8.0"
+	ocsfClass   = 2004
+	ocsfName    = "Detection Finding"
+)
+
+// ocsfHead are the rows of both APIs.
+var ocsfHead = []row{
+	{"", "class_uid", literalInt(ocsfClass)},
+	{"", "class_name", literal(ocsfName)},
+	{"", "category_uid", literalInt(2)},
+	{"", "category_name", literal("Findings")},
+	{"", "is_alert", fixed("`true`", []byte{0xc3})},
+	{theTime, "time", recordTime},
+	{"", "metadata.version", literal(ocsfVersion)},
+	{"", "metadata.product.vendor_name", literal("Microsoft")},
+	{theText, "raw_data", alertText},
+
+	{"", "device.type_id evidences[].device.type_id", literalInt(0)},
+	{"", "device.type evidences[].device.type", literal("Unknown")},
+	{"", "evidences[].file.type_id evidences[].process.file.type_id", literalInt(1)},
+	{"", "evidences[].file.type evidences[].process.file.type", literal("Regular File")},
+	{"", "finding_info.analytic.type_id", literalInt(0)},
+	{"", "finding_info.analytic.type", literal("Unknown")},
+}
+
+// ocsfTail are rows that come into force where nothing else does.
+var ocsfTail = []row{
+	{theID, "finding_info.uid", eventID},
+}
+
+var ocsfDerived = []derived{
+	{"severity_id", nil, orInt(0), "0 where the alert has none"},
+	{"severity", nil, orText("Unknown"), "`Unknown` where the alert has none"},
+	{"activity_id", nil, orInt(0), "0 where the alert tells nothing of it"},
+	{"activity_name", nil, orText("Unknown"), "`Unknown` where the alert tells nothing of it"},
+	{"type_uid", []string{"activity_id"}, typeUID, "class_uid x 100 + activity_id"},
+	{"type_name", []string{"activity_name"}, typeName, "class and activity"},
+	{"resources[]", []string{"evidences[].device.uid", "evidences[].device.hostname"}, deviceResource, "uid, name and type `device` of each device"},
+}
+
+// ocsfNeeds are the fields, any one of which an object must have to be there at all: the schema demands it.
+var ocsfNeeds = map[string]string{
+	"device":                             "device.uid device.hostname",
+	"device.os":                          "device.os.name",
+	"finding_info.analytic":              "finding_info.analytic.uid",
+	"evidences[].device":                 "evidences[].device.uid evidences[].device.hostname",
+	"evidences[].device.os":              "evidences[].device.os.name",
+	"evidences[].file":                   "evidences[].file.name",
+	"evidences[].process":                "evidences[].process.pid",
+	"evidences[].process.file":           "evidences[].process.file.name",
+	"evidences[].process.user":           "evidences[].process.user.name evidences[].process.user.uid",
+	"evidences[].process.parent_process": "evidences[].process.parent_process.pid",
+	"evidences[].user":                   "evidences[].user.name evidences[].user.uid",
+	"evidences[].src_endpoint":           "evidences[].src_endpoint.ip",
+	"evidences[].dst_endpoint":           "evidences[].dst_endpoint.ip",
+	"evidences[].email":                  "evidences[].email.from evidences[].email.to[]",
+	"evidences[].reg_key":                "evidences[].reg_key.path",
+	"evidences[].container":              "evidences[].container.uid evidences[].container.name",
+}
+
+// idName is a member of an enum.
+type idName struct {
+	id   int64
+	name string
+}
+
+// pair takes texts of an enum, in whatever case: the number goes to the first target, the caption to the second, and so on with further pairs. Of a
+// text that is none of the enum the number is 99, and the text stands for the caption.
+func pair(doc string, of map[string]idName) conv {
+	type coded struct{ id, name []byte }
+	m := map[string]coded{}
+	for from, to := range of {
+		m[from] = coded{appendInt(nil, to.id), appendText(nil, to.name)}
+	}
+	other := appendInt(nil, 99)
+	return conv{doc: doc + "; 99 for all else", fn: func(e *encoder, r *rule, v []byte) bool {
+		s := textIn(v)
+		if s == nil {
+			return false
+		}
+		var buf [64]byte
+		to, known := m[string(lower(&buf, s))]
+		if !known {
+			to = coded{other, v}
+		}
+		for i := 0; i < len(r.puts); i += 2 {
+			e.put1(&r.puts[i], to.id)
+			e.put1(&r.puts[i+1], to.name)
+		}
+		return true
+	}}
+}
+
+var (
+	ocsfSeverity = pair("1 informational, 2 low, 3 medium, 4 high, 5 critical", map[string]idName{"unknown": {0, "Unknown"},
+		"informational": {1, "Informational"}, "low": {2, "Low"}, "medium": {3, "Medium"}, "high": {4, "High"}, "critical": {5, "Critical"}})
+	ocsfStatus = pair("1 new, 2 inProgress, 4 resolved", map[string]idName{"unknown": {0, "Unknown"}, "new": {1, "New"},
+		"inprogress": {2, "In Progress"}, "resolved": {4, "Resolved"}})
+	ocsfActivity = pair("1 Create for new, 2 Update for inProgress, 3 Close for resolved", map[string]idName{"unknown": {0, "Unknown"},
+		"new": {1, "Create"}, "inprogress": {2, "Update"}, "resolved": {3, "Close"}})
+	ocsfVerdict = pair("0 unknown, 4 suspicious, 5 noThreatsFound", map[string]idName{"unknown": {0, "Unknown"}, "suspicious": {4, "Suspicious"},
+		"nothreatsfound": {5, "Benign"}})
+	ocsfRisk = pair("0 informational, 1 low, 2 medium, 3 high, 4 critical", map[string]idName{"informational": {0, "Info"}, "low": {1, "Low"},
+		"medium": {2, "Medium"}, "high": {3, "High"}, "critical": {4, "Critical"}})
+
+	// ocsfOS goes by the beginning of the platform's name.
+	ocsfOS = func() conv {
+		ids := map[string][]byte{"windows": appendInt(nil, 100), "linux": appendInt(nil, 200), "android": appendInt(nil, 201), "macos": appendInt(nil, 300),
+			"ios": appendInt(nil, 301)}
+		names := map[string][]byte{"windows": appendText(nil, "Windows"), "linux": appendText(nil, "Linux"), "android": appendText(nil, "Android"),
+			"macos": appendText(nil, "macOS"), "ios": appendText(nil, "iOS")}
+		other := appendInt(nil, 99)
+		return conv{doc: "100 Windows, 200 Linux, 201 Android, 300 macOS, 301 iOS, by its beginning; 99 for all else", fn: func(e *encoder, r *rule, v []byte) bool {
+			s := textIn(v)
+			if s == nil {
+				return false
+			}
+			id, name := other, v
+			if family := osFamily(s); family != "" {
+				id, name = ids[family], names[family]
+			}
+			for i := 0; i < len(r.puts); i += 2 {
+				e.put1(&r.puts[i], id)
+				e.put1(&r.puts[i+1], name)
+			}
+			return true
+		}}
+	}()
+
+	// millis takes times.
+	millis = conv{doc: "in milliseconds", fn: func(e *encoder, r *rule, v []byte) bool {
+		sec, nsec, ok := record.ParseTime(textIn(v))
+		return ok && e.put(r, e.number(sec*1000+int64(nsec/1e6)))
+	}}
+	recordTime = conv{doc: "in milliseconds", fn: func(e *encoder, r *rule, _ []byte) bool {
+		return e.put(r, e.number(e.alert.Time.UnixMilli()))
+	}}
+	eventID = conv{doc: "where the alert has no id", fn: func(e *encoder, r *rule, _ []byte) bool {
+		const digits = "0123456789abcdef"
+		from := len(e.scratch)
+		e.scratch = appendTextHead(e.scratch, 2*len(e.alert.Row.ID))
+		for _, b := range e.alert.Row.ID {
+			e.scratch = append(e.scratch, digits[b>>4], digits[b&15])
+		}
+		return e.put(r, e.made(from))
+	}}
+
+	// mail takes addresses.
+	mail = conv{doc: "", fn: func(e *encoder, r *rule, v []byte) bool { return isMail(textIn(v)) && e.put(r, v) }}
+
+	ocsfAttack = conv{doc: "technique and sub-technique by their ids", fn: func(e *encoder, r *rule, v []byte) bool {
+		s := textIn(v)
+		k := bytes.IndexByte(s, '.')
+		if len(s) == 0 || k == 0 {
+			return false
+		}
+		from := len(e.scratch)
+		if k < 0 {
+			e.scratch = appendMapHead(e.scratch, 1)
+			k = len(s)
+		} else {
+			e.scratch = appendMapHead(e.scratch, 2)
+			e.scratch = appendText(appendMapHead(appendText(e.scratch, "sub_technique"), 1), "uid")
+			e.scratch = appendText(e.scratch, s)
+		}
+		e.scratch = appendText(appendMapHead(appendText(e.scratch, "technique"), 1), "uid")
+		e.scratch = appendText(e.scratch, s[:k])
+		return e.put(r, e.made(from))
+	}}
+
+	// ocsfTactic takes a category that is one.
+	ocsfTactic = func() conv {
+		of := map[string][]byte{}
+		for _, t := range tactics {
+			b := appendMapHead(appendText(appendMapHead(nil, 1), "tactic"), 2)
+			b = appendText(appendText(b, "uid"), t.id)
+			of[t.category] = appendText(appendText(b, "name"), t.name)
+		}
+		return enum("tactic with MITRE's id and name, of the categories that are tactics", of)
+	}()
+
+	ocsfMalware = conv{doc: "name, classification unknown", fn: func(e *encoder, r *rule, v []byte) bool {
+		if !isText(v) {
+			return false
+		}
+		from := len(e.scratch)
+		e.scratch = append(appendText(appendMapHead(e.scratch, 3), "name"), v...)
+		e.scratch = append(appendArrayHead(appendText(e.scratch, "classification_ids"), 1), 0)
+		e.scratch = appendText(appendArrayHead(appendText(e.scratch, "classifications"), 1), "Unknown")
+		return e.put(r, e.made(from))
+	}}
+)
+
+func isMail(s []byte) bool {
+	k := bytes.LastIndexByte(s, '@')
+	if k <= 0 || bytes.LastIndexByte(s, '.') < k+2 {
+		return false
+	}
+	for i, c := range s {
+		letter := c-'0' < 10 || c|0x20-'a' < 26
+		if !letter && c != '-' && c != '.' && (i > k || bytes.IndexByte([]byte("!#$%&'*+/=?^_`{|}~"), c) < 0) && i != k {
+			return false
+		}
+	}
+	return true
+}
+
+// fingerprint makes the object of a digest.
+func fingerprint(digits int, id int64, name string) conv {
+	head := appendText(appendText(appendMapHead(nil, 3), "algorithm"), name)
+	head = appendText(appendInt(appendText(head, "algorithm_id"), id), "value")
+	return conv{doc: "as " + name, fn: func(e *encoder, r *rule, v []byte) bool {
+		if !isHex(textIn(v), digits) {
+			return false
+		}
+		from := len(e.scratch)
+		e.scratch = append(append(e.scratch, head...), v...)
+		return e.put(r, e.made(from))
+	}}
+}
+
+// observable makes an observable of a value that fits; name says where in the finding it stands.
+func observable(name string, id int64, kind string, fits func([]byte) bool) conv {
+	head := appendText(appendText(appendMapHead(nil, 4), "name"), name)
+	head = appendText(appendText(appendInt(appendText(head, "type_id"), id), "type"), kind)
+	head = appendText(head, "value")
+	return conv{doc: "as " + kind, fn: func(e *encoder, r *rule, v []byte) bool {
+		s := textIn(v)
+		if len(s) == 0 || fits != nil && !fits(s) {
+			return false
+		}
+		from := len(e.scratch)
+		e.scratch = append(append(e.scratch, head...), v...)
+		return e.put(r, e.made(from))
+	}}
+}
+
+func isHash(s []byte) bool { return isHex(s, 32) || isHex(s, 40) || isHex(s, 64) }
+
+// resourceOf makes a resource of a piece of evidence, by the fields with its id and name.
+func resourceOf(kind, uid, name string) conv {
+	return conv{doc: "uid `" + uid + "`, name `" + name + "`, type `" + kind + "`", fn: func(e *encoder, r *rule, v []byte) bool {
+		if kindOf(v) != record.Object {
+			return false
+		}
+		return e.resource(r, fieldOf(v, uid), fieldOf(v, name), kind)
+	}}
+}
+
+func deviceResource(e *encoder, r *rule, of []*value) { e.resource(r, of[0].one, of[1].one, "device") }
+
+func (e *encoder) resource(r *rule, uid, name []byte, kind string) bool {
+	n := 1
+	if uid == nil || !isText(uid) || isEmpty(uid) {
+		uid = nil
+	} else {
+		n++
+	}
+	if name == nil || !isText(name) || isEmpty(name) {
+		name = nil
+	} else {
+		n++
+	}
+	if n == 1 {
+		return false
+	}
+	from := len(e.scratch)
+	e.scratch = appendMapHead(e.scratch, n)
+	if uid != nil {
+		e.scratch = append(appendText(e.scratch, "uid"), uid...)
+	}
+	if name != nil {
+		e.scratch = append(appendText(e.scratch, "name"), name...)
+	}
+	e.scratch = appendText(appendText(e.scratch, "type"), kind)
+	return e.put(r, e.made(from))
+}
+
+func orInt(n int64) func(e *encoder, r *rule, _ []*value) {
+	v := appendInt(nil, n)
+	return func(e *encoder, r *rule, _ []*value) { e.put(r, v) }
+}
+
+func orText(s string) func(e *encoder, r *rule, _ []*value) {
+	v := appendText(nil, s)
+	return func(e *encoder, r *rule, _ []*value) { e.put(r, v) }
+}
+
+func typeUID(e *encoder, r *rule, of []*value) {
+	n, _ := numberIn(of[0].one)
+	e.put(r, e.number(ocsfClass*100+n))
+}
+
+func typeName(e *encoder, r *rule, of []*value) {
+	s := textIn(of[0].one)
+	from := len(e.scratch)
+	e.scratch = append(appendTextHead(e.scratch, len(ocsfName)+2+len(s)), ocsfName+": "...)
+	e.scratch = append(e.scratch, s...)
+	e.put(r, e.made(from))
+}
+
+// ocsfRaw is the record of a row that could not be read: a Base Event of which nothing is known.
+func ocsfRaw(dst []byte, r *record.Raw) ([]byte, int) {
+	for _, name := range []string{"class_uid", "category_uid", "activity_id", "type_uid", "severity_id"} {
+		dst = appendInt(appendText(dst, name), 0)
+	}
+	dst = appendText(appendText(dst, "class_name"), "Base Event")
+	dst = appendText(appendText(dst, "activity_name"), "Unknown")
+	dst = appendText(appendText(dst, "severity"), "Unknown")
+	dst = appendInt(appendText(dst, "time"), r.Time.UnixMilli())
+	dst = appendText(appendText(dst, "message"), r.Reason)
+	dst = appendText(dst, "metadata")
+	if r.Tenant != "" {
+		dst = appendText(appendText(appendMapHead(dst, 3), "tenant_uid"), r.Tenant)
+	} else {
+		dst = appendMapHead(dst, 2)
+	}
+	dst = appendText(appendText(dst, "version"), ocsfVersion)
+	dst = appendMapHead(appendText(dst, "product"), 2)
+	dst = appendText(appendText(dst, "vendor_name"), "Microsoft")
+	dst = appendText(appendText(dst, "name"), "Microsoft Defender")
+	return appendText(appendText(dst, "raw_data"), r.Text), 12
+}

@@ -1,0 +1,151 @@
+package shape
+
+import "slices"
+
+// ocsfGraph maps an alert of Microsoft Graph to a Detection Finding. Each piece of evidence becomes one of evidences[], whole in data, and with
+// the objects that OCSF has for it.
+var ocsfGraph = table{
+	vendor: "unmapped",
+	derived: slices.Concat(ocsfDerived, []derived{
+		{"metadata.product.name", nil, orText("Microsoft Defender"), "`Microsoft Defender` where the alert names none"},
+		{"evidences[].file.path", []string{"evidences[].file.parent_folder", "evidences[].file.name"}, joinPath, "folder and name, joined"},
+		{"evidences[].process.file.path", []string{"evidences[].process.file.parent_folder", "evidences[].process.file.name"}, joinPath, "folder and name, joined"},
+		{"evidences[].reg_key.path", []string{"(evidences[].hive)", "(evidences[].key)"}, registryPath, "hive and key, joined"},
+	}),
+	needs: ocsfNeeds,
+	rows: slices.Concat(ocsfHead, []row{
+		{"status", "activity_id activity_name", ocsfActivity},
+		{"status", "status_id status", ocsfStatus},
+		{"severity", "severity_id severity", ocsfSeverity},
+		{"description", "message finding_info.desc", text},
+		{"title", "finding_info.title message", text},
+		{"id", "finding_info.uid", text},
+		{"providerAlertId", "finding_info.uid_alt", text},
+		{"incidentId", "metadata.correlation_uid", text},
+		{"createdDateTime", "metadata.original_time", text},
+		{"createdDateTime", "finding_info.created_time", millis},
+		{"lastUpdateDateTime", "finding_info.modified_time *", millis},
+		{"firstActivityDateTime", "start_time finding_info.first_seen_time *", millis},
+		{"lastActivityDateTime", "end_time finding_info.last_seen_time *", millis},
+		{"alertWebUrl", "finding_info.src_url", text},
+		{"category", "finding_info.types[]", text},
+		{"category", "finding_info.attacks[]", ocsfTactic},
+		{"categories", "finding_info.types[]", text},
+		{"mitreTechniques", "finding_info.attacks[]", ocsfAttack},
+		{"detectorId", "finding_info.analytic.uid", text},
+		{"serviceSource", "finding_info.data_sources[] metadata.log_provider", text},
+		{"detectionSource", "finding_info.data_sources[]", text},
+		{"threatFamilyName", "malware[]", ocsfMalware},
+		{"recommendedActions", "remediation.desc", text},
+		{"productName", "metadata.product.name", text},
+		{"tenantId", "metadata.tenant_uid", text},
+		{theTenant, "metadata.tenant_uid", text},
+		{"evidence[*]", "evidences[].data", anyValue},
+		{"evidence[*].verdict", "evidences[].verdict_id evidences[].verdict", ocsfVerdict},
+	}, ocsfDevice, ocsfFile, ocsfProcess, ocsfUser, ocsfNetwork, ocsfOthers, ocsfTail),
+}
+
+var ocsfDevice = []row{
+	{"evidence[device].mdeDeviceId", "device.uid evidences[].device.uid", text},
+	{"evidence[device].azureAdDeviceId", "device.uid_alt evidences[].device.uid_alt", text},
+	{"evidence[device].deviceDnsName", "device.hostname evidences[].device.hostname", text},
+	{"evidence[device].hostName", "device.name evidences[].device.name", text},
+	{"evidence[device].dnsDomain", "device.domain evidences[].device.domain", text},
+	{"evidence[device].ntDomain", "device.domain evidences[].device.domain", text},
+	{"evidence[device].lastIpAddress", "device.ip evidences[].device.ip", ip},
+	{"evidence[device].osPlatform", "device.os.name evidences[].device.os.name", text},
+	{"evidence[device].osPlatform", "device.os.type_id device.os.type evidences[].device.os.type_id evidences[].device.os.type", ocsfOS},
+	{"evidence[device].version", "device.os.version evidences[].device.os.version", text},
+	{"evidence[device].riskScore", "device.risk_level_id device.risk_level evidences[].device.risk_level_id evidences[].device.risk_level", ocsfRisk},
+	{"evidence[device].firstSeenDateTime", "device.first_seen_time evidences[].device.first_seen_time", millis},
+	{"evidence[device].deviceDnsName", "observables[]", observable("evidences[].device.hostname", 1, "Hostname", nil)},
+	{"evidence[device].lastIpAddress", "observables[]", observable("evidences[].device.ip", 2, "IP Address", isIP)},
+	{"evidence[device].lastExternalIpAddress", "observables[]", observable("evidences[].data.lastExternalIpAddress", 2, "IP Address", isIP)},
+	{"evidence[device].ipInterfaces", "observables[]", observable("evidences[].data.ipInterfaces", 2, "IP Address", isIP)},
+	{"evidence[device].loggedOnUsers.accountName", "observables[]", observable("evidences[].data.loggedOnUsers", 4, "User Name", nil)},
+}
+
+var ocsfFile = slices.Concat(
+	ocsfFileOf("evidence[file].fileDetails", "evidences[].file"),
+	[]row{{"evidence[file].fileDetails.fileSize", "evidences[].file.size", long}},
+)
+
+func ocsfFileOf(from, to string) []row {
+	return []row{
+		{from + ".fileName", to + ".name", text},
+		{from + ".filePath", to + ".parent_folder", text},
+		{from + ".filePublisher", to + ".company_name", text},
+		{from + ".md5", to + ".hashes[]", fingerprint(32, 1, "MD5")},
+		{from + ".sha1", to + ".hashes[]", fingerprint(40, 2, "SHA-1")},
+		{from + ".sha256", to + ".hashes[]", fingerprint(64, 3, "SHA-256")},
+		{from + ".fileName", "observables[]", observable(to+".name", 7, "File Name", nil)},
+		{from + ".md5", "observables[]", observable(to+".hashes[].value", 8, "Hash", isHash)},
+		{from + ".sha1", "observables[]", observable(to+".hashes[].value", 8, "Hash", isHash)},
+		{from + ".sha256", "observables[]", observable(to+".hashes[].value", 8, "Hash", isHash)},
+	}
+}
+
+var ocsfProcess = slices.Concat([]row{
+	{"evidence[process].processId", "evidences[].process.pid", integer},
+	{"evidence[process].processCommandLine", "evidences[].process.cmd_line", text},
+	{"evidence[process].processCreationDateTime", "evidences[].process.created_time", millis},
+	{"evidence[process].imageFile.fileName", "evidences[].process.name", text},
+}, ocsfFileOf("evidence[process].imageFile", "evidences[].process.file"), []row{
+	{"evidence[process].parentProcessId", "evidences[].process.parent_process.pid", integer},
+	{"evidence[process].parentProcessCreationDateTime", "evidences[].process.parent_process.created_time", millis},
+	{"evidence[process].parentProcessImageFile.fileName", "evidences[].process.parent_process.name", text},
+}, ocsfAccount("evidence[process]", "evidences[].process.user"))
+
+var ocsfUser = slices.Concat(
+	ocsfAccount("evidence[user]", "evidences[].user"),
+	ocsfAccount("evidence[mailbox]", "evidences[].user"),
+	[]row{
+		{"evidence[mailbox].primaryAddress", "evidences[].user.email_addr", mail},
+		{"evidence[mailbox].primaryAddress", "observables[]", observable("evidences[].user.email_addr", 5, "Email Address", isMail)},
+	})
+
+func ocsfAccount(kind, to string) []row {
+	return []row{
+		{kind + ".userAccount.accountName", to + ".name", text},
+		{kind + ".userAccount.userSid", to + ".uid", text},
+		{kind + ".userAccount.azureAdUserId", to + ".uid_alt", text},
+		{kind + ".userAccount.domainName", to + ".domain", text},
+		{kind + ".userAccount.displayName", to + ".full_name", text},
+		{kind + ".userAccount.accountName", "observables[]", observable(to+".name", 4, "User Name", nil)},
+	}
+}
+
+var ocsfNetwork = []row{
+	{"evidence[ip]", "evidences[].src_endpoint.ip", ofRole("ipAddress", ip, "source", "attacker")},
+	{"evidence[ip]", "evidences[].dst_endpoint.ip", ofRole("ipAddress", ip, "destination", "commandAndControl")},
+	{"evidence[ip].ipAddress", "observables[]", observable("evidences[].data.ipAddress", 2, "IP Address", isIP)},
+	{"evidence[url].url", "evidences[].url.url_string", text},
+	{"evidence[url].url", "evidences[].url.scheme", urlScheme},
+	{"evidence[url].url", "evidences[].url.hostname", urlHost},
+	{"evidence[url].url", "observables[]", observable("evidences[].url.url_string", 6, "URL String", nil)},
+}
+
+var ocsfOthers = []row{
+	{"evidence[registryKey].registryHive", "(evidences[].hive)", text},
+	{"evidence[registryKey].registryKey", "(evidences[].key)", text},
+	{"evidence[registryValue].registryHive", "(evidences[].hive)", text},
+	{"evidence[registryValue].registryKey", "(evidences[].key)", text},
+	{"evidence[analyzedMessage].p2Sender.emailAddress", "evidences[].email.from", mail},
+	{"evidence[analyzedMessage].p1Sender.emailAddress", "evidences[].email.smtp_from", mail},
+	{"evidence[analyzedMessage].recipientEmailAddress", "evidences[].email.to[]", mail},
+	{"evidence[analyzedMessage].subject", "evidences[].email.subject", text},
+	{"evidence[analyzedMessage].internetMessageId", "evidences[].email.message_uid", text},
+	{"evidence[analyzedMessage].networkMessageId", "evidences[].email.uid", text},
+	{"evidence[analyzedMessage].senderIp", "evidences[].email.x_originating_ip[]", ip},
+	{"evidence[analyzedMessage].senderIp", "observables[]", observable("evidences[].email.x_originating_ip", 2, "IP Address", isIP)},
+	{"evidence[analyzedMessage].p2Sender.emailAddress", "observables[]", observable("evidences[].email.from", 5, "Email Address", isMail)},
+	{"evidence[analyzedMessage].recipientEmailAddress", "observables[]", observable("evidences[].email.to", 5, "Email Address", isMail)},
+	{"evidence[container].containerId", "evidences[].container.uid", text},
+	{"evidence[container].name", "evidences[].container.name", text},
+	{"evidence[azureResource]", "resources[]", resourceOf("azureResource", "resourceId", "resourceName")},
+	{"evidence[amazonResource]", "resources[]", resourceOf("amazonResource", "amazonResourceId", "resourceName")},
+	{"evidence[googleCloudResource]", "resources[]", resourceOf("googleCloudResource", "fullResourceName", "resourceName")},
+	{"evidence[cloudApplication]", "resources[]", resourceOf("cloudApplication", "instanceName", "displayName")},
+	{"evidence[oauthApplication]", "resources[]", resourceOf("oauthApplication", "objectId", "displayName")},
+	{"evidence[kubernetesCluster]", "resources[]", resourceOf("kubernetesCluster", "name", "name")},
+}
