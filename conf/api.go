@@ -43,6 +43,7 @@ const (
 	Native = "native"
 	ECS    = "ecs"
 	OCSF   = "ocsf"
+	CEF    = "cef"
 )
 
 // shapeFields are the outermost fields that records of a format may have.
@@ -56,6 +57,7 @@ var shapeFields = map[string][]string{
 		"malware", "message", "metadata", "observables", "raw_data", "remediation", "resources", "severity", "severity_id", "start_time", "status", "status_id",
 		"time", "type_name", "type_uid", "unmapped",
 	},
+	CEF: {"error", "message", "native", "raw"},
 }
 
 // FieldsOf are the outermost fields that records of a format other than Native may have: no key may add one of that name.

@@ -299,14 +299,14 @@ var Keys = []Key{
 	},
 
 	{
-		Name: "format", Theme: themeRecord, Type: Choice, Default: Native, Values: []string{Native, ECS, OCSF},
+		Name: "format", Theme: themeRecord, Type: Choice, Default: Native, Values: []string{Native, ECS, OCSF, CEF},
 		Help: "The shape of the records: `native` has Microsoft's fields as they come, `ecs` those of the Elastic Common Schema, `ocsf` those of a " +
-			"Detection Finding of the Open Cybersecurity Schema Framework; see [shapes.md](shapes.md).",
+			"Detection Finding of the Open Cybersecurity Schema Framework, `cef` one line of the Common Event Format in `message`; see [shapes.md](shapes.md).",
 		field: func(c *Config) any { return &c.Format },
 	},
 	{
 		Name: "keep_native", Theme: themeRecord, Type: Boolean, Default: "off",
-		Help:  "With a `format` other than `native`: adds the whole native alert, as JSON text in `event.original` (`ecs`) or `raw_data` (`ocsf`).",
+		Help:  "With a `format` other than `native`: adds the whole native alert, as JSON text in `event.original` (`ecs`) or `raw_data` (`ocsf`), or as an object in `native` (`cef`).",
 		field: func(c *Config) any { return &c.KeepNative },
 	},
 	{

@@ -53,11 +53,21 @@ func docTable(format, api string) (string, error) {
 		for _, name := range strings.Fields(r.to) {
 			weak := strings.HasPrefix(name, "~")
 			name = strings.TrimPrefix(name, "~")
+			object, key, _ := strings.Cut(name, ".")
+			if format == CEF {
+				name = key
+				if object == "header" {
+					name = "header: " + key
+				}
+				if label := cefLabel(api, key); label != "" {
+					how = append(how, "labelled "+label)
+				}
+			}
 			switch {
 			case name == "*":
 				how = append(how, "stays under its own name too")
 			case weak:
-				how = append(how, "where nothing else fills "+strings.Split(name, ".")[0])
+				how = append(how, "where nothing else fills "+object)
 				fallthrough
 			default:
 				to = append(to, "`"+strings.Trim(name, "()")+"`")

@@ -19,10 +19,11 @@ import (
 const (
 	ECS  = "ecs"
 	OCSF = "ocsf"
+	CEF  = "cef"
 )
 
 // Formats are all of them.
-var Formats = []string{ECS, OCSF}
+var Formats = []string{ECS, OCSF, CEF}
 
 // The APIs, as package conf calls them.
 const (
@@ -46,9 +47,17 @@ var shapes = func() []*shape {
 		{format: ECS, api: graph, table: ecsGraph, encode: tree, raw: ecsRaw},
 		{format: OCSF, api: siem, table: ocsfSIEM, encode: tree, raw: ocsfRaw},
 		{format: OCSF, api: graph, table: ocsfGraph, encode: tree, raw: ocsfRaw},
+		{format: CEF, api: siem, table: cefSIEM, raw: cefRaw},
+		{format: CEF, api: graph, table: cefGraph, raw: cefRaw},
 	}
 	for _, s := range all {
-		s.program = sync.OnceValue(func() *program { return compile(s.table) })
+		s.program = sync.OnceValue(func() *program {
+			p := compile(s.table)
+			if s.format == CEF {
+				s.encode = newCEFLayout(p, s.api).line
+			}
+			return p
+		})
 	}
 	return all
 }()

@@ -24,7 +24,7 @@ type pullOptions struct {
 }
 
 // formatHelp names the formats.
-const formatHelp = conf.Native + ", " + conf.ECS + " or " + conf.OCSF
+const formatHelp = conf.Native + ", " + conf.ECS + ", " + conf.OCSF + " or " + conf.CEF
 
 func (a *app) pullCommand() *cobra.Command {
 	var o pullOptions
