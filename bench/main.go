@@ -26,16 +26,22 @@ func main() {
 	most := flag.Int("most", 10_000_000, "rows of the largest window")
 	backlog := flag.Int64("backlog", 1_000_000, "alerts of the backlog; 0: without it")
 	tenantCounts := flag.String("tenants", "1,10,100,1000", "numbers of tenants in one stanza; empty: without")
+	onlyShapes := flag.Bool("only-shapes", false, "nothing but the formats of records")
 	onlyTenants := flag.Bool("only-tenants", false, "nothing but the stanzas of many tenants")
 	flag.Parse()
 	var err error
 	switch {
 	case *size > 0:
 		err = serve(*size, *plainHTTP, *zip, *ca)
+	case *onlyShapes:
+		err = shapes(min(*rows, 5000))
 	case *onlyTenants:
 		err = tenants(*so, *tenantCounts)
 	default:
 		err = report(*rows, *runs)
+		if err == nil {
+			err = shapes(min(*rows, 5000))
+		}
 		if err == nil {
 			err = growth(*most)
 		}

@@ -18,9 +18,8 @@ type encoder struct {
 	pieces int     // of evidence so far; 0: the alert's own fields
 	inList bool    // the value at hand is one of a list
 
-	rest    [][]byte // fields without a place, as they stand: key and value
-	restN   int      // how many
-	restEnd int      // where the last ends in the native record
+	rest  [][]byte // fields without a place, as they stand: key and value
+	restN int      // how many
 
 	scratch []byte   // values that were made
 	of      []*value // what a derived target is made of
@@ -44,7 +43,7 @@ type claim struct {
 
 // met is a field that was met at some place of an object. Objects at one path mostly have their fields in the same order.
 type met struct {
-	name  string
+	key   string // the name as a MessagePack string; empty: not remembered
 	field *field // nil: no row names it
 }
 
@@ -58,12 +57,11 @@ func (e *encoder) fill(a *record.Alert) {
 	e.alert = a
 	e.filled = slotSet{}
 	clear(e.claims)
-	e.pieces, e.rest, e.restN, e.restEnd, e.scratch = 0, e.rest[:0], 0, -1, e.scratch[:0]
+	e.pieces, e.rest, e.restN, e.scratch = 0, e.rest[:0], 0, e.scratch[:0]
 	for i := range e.lists {
 		e.put1(&e.lists[i], e.items[i])
 	}
-	c := record.NewCursor(a.Native)
-	e.object(e.root, &c, true)
+	e.object(e.root, 0, true)
 	if e.pieces == 0 { // the alert itself is one
 		e.endPiece()
 	}
@@ -86,18 +84,21 @@ func (e *encoder) extras() {
 	}
 }
 
-// object goes through the fields of an object. The cursor stands in the native record.
-func (e *encoder) object(src *source, c *record.Cursor, root bool) {
-	n := c.Open()
+// object goes through the fields of the object that stands at i in the native record, and returns where it ends.
+func (e *encoder) object(src *source, i int, root bool) int {
+	b := e.alert.Native
+	n, i := open(b, i)
 	seen := e.seen[src.id]
-	at := c.Offset()
+	kept := -1 // where a run of fields without a place begins
 	for k := range n {
-		name := c.Text()
+		at := i
 		var f *field
-		if k < len(seen) && seen[k].name == string(name) {
+		if k < len(seen) && len(b)-i > len(seen[k].key) && string(b[i:i+len(seen[k].key)]) == seen[k].key && seen[k].key != "" {
 			f = seen[k].field
+			i += len(seen[k].key)
 		} else {
-			m := e.meet(src, name)
+			i = after(b, i)
+			m := e.meet(src, b[at:i])
 			if f = m.field; k < len(seen) {
 				seen[k] = m
 			} else if k < maxMet {
@@ -106,60 +107,89 @@ func (e *encoder) object(src *source, c *record.Cursor, root bool) {
 			}
 		}
 		taken := false
-		if f == nil {
-			c.Pass()
-		} else {
-			taken = e.field(f, c)
+		switch {
+		case f == nil:
+			i = after(b, i)
+		case b[i] == msgNil || b[i] == msgEmpty:
+			i++
+			taken = true
+		case f.inner:
+			i = e.inside(f, i)
+			taken = true
+		default:
+			from := i
+			i = after(b, i)
+			taken = e.give(f.rules, b[from:i:i])
 		}
-		end := c.Offset()
-		if root && (!taken || f.keep) {
-			e.keep(at, end)
+		if !root {
+			continue
 		}
-		at = end
+		if !taken || f.keep {
+			e.restN++
+			if kept < 0 {
+				kept = at
+			}
+		} else if kept >= 0 {
+			e.rest = append(e.rest, b[kept:at])
+			kept = -1
+		}
 	}
+	if kept >= 0 {
+		e.rest = append(e.rest, b[kept:i])
+	}
+	return i
 }
 
 // maxMet is the most fields of an object that are remembered.
 const maxMet = 256
 
-// meet looks a field up.
-func (e *encoder) meet(src *source, name []byte) met {
+// meet looks a field up by its key, a MessagePack string.
+func (e *encoder) meet(src *source, key []byte) met {
 	known := e.known[src.id]
-	if m, ok := known[string(name)]; ok {
+	if m, ok := known[string(key)]; ok {
 		return m
 	}
-	m := met{field: src.fields[string(name)]}
-	if m.field != nil {
-		m.name = m.field.name
-	}
-	if len(known) < maxMet && len(name) <= maxName {
+	m := met{field: src.fields[string(textIn(key))]}
+	if len(known) < maxMet && len(key) <= maxKey {
 		if known == nil {
 			known = map[string]met{}
 			e.known[src.id] = known
 		}
-		m.name = string(name)
-		known[m.name] = m
+		m.key = string(key)
+		known[m.key] = m
 	}
 	return m
 }
 
-const maxName = 128 // bytes of a field's name that is remembered
+const maxKey = 128 // bytes of a field's key that is remembered
 
-// field gives a field's value to its targets, and tells whether one took it.
-func (e *encoder) field(f *field, c *record.Cursor) bool {
-	from := c.Offset()
-	if e.alert.Native[from] == msgNil || e.alert.Native[from] == msgEmpty {
-		c.Pass()
-		return true
+// open goes into a map or array.
+func open(b []byte, i int) (n, at int) {
+	if c := b[i]; c == 0xde || c == 0xdc {
+		return int(b[i+1])<<8 | int(b[i+2]), i + 3
 	}
-	if f.into == nil && f.kinds == nil {
-		return e.give(f.rules, c.Skip())
+	c := record.NewCursor(b[i:])
+	n = c.Open()
+	return n, i + c.Offset()
+}
+
+// after returns the index behind the value at i.
+func after(b []byte, i int) int {
+	switch c := b[i]; {
+	case c-0xa0 < 0x20:
+		return i + 1 + int(c-0xa0)
+	case c == 0xd9:
+		return i + 2 + int(b[i+1])
+	case c == msgNil:
+		return i + 1
 	}
-	e.inside(f, c)
-	if len(f.rules) > 0 {
-		e.give(f.rules, e.alert.Native[from:c.Offset():c.Offset()])
-	}
-	return true
+	return afterOther(b, i)
+}
+
+func afterOther(b []byte, i int) int {
+	c := record.NewCursor(b[i:])
+	c.Pass()
+	return i + c.Offset()
 }
 
 // give puts a value, or each of a list, and tells whether a rule took it.
@@ -168,7 +198,9 @@ func (e *encoder) give(rules []rule, v []byte) bool {
 	for i := range rules {
 		r := &rules[i]
 		if r.plain && isText(v) {
-			taken = e.put(r, v) || taken
+			for k := range r.puts {
+				taken = e.put1(&r.puts[k], v) || taken
+			}
 			continue
 		}
 		if !r.list || !isArray(v) {
@@ -189,49 +221,54 @@ func (e *encoder) give(rules []rule, v []byte) bool {
 	return taken
 }
 
-// inside goes into an object, or each of a list.
-func (e *encoder) inside(f *field, c *record.Cursor) {
-	n := 1
-	if c.Kind() == record.Array {
-		n = c.Open()
+// inside goes into the object at i, or each of a list, and returns where it ends.
+func (e *encoder) inside(f *field, i int) int {
+	b, from, n := e.alert.Native, i, 1
+	if isArray(b[i:]) {
+		n, i = open(b, i)
 	}
 	for ; n > 0; n-- {
 		switch {
 		case f.kinds != nil:
-			e.onePiece(f, c)
-		case c.Kind() == record.Object:
-			e.object(f.into, c, false)
+			i = e.onePiece(f, i)
+		case isObject(b[i]):
+			i = e.object(f.into, i, false)
 		default:
-			c.Pass()
+			i = after(b, i)
 		}
 	}
+	if len(f.rules) > 0 {
+		e.give(f.rules, b[from:i:i])
+	}
+	return i
 }
 
 // onePiece goes into a piece of evidence.
-func (e *encoder) onePiece(f *field, c *record.Cursor) {
-	src, from := f.any, c.Offset()
-	if c.Kind() == record.Object {
-		if known := f.kinds[string(pieceKindOf(*c))]; known != nil {
+func (e *encoder) onePiece(f *field, i int) int {
+	b, src, from := e.alert.Native, f.any, i
+	if isObject(b[i]) {
+		if known := f.kinds[string(pieceKindOf(record.NewCursor(b[i:])))]; known != nil {
 			src = known
 		}
 	}
 	e.pieces++
-	for i := range e.pieceHas {
-		e.filled[i] &^= e.pieceHas[i]
+	for k := range e.pieceHas {
+		e.filled[k] &^= e.pieceHas[k]
 	}
-	for i := range src.consts {
-		e.put(&src.consts[i], src.consts[i].fixed)
+	for k := range src.consts {
+		e.put(&src.consts[k], src.consts[k].fixed)
 	}
-	if c.Kind() == record.Object {
-		e.object(src, c, false)
+	if isObject(b[i]) {
+		i = e.object(src, i, false)
 	} else {
-		c.Pass()
+		i = after(b, i)
 	}
-	for i := range src.whole {
-		r := &src.whole[i]
-		r.fn(e, r, e.alert.Native[from:c.Offset():c.Offset()])
+	for k := range src.whole {
+		r := &src.whole[k]
+		r.fn(e, r, b[from:i:i])
 	}
 	e.endPiece()
+	return i
 }
 
 // endPiece makes an element of what was put for a piece of evidence, in shapes that have a list of them.
@@ -339,17 +376,6 @@ func (e *encoder) claim(p *put) bool {
 	}
 	*c = claim{e.pieces, p.weak}
 	return true
-}
-
-// keep notes that the field that stands at at has no place.
-func (e *encoder) keep(at, end int) {
-	e.restN++
-	if n := len(e.rest); n > 0 && e.restEnd == at {
-		at -= len(e.rest[n-1])
-		e.rest = e.rest[:n-1]
-	}
-	e.rest = append(e.rest, e.alert.Native[at:end:end])
-	e.restEnd = end
 }
 
 // shrink gives back what a large alert left behind.

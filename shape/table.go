@@ -82,6 +82,7 @@ type field struct {
 	name  string
 	rules []rule
 	keep  bool
+	inner bool               // it has into or kinds
 	into  *source            // for values that are objects, or lists of them
 	kinds map[string]*source // for the list of evidence
 	any   *source            // for pieces of kinds that no row names
@@ -98,7 +99,8 @@ type source struct {
 // target is one field of the record, or of what becomes of a piece of evidence.
 type target struct {
 	name    string
-	key     []byte // MessagePack
+	key     []byte   // MessagePack
+	block   [32]byte // key, where it fits
 	slot    slot
 	leaf    bool
 	list    bool
@@ -278,6 +280,7 @@ func (p *program) addRow(rank int, w row) {
 			}
 			switch last := i == len(parts)-1; {
 			case isPiece:
+				f.inner = true
 				at = p.kind(f, kind)
 				if last && r.fixed != nil {
 					at.consts = append(at.consts, r)
@@ -288,7 +291,7 @@ func (p *program) addRow(rank int, w row) {
 				f.rules, f.keep = append(f.rules, r), f.keep || keep
 			default:
 				if f.into == nil {
-					f.into = p.newSource()
+					f.into, f.inner = p.newSource(), true
 				}
 				at = f.into
 			}
@@ -401,6 +404,7 @@ func child(kids *[]*target, name string) *target {
 		}
 	}
 	k := &target{name: name, key: appendText(nil, name)}
+	copy(k.block[:], k.key)
 	*kids = append(*kids, k)
 	return k
 }

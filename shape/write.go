@@ -29,26 +29,42 @@ func (e *encoder) fields(dst []byte, targets []*target) ([]byte, int) {
 			for _, part := range e.rest {
 				dst = append(dst, part...)
 			}
-		case !e.filled.meets(&t.has) && !t.always && (!t.anyRest || e.restN == 0):
+		case t.leaf && !e.filled.has(&t.slot):
 			continue
-		case !t.leaf:
-			dst = append(dst, t.key...)
-			at := len(dst)
-			var n int
-			dst, n = e.fields(append(dst, groupHead...), t.kids)
-			endGroup(dst, at, n)
 		case t.list:
 			many := e.values[t.slot.n].many
-			dst = appendArrayHead(append(dst, t.key...), len(many))
+			dst = appendArrayHead(t.appendKey(dst), len(many))
 			for _, item := range many {
 				dst = append(dst, item...)
 			}
+		case t.leaf:
+			dst = append(t.appendKey(dst), e.values[t.slot.n].one...)
+		case !e.filled.meets(&t.has) && !t.always && (!t.anyRest || e.restN == 0):
+			continue
 		default:
-			dst = append(append(dst, t.key...), e.values[t.slot.n].one...)
+			from := len(dst)
+			dst = t.appendKey(dst)
+			at := len(dst)
+			var n int
+			if dst, n = e.fields(append(dst, groupHead...), t.kids); n == 0 {
+				dst = dst[:from]
+				continue
+			}
+			endGroup(dst, at, n)
 		}
 		count++
 	}
 	return dst, count
+}
+
+// appendKey is append for a short text, without a call where there is room.
+func (t *target) appendKey(dst []byte) []byte {
+	n := len(dst)
+	if len(t.key) > len(t.block) || cap(dst)-n < len(t.block) {
+		return append(dst, t.key...)
+	}
+	*(*[32]byte)(dst[n : n+32]) = t.block
+	return dst[:n+len(t.key)]
 }
 
 // What follows appends MessagePack.
@@ -158,5 +174,7 @@ const (
 	msgNil   = 0xc0
 	msgEmpty = 0xa0 // an empty text
 )
+
+func isObject(c byte) bool { return c&0xf0 == 0x80 || c == 0xde || c == 0xdf }
 
 func isArray(v []byte) bool { return v[0]&0xf0 == 0x90 || v[0] == 0xdc || v[0] == 0xdd }

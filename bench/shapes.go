@@ -1,0 +1,157 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/fluent/fluent-bit-go/input"
+
+	"fluent-bit-defender/record"
+	"fluent-bit-defender/shape"
+)
+
+// shapes reports what the formats of records cost, beside native records and beside the way that a Go plugin usually maps fields. All take turns,
+// and the best of all turns counts, so that a busy machine spoils little.
+func shapes(rows int) error {
+	for _, kind := range []struct {
+		name, api string
+		make      func(int) answer
+	}{
+		{"rows like the seed's", "siem", seedLike},
+		{"Graph alerts of the simulated service", "graph", graph},
+	} {
+		a := kind.make(rows)
+		type contender struct {
+			name string
+			run  func() error
+			best time.Duration
+		}
+		var all []*contender
+		for _, format := range append([]string{"native"}, shape.Formats...) {
+			all = append(all, &contender{name: "format " + format, run: shaped(a, format, kind.api)})
+		}
+		all = append(all, &contender{name: "the usual way to native records", run: usual(a, nil)},
+			&contender{name: "the usual way to ECS", run: usual(a, usualECS)})
+		for range 9 {
+			for _, c := range all {
+				began := time.Now()
+				if err := c.run(); err != nil {
+					return fmt.Errorf("%s: %w", c.name, err)
+				}
+				if took := time.Since(began); c.best == 0 || took < c.best {
+					c.best = took
+				}
+			}
+		}
+		fmt.Printf("\n| JSON to records in shapes: %d %s | ns a row | times native | times faster than the usual way to ECS | allocations a row |\n", len(a.rows), kind.name)
+		fmt.Println("|---|---|---|---|---|")
+		for _, c := range all {
+			allocs := testing.AllocsPerRun(1, func() { _ = c.run() })
+			fmt.Printf("| %s | %.0f | %.2f | %.1f | %.2f |\n", c.name, float64(c.best.Nanoseconds())/float64(len(a.rows)), float64(c.best)/float64(all[0].best),
+				float64(all[len(all)-1].best)/float64(c.best), allocs/float64(len(a.rows)))
+		}
+	}
+	return nil
+}
+
+// shaped reads the answer into records of a format.
+func shaped(a answer, format, api string) func() error {
+	opt := record.Options{Schema: a.schema, TimeKey: a.timeKey, MaxAlert: 1 << 20, MaxRecord: 1 << 20}
+	opt.Encode, opt.EncodeRaw = shape.Encoders(format, api, false)
+	r := record.NewReader(opt)
+	dst := make([]byte, 0, 4<<20)
+	now := func() time.Time { return time.Unix(1700000000, 0) }
+	in := bytes.NewReader(nil)
+	return func() error {
+		in.Reset(a.body)
+		r.Reset(in, now)
+		for {
+			var err error
+			if dst, _, err = r.Next(dst); errors.Is(err, io.EOF) {
+				return nil
+			} else if err != nil {
+				return err
+			}
+			if len(dst) > 1<<20 {
+				dst = dst[:0]
+			}
+		}
+	}
+}
+
+// usual is what a Go plugin is usually made of: encoding/json into maps, maps out of maps, fluent-bit-go's encoder.
+func usual(a answer, to func(map[string]any) map[string]any) func() error {
+	return func() error {
+		dec := json.NewDecoder(bytes.NewReader(a.body))
+		if _, err := dec.Token(); err != nil {
+			return err
+		}
+		for dec.More() {
+			var fields map[string]any
+			if err := dec.Decode(&fields); err != nil {
+				return err
+			}
+			at, _ := time.Parse(time.RFC3339Nano, fmt.Sprint(fields[a.timeKey]))
+			if to != nil {
+				fields = to(fields)
+			}
+			if _, err := input.NewEncoder().Encode([]any{&input.FLBTime{Time: at}, fields}); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+// usualECS maps a part of what the tables do.
+func usualECS(alert map[string]any) map[string]any {
+	text := func(m map[string]any, names ...string) string {
+		for _, n := range names {
+			if s, _ := m[n].(string); s != "" {
+				return s
+			}
+		}
+		return ""
+	}
+	severity := map[string]int{"informational": 21, "low": 21, "medium": 47, "high": 73}[strings.ToLower(text(alert, "Severity", "severity"))]
+	out := map[string]any{
+		"ecs": map[string]any{"version": "9.4.0"},
+		"event": map[string]any{"kind": "alert", "module": "microsoft_defender", "category": []string{"intrusion_detection"}, "type": []string{"info"},
+			"id": text(alert, "AlertId", "id"), "created": text(alert, "AlertTime", "createdDateTime"), "severity": severity,
+			"provider": text(alert, "Source", "serviceSource"), "url": text(alert, "LinkToWDATP", "alertWebUrl")},
+		"rule": map[string]any{"name": text(alert, "AlertTitle", "title"), "category": text(alert, "Category", "category"),
+			"id": text(alert, "IoaDefinitionId", "detectorId")},
+		"message":   text(alert, "Description", "description"),
+		"microsoft": map[string]any{"defender": alert},
+	}
+	evidence, _ := alert["evidence"].([]any)
+	if evidence == nil {
+		out["host"] = map[string]any{"name": text(alert, "ComputerDnsName"), "domain": text(alert, "MachineDomain"), "id": text(alert, "DeviceID")}
+		out["file"] = map[string]any{"name": text(alert, "FileName"), "directory": text(alert, "FilePath"),
+			"hash": map[string]any{"sha1": text(alert, "Sha1"), "sha256": text(alert, "Sha256")}}
+		out["process"] = map[string]any{"command_line": text(alert, "CommandLine")}
+		out["user"] = map[string]any{"name": text(alert, "UserName")}
+	}
+	for _, e := range evidence {
+		piece, _ := e.(map[string]any)
+		switch kind := text(piece, "@odata.type"); {
+		case strings.HasSuffix(kind, "deviceEvidence"):
+			out["host"] = map[string]any{"name": text(piece, "deviceDnsName"), "id": text(piece, "mdeDeviceId"), "os": map[string]any{"name": text(piece, "osPlatform")}}
+		case strings.HasSuffix(kind, "processEvidence"):
+			out["process"] = map[string]any{"command_line": text(piece, "processCommandLine"), "pid": piece["processId"]}
+		case strings.HasSuffix(kind, "fileEvidence"):
+			file, _ := piece["fileDetails"].(map[string]any)
+			out["file"] = map[string]any{"name": text(file, "fileName"), "hash": map[string]any{"sha1": text(file, "sha1"), "sha256": text(file, "sha256")}}
+		case strings.HasSuffix(kind, "userEvidence"):
+			account, _ := piece["userAccount"].(map[string]any)
+			out["user"] = map[string]any{"name": text(account, "accountName"), "domain": text(account, "domainName"), "id": text(account, "userSid")}
+		}
+	}
+	return out
+}
