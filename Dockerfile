@@ -20,17 +20,17 @@ RUN go mod download
 COPY . .
 # VERSION comes from outside, as .git is not in the build context.
 ARG VERSION=unknown
-RUN make build VERSION="${VERSION}"
-# The promise about glibc, checked: the newest symbol version that the plugin asks for.
-RUN newest=$(objdump -T build/in_defender.so | grep -o 'GLIBC_[0-9.]*' | sort -V | tail -n 1) \
-    && [ -n "${newest}" ] && echo "in_defender.so needs ${newest}" \
+RUN make build build-kubernetes VERSION="${VERSION}"
+# The promise about glibc, checked: the newest symbol version that the plugins ask for.
+RUN newest=$(objdump -T build/in_defender*.so | grep -o 'GLIBC_[0-9.]*' | sort -V | tail -n 1) \
+    && [ -n "${newest}" ] && echo "the plugins need ${newest}" \
     && [ "$(printf '%s\nGLIBC_2.34\n' "${newest}" | sort -V | tail -n 1)" = GLIBC_2.34 ]
 
 FROM scratch
 COPY --from=build /src/LICENSE /LICENSE
 # Roots for "defenderctl check" and "defenderctl pull".
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
-COPY --from=build /src/build/in_defender.so /src/build/defenderctl /src/build/install-plugin /
+COPY --from=build /src/build/in_defender.so /src/build/in_defender_kubernetes.so /src/build/defenderctl /src/build/install-plugin /
 USER 65532:65532
 ENTRYPOINT ["/install-plugin"]
 CMD ["/plugins"]

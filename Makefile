@@ -84,14 +84,15 @@ $(CURDIR)/$(KUBE)/etcd/usr/bin/etcd:
 test-kubernetes: build build-kubernetes $(KUBE)/kube-apiserver $(ETCD) ## pods that share, in real processes over a real kube-apiserver
 	@KUBE_APISERVER=$(CURDIR)/$(KUBE)/kube-apiserver ETCD=$(ETCD) IN_DEFENDER_KUBERNETES_SO=$(CURDIR)/build/in_defender_kubernetes.so \
 		$(GO) run ./internal/testrun -- -tags kubernetes -count=1 -timeout 20m ./internal/podtest
+	@cd deploy && KUBE_APISERVER=$(CURDIR)/$(KUBE)/kube-apiserver ETCD=$(ETCD) $(GO) run fluent-bit-defender/internal/testrun -- -tags kubernetes -count=1 -run TheAPIServer ./...
 
-lint: generate build ## formatting, vet, linters, old modules, and nothing generated that is stale
+lint: generate build build-kubernetes ## formatting, vet, linters, old modules, and nothing generated that is stale
 	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "not gofmt'ed: $$unformatted"; exit 1; }
 	$(GO) vet ./...
 	GOEXPERIMENT= $(GO) vet ./record
 	$(GO) run $(GOLANGCI) run ./...
 	cd bench && $(GO) vet ./...
-	$(GO) run ./internal/linkcheck $(SO) build/defenderctl build/install-plugin
+	$(GO) run ./internal/linkcheck $(SO) build/in_defender_kubernetes.so build/defenderctl build/install-plugin
 	cd deploy && $(GO) vet ./... && $(GO) run $(STATICCHECK) ./...
 	@git diff --exit-code -- docs || { echo "generated files are stale: commit what make generate writes"; exit 1; }
 

@@ -2,6 +2,7 @@ package deploy
 
 import (
 	"errors"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -21,12 +23,31 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// cluster is what kubectl apply -k sends.
+// cluster is what kubectl apply -k sends for an overlay.
 type cluster struct {
-	deployment appsv1.Deployment
-	account    corev1.ServiceAccount
+	overlay    string
+	deployment appsv1.Deployment // of deployment, as is the claim
 	claim      corev1.PersistentVolumeClaim
+	daemonSet  appsv1.DaemonSet // of daemonset, as are role and binding
+	role       rbacv1.Role
+	binding    rbacv1.RoleBinding
+	account    corev1.ServiceAccount
 	config     corev1.ConfigMap
+}
+
+// overlays are the ways to deploy it.
+var overlays = []string{"deployment", "daemonset"}
+
+func (c *cluster) template() corev1.PodTemplateSpec {
+	if c.overlay == "daemonset" {
+		return c.daemonSet.Spec.Template
+	}
+	return c.deployment.Spec.Template
+}
+
+// path is that of a file of the overlay.
+func (c *cluster) path(component, name string) string {
+	return filepath.Join("kubernetes", component, c.overlay, name)
 }
 
 // strict reads a manifest into Kubernetes' own type as the API server does with strict field validation: a field that the type has not
@@ -43,14 +64,14 @@ func strict(t *testing.T, text []byte, into any) {
 	}
 }
 
-// build runs kustomize over deploy/kubernetes, with or without the component for workload identity.
-func build(t *testing.T, components ...string) *cluster {
+// build runs kustomize over an overlay, with or without the component for workload identity.
+func build(t *testing.T, overlay string, components ...string) *cluster {
 	t.Helper()
 	dir := t.TempDir()
 	if err := os.CopyFS(dir, os.DirFS("kubernetes")); err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join(dir, "kustomization.yaml")
+	path := filepath.Join(dir, overlay, "kustomization.yaml")
 	text, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -59,7 +80,7 @@ func build(t *testing.T, components ...string) *cluster {
 	strict(t, text, &k)
 	if len(components) > 0 {
 		// As the comment in the file says.
-		on := strings.Replace(string(text), "#components:\n#  - "+components[0], "components:\n  - "+components[0], 1)
+		on := strings.Replace(string(text), "#components:\n#  - ../"+components[0], "components:\n  - ../"+components[0], 1)
 		if on == string(text) {
 			t.Fatalf("%s does not say how to switch %s on", path, components[0])
 		}
@@ -67,14 +88,16 @@ func build(t *testing.T, components ...string) *cluster {
 			t.Fatal(err)
 		}
 	}
-	resources, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), dir)
+	resources, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), filepath.Dir(path))
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &cluster{}
-	kinds := map[string]any{
-		"apps/v1 Deployment": &c.deployment, "v1 ServiceAccount": &c.account,
-		"v1 PersistentVolumeClaim": &c.claim, "v1 ConfigMap": &c.config,
+	c := &cluster{overlay: overlay}
+	kinds := map[string]any{"v1 ServiceAccount": &c.account, "v1 ConfigMap": &c.config}
+	if overlay == "daemonset" {
+		maps.Copy(kinds, map[string]any{"apps/v1 DaemonSet": &c.daemonSet, "rbac.authorization.k8s.io/v1 Role": &c.role, "rbac.authorization.k8s.io/v1 RoleBinding": &c.binding})
+	} else {
+		maps.Copy(kinds, map[string]any{"apps/v1 Deployment": &c.deployment, "v1 PersistentVolumeClaim": &c.claim})
 	}
 	for _, r := range resources.Resources() {
 		text, err := r.AsYAML()
@@ -101,26 +124,33 @@ func build(t *testing.T, components ...string) *cluster {
 
 // everyCluster runs a test with the client secret and with workload identity.
 func everyCluster(t *testing.T, test func(t *testing.T, c *cluster)) {
-	t.Run("secret", func(t *testing.T) { test(t, build(t)) })
-	t.Run("workload identity", func(t *testing.T) { test(t, build(t, "workload-identity")) })
+	for _, overlay := range overlays {
+		t.Run(overlay+" with a secret", func(t *testing.T) { test(t, build(t, overlay)) })
+		t.Run(overlay+" with workload identity", func(t *testing.T) { test(t, build(t, overlay, "workload-identity")) })
+	}
 }
 
 // The files as they are, for those who apply them one by one, and those that kustomize does not read.
 func TestManifestsAreOfKubernetesTypes(t *testing.T) {
 	types := map[string]any{
-		"deployment.yaml": &appsv1.Deployment{}, "serviceaccount.yaml": &corev1.ServiceAccount{},
-		"volume.yaml": &corev1.PersistentVolumeClaim{}, "secret.example.yaml": &corev1.Secret{},
-		"kustomization.yaml": &kustomize.Kustomization{}, "workload-identity/kustomization.yaml": &kustomize.Kustomization{},
+		"deployment/deployment.yaml": &appsv1.Deployment{}, "base/serviceaccount.yaml": &corev1.ServiceAccount{},
+		"deployment/volume.yaml": &corev1.PersistentVolumeClaim{}, "secret.example.yaml": &corev1.Secret{},
+		"daemonset/daemonset.yaml": &appsv1.DaemonSet{},
 	}
-	found, err := filepath.Glob("kubernetes/*.yaml")
+	for _, dir := range []string{"", "base/", "deployment/", "daemonset/", "workload-identity/deployment/", "workload-identity/daemonset/"} {
+		types[dir+"kustomization.yaml"] = &kustomize.Kustomization{}
+	}
+	var found []string
+	err := filepath.WalkDir("kubernetes", func(path string, _ fs.DirEntry, err error) error {
+		if filepath.Ext(path) == ".yaml" && filepath.Base(path) != "role.yaml" { // that one is two documents; kustomize reads it
+			found = append(found, path)
+		}
+		return err
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	more, err := filepath.Glob("kubernetes/*/*.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, path := range slices.Concat(found, more) {
+	for _, path := range found {
 		name, _ := filepath.Rel("kubernetes", path)
 		into := types[name]
 		if into == nil {
@@ -140,7 +170,7 @@ func TestManifestsAreOfKubernetesTypes(t *testing.T) {
 }
 
 func TestOnlyOnePodPulls(t *testing.T) {
-	everyCluster(t, func(t *testing.T, c *cluster) {
+	for _, c := range []*cluster{build(t, "deployment"), build(t, "deployment", "workload-identity")} {
 		spec := c.deployment.Spec
 		if spec.Replicas == nil || *spec.Replicas != 1 {
 			t.Errorf("replicas: %v", spec.Replicas)
@@ -160,12 +190,33 @@ func TestOnlyOnePodPulls(t *testing.T) {
 				t.Errorf("the selector's %s=%s is no label of the pods", key, value)
 			}
 		}
-	})
+	}
+}
+
+// The pods of the DaemonSet may do what the Role says, know their names, and end before the next one begins.
+func TestPodsThatShareMayDoSo(t *testing.T) {
+	for _, c := range []*cluster{build(t, "daemonset"), build(t, "daemonset", "workload-identity")} {
+		if s := c.daemonSet.Spec; s.UpdateStrategy.Type != appsv1.RollingUpdateDaemonSetStrategyType || s.UpdateStrategy.RollingUpdate.MaxUnavailable.IntVal != 1 {
+			t.Errorf("update strategy: %+v", s.UpdateStrategy)
+		}
+		subjects, ref := c.binding.Subjects, c.binding.RoleRef
+		if len(subjects) != 1 || subjects[0].Kind != "ServiceAccount" || subjects[0].Name != c.account.Name || ref.Kind != "Role" || ref.Name != c.role.Name {
+			t.Errorf("the Role %s is bound to %v by %v", c.role.Name, subjects, ref)
+		}
+		env := c.template().Spec.Containers[0].Env
+		if len(env) != 1 || env[0].Name != "POD_NAME" || env[0].ValueFrom == nil || env[0].ValueFrom.FieldRef.FieldPath != "metadata.name" {
+			t.Errorf("environment: %+v", env)
+		}
+	}
 }
 
 func TestNamesAreValid(t *testing.T) {
 	everyCluster(t, func(t *testing.T, c *cluster) {
-		for _, meta := range []metav1.ObjectMeta{c.deployment.ObjectMeta, c.account.ObjectMeta, c.claim.ObjectMeta, c.config.ObjectMeta} {
+		metas := []metav1.ObjectMeta{c.account.ObjectMeta, c.config.ObjectMeta, c.deployment.ObjectMeta, c.claim.ObjectMeta}
+		if c.overlay == "daemonset" {
+			metas = []metav1.ObjectMeta{c.account.ObjectMeta, c.config.ObjectMeta, c.daemonSet.ObjectMeta, c.role.ObjectMeta, c.binding.ObjectMeta}
+		}
+		for _, meta := range metas {
 			if faults := validation.IsDNS1123Subdomain(meta.Name); len(faults) > 0 {
 				t.Errorf("%s: %v", meta.Name, faults)
 			}
@@ -184,12 +235,14 @@ func TestNamesAreValid(t *testing.T) {
 
 func TestImagesArePinned(t *testing.T) {
 	everyCluster(t, func(t *testing.T, c *cluster) {
-		pod := c.deployment.Spec.Template.Spec
+		pod := c.template().Spec
 		if got := pod.Containers[0].Image; got != "fluent/fluent-bit:5.1.1" {
 			t.Errorf("Fluent Bit's image is %s", got)
 		}
-		if got := pod.InitContainers[0].Image; !strings.HasPrefix(got, "registry.example.com/in-defender:v") {
-			t.Errorf("the plugin's image is %s", got)
+		for _, c := range pod.InitContainers {
+			if !strings.HasPrefix(c.Image, "registry.example.com/in-defender:v") {
+				t.Errorf("the plugin's image is %s", c.Image)
+			}
 		}
 	})
 }
@@ -202,7 +255,7 @@ func TestSecretFitsTheStanza(t *testing.T) {
 		t.Fatal(err)
 	}
 	strict(t, text, &secret)
-	pod := build(t).deployment.Spec.Template.Spec
+	pod := build(t, "deployment").template().Spec
 	volume := volumeNamed(t, pod, "credential")
 	if volume.Secret == nil || volume.Secret.SecretName != secret.Name {
 		t.Fatalf("the pod mounts %+v", volume)
@@ -222,8 +275,14 @@ func TestSecretFitsTheStanza(t *testing.T) {
 }
 
 func TestWorkloadIdentityFitsTheStanza(t *testing.T) {
-	c := build(t, "workload-identity")
-	pod := c.deployment.Spec.Template.Spec
+	for _, overlay := range overlays {
+		workloadIdentityFits(t, build(t, overlay, "workload-identity"))
+	}
+}
+
+func workloadIdentityFits(t *testing.T, c *cluster) {
+	t.Helper()
+	pod := c.template().Spec
 	volume := volumeNamed(t, pod, "credential")
 	if volume.Secret != nil || volume.Projected == nil || len(volume.Projected.Sources) != 1 {
 		t.Fatalf("the pod mounts %+v", volume)
@@ -235,7 +294,7 @@ func TestWorkloadIdentityFitsTheStanza(t *testing.T) {
 	if s := token.ExpirationSeconds; s == nil || *s < 600 { // Kubernetes refuses less
 		t.Errorf("it lives %v s", s)
 	}
-	_, stanza, _ := read(t, workloadConf)
+	_, stanza, _ := read(t, c.path("workload-identity", "fluent-bit.conf"))
 	if want := filepath.Join(mountOf(t, pod.Containers[0], "credential").MountPath, token.Path); stanza["federated_token_file"] != want {
 		t.Errorf("the token is in %s, the stanza looks in %s", want, stanza["federated_token_file"])
 	}

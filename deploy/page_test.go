@@ -81,7 +81,7 @@ func TestPageInstallsWhatTheUnitNeeds(t *testing.T) {
 // What the container is started with is what the cluster's configuration and pod have.
 func TestPageRunsTheContainerAsThePod(t *testing.T) {
 	text := block(t, "", "docker run ")
-	pod := build(t).deployment.Spec.Template.Spec.Containers[0]
+	pod := build(t, "deployment").template().Spec.Containers[0]
 	for _, m := range pod.VolumeMounts {
 		if !strings.Contains(text, ":"+m.MountPath+`"`) && !strings.Contains(text, ":"+m.MountPath+`:ro"`) {
 			t.Errorf("nothing is mounted at %s", m.MountPath)

@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -16,9 +17,12 @@ import (
 // everyContainer runs a test on each container of each pod.
 func everyContainer(t *testing.T, test func(t *testing.T, pod corev1.PodSpec, c corev1.Container)) {
 	everyCluster(t, func(t *testing.T, c *cluster) {
-		pod := c.deployment.Spec.Template.Spec
-		if len(pod.InitContainers) != 1 || len(pod.Containers) != 1 {
+		pod := c.template().Spec
+		if len(pod.InitContainers) > 2 || len(pod.Containers) != 1 {
 			t.Fatalf("%d and %d containers", len(pod.InitContainers), len(pod.Containers))
+		}
+		if n := len(pod.InitContainers); (n == 2) != (c.overlay == "daemonset") {
+			t.Errorf("%d init containers", n)
 		}
 		for _, container := range slices.Concat(pod.InitContainers, pod.Containers) {
 			t.Run(container.Name, func(t *testing.T) { test(t, pod, container) })
@@ -26,7 +30,8 @@ func everyContainer(t *testing.T, test func(t *testing.T, pod corev1.PodSpec, c 
 	})
 }
 
-// The "restricted" level of Kubernetes' Pod Security Standards, and a root file system nobody writes to.
+// The "restricted" level of Kubernetes' Pod Security Standards, and a root file system nobody writes to. A DaemonSet's pod has a directory of the
+// node in addition, and one container that runs as root to make it Fluent Bit's, and may do nothing else.
 func TestPodIsRestricted(t *testing.T) {
 	everyContainer(t, func(t *testing.T, pod corev1.PodSpec, c corev1.Container) {
 		p, s := pod.SecurityContext, c.SecurityContext
@@ -42,7 +47,13 @@ func TestPodIsRestricted(t *testing.T) {
 		if p.SeccompProfile == nil || p.SeccompProfile.Type != corev1.SeccompProfileTypeRuntimeDefault {
 			t.Errorf("seccomp: %+v", p.SeccompProfile)
 		}
-		if s.RunAsUser != nil || s.RunAsNonRoot != nil || s.SeccompProfile != nil || s.Privileged != nil {
+		var added []corev1.Capability
+		if c.Name == "own-storage" {
+			if s.RunAsUser == nil || *s.RunAsUser != 0 || len(c.Args) != 3 || c.Args[1] != fmt.Sprintf("%d:%d", *p.RunAsUser, *p.RunAsGroup) {
+				t.Errorf("it gives nothing to Fluent Bit's user: %v", c.Args)
+			}
+			added = []corev1.Capability{"CHOWN"}
+		} else if s.RunAsUser != nil || s.RunAsNonRoot != nil || s.SeccompProfile != nil || s.Privileged != nil {
 			t.Errorf("the container goes its own way: %+v", s)
 		}
 		if s.AllowPrivilegeEscalation == nil || *s.AllowPrivilegeEscalation {
@@ -51,37 +62,38 @@ func TestPodIsRestricted(t *testing.T) {
 		if s.ReadOnlyRootFilesystem == nil || !*s.ReadOnlyRootFilesystem {
 			t.Error("its root can be written to")
 		}
-		if s.Capabilities == nil || len(s.Capabilities.Add) > 0 || !slices.Equal(s.Capabilities.Drop, []corev1.Capability{"ALL"}) {
+		if s.Capabilities == nil || !slices.Equal(s.Capabilities.Add, added) || !slices.Equal(s.Capabilities.Drop, []corev1.Capability{"ALL"}) {
 			t.Errorf("capabilities: %+v", s.Capabilities)
 		}
 		if pod.HostNetwork || pod.HostPID || pod.HostIPC {
 			t.Error("it shares the host's namespaces")
 		}
 		for _, v := range pod.Volumes {
-			if v.HostPath != nil {
+			if v.HostPath != nil && (len(pod.InitContainers) == 1 || v.Name != "data") {
 				t.Errorf("volume %s is the host's", v.Name)
 			}
 		}
 	})
 }
 
-func TestAccountHasNoToken(t *testing.T) {
+func TestOnlyPodsThatShareHaveAToken(t *testing.T) {
 	everyCluster(t, func(t *testing.T, c *cluster) {
-		pod := c.deployment.Spec.Template.Spec
+		pod := c.template().Spec
 		if pod.ServiceAccountName != c.account.Name {
 			t.Errorf("the pod runs as %q", pod.ServiceAccountName)
 		}
-		for _, mount := range []*bool{pod.AutomountServiceAccountToken, c.account.AutomountServiceAccountToken} {
-			if mount == nil || *mount {
-				t.Error("a token for the Kubernetes API is mounted")
-			}
+		if mount := c.account.AutomountServiceAccountToken; mount == nil || *mount {
+			t.Error("the account's token is mounted everywhere")
+		}
+		if mount := pod.AutomountServiceAccountToken; mount == nil || *mount != (c.overlay == "daemonset") {
+			t.Errorf("a token for the Kubernetes API is mounted: %v", mount)
 		}
 	})
 }
 
 func TestMountsReferToVolumes(t *testing.T) {
 	everyCluster(t, func(t *testing.T, c *cluster) {
-		pod := c.deployment.Spec.Template.Spec
+		pod := c.template().Spec
 		used := map[string]bool{}
 		for _, container := range slices.Concat(pod.InitContainers, pod.Containers) {
 			paths := map[string]bool{}
@@ -115,14 +127,23 @@ func TestMountsReferToVolumes(t *testing.T) {
 // The init container writes the plugin to where Fluent Bit loads it from, the ConfigMap's file is the one that it starts with, and
 // all that it writes is on the claim.
 func TestFluentBitFindsItsFiles(t *testing.T) {
-	for path, c := range map[string]*cluster{kubernetesConf: build(t), workloadConf: build(t, "workload-identity")} {
-		pod := c.deployment.Spec.Template.Spec
+	everyCluster(t, func(t *testing.T, c *cluster) {
+		pod := c.template().Spec
+		path, plugin := c.path("", "fluent-bit.conf"), "in_defender.so"
+		if v := volumeNamed(t, pod, "credential"); v.Projected != nil {
+			path = c.path("workload-identity", "fluent-bit.conf")
+		}
 		copier, fluentBit := pod.InitContainers[0], pod.Containers[0]
 		plugins := mountOf(t, copier, "plugins")
-		if plugins.ReadOnly || !slices.Equal(copier.Args, []string{plugins.MountPath}) || len(copier.Command) != 0 {
+		args := []string{plugins.MountPath}
+		if c.overlay == "daemonset" {
+			plugin = "in_defender_kubernetes.so"
+			args = append(args, plugin)
+		}
+		if plugins.ReadOnly || !slices.Equal(copier.Args, args) || len(copier.Command) != 0 {
 			t.Errorf("the copier is started with %v %v", copier.Command, copier.Args)
 		}
-		want := []string{"-e", filepath.Join(mountOf(t, fluentBit, "plugins").MountPath, "in_defender.so"),
+		want := []string{"-e", filepath.Join(mountOf(t, fluentBit, "plugins").MountPath, plugin),
 			"-c", filepath.Join(mountOf(t, fluentBit, "config").MountPath, "fluent-bit.conf")}
 		if !slices.Equal(fluentBit.Args, want) {
 			t.Errorf("Fluent Bit is started with %v, want %v", fluentBit.Args, want)
@@ -136,7 +157,11 @@ func TestFluentBitFindsItsFiles(t *testing.T) {
 		}
 		service, stanza, _ := read(t, path)
 		data := mountOf(t, fluentBit, "data")
-		for _, written := range []string{service["storage.path"], stanza["db"]} {
+		written := []string{service["storage.path"], stanza["db"]}
+		if c.overlay == "daemonset" {
+			written = written[:1]
+		}
+		for _, written := range written {
 			if data.ReadOnly || !strings.HasPrefix(written, data.MountPath+"/") {
 				t.Errorf("%s: %s is not on the volume", path, written)
 			}
@@ -146,12 +171,12 @@ func TestFluentBitFindsItsFiles(t *testing.T) {
 				t.Errorf("Fluent Bit can write to %s", m.MountPath)
 			}
 		}
-	}
+	})
 }
 
 func TestProbesAskFluentBit(t *testing.T) {
 	everyCluster(t, func(t *testing.T, c *cluster) {
-		template := c.deployment.Spec.Template
+		template := c.template()
 		fluentBit := template.Spec.Containers[0]
 		service, _, _ := read(t, kubernetesConf)
 		if len(fluentBit.Ports) != 1 || strconv.Itoa(int(fluentBit.Ports[0].ContainerPort)) != service["http_port"] {
@@ -184,7 +209,13 @@ func TestProbesAskFluentBit(t *testing.T) {
 
 // The sum in the comment of deployment.yaml is right, its parts are those of the configuration, and the limit is above it.
 func TestMemoryLimitIsTheSum(t *testing.T) {
-	text, err := os.ReadFile("kubernetes/deployment.yaml")
+	for _, overlay := range overlays {
+		memoryIsTheSum(t, filepath.Join("kubernetes", overlay, overlay+".yaml"))
+	}
+}
+
+func memoryIsTheSum(t *testing.T, path string) {
+	text, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,12 +16,20 @@ import (
 
 const (
 	exampleConf    = "../fluent-bit.conf.example"
-	kubernetesConf = "kubernetes/fluent-bit.conf"
-	workloadConf   = "kubernetes/workload-identity/fluent-bit.conf"
+	kubernetesConf = "kubernetes/deployment/fluent-bit.conf"
+	workloadConf   = "kubernetes/workload-identity/deployment/fluent-bit.conf"
 	systemdConf    = "systemd/fluent-bit.conf"
 )
 
-var deployed = []string{kubernetesConf, workloadConf, systemdConf}
+// alone are the configurations of one process. Those of daemonSets share the work over the Kubernetes API.
+var (
+	alone      = []string{kubernetesConf, workloadConf, systemdConf}
+	daemonSets = []string{"kubernetes/daemonset/fluent-bit.conf", "kubernetes/workload-identity/daemonset/fluent-bit.conf"}
+	deployed   = slices.Concat(alone, daemonSets)
+)
+
+// federated tells whether a configuration has workload identity.
+func federated(path string) bool { return strings.Contains(path, "/workload-identity/") }
 
 // credentials is where systemd puts what the unit loads.
 const credentials = "/run/credentials/fluent-bit-defender.service"
@@ -82,7 +90,7 @@ func TestStanzasAreThatOfTheExample(t *testing.T) {
 	plain := func(path string) section {
 		_, stanza, _ := read(t, path)
 		for key, value := range stanza {
-			if strings.HasPrefix(value, "/") {
+			if strings.HasPrefix(value, "/") || key == "db" && slices.Contains(daemonSets, path) && value == "kubernetes://in-defender" {
 				stanza[key] = "a path"
 			}
 		}
@@ -91,7 +99,7 @@ func TestStanzasAreThatOfTheExample(t *testing.T) {
 	want := plain(exampleConf)
 	for _, path := range deployed {
 		got := plain(path)
-		if path == workloadConf {
+		if federated(path) {
 			if got["federated_token_file"] == "" {
 				t.Errorf("%s: no federated_token_file", path)
 			}
@@ -125,7 +133,7 @@ func TestServiceSectionsAreThatOfTheExample(t *testing.T) {
 	if systemd["http_listen"] != "127.0.0.1" || systemd["hot_reload"] != "on" {
 		t.Errorf("%s: %v: the unit reloads, and nobody outside asks it", systemdConf, systemd)
 	}
-	for _, path := range []string{kubernetesConf, workloadConf} {
+	for _, path := range slices.Concat(daemonSets, []string{kubernetesConf, workloadConf}) {
 		// With hot_reload anyone who reaches the port for metrics can reload.
 		if cluster, _, _ := read(t, path); cluster["http_listen"] != "0.0.0.0" || cluster["hot_reload"] != "" {
 			t.Errorf("%s: %v: probes come from outside, reloads must not", path, cluster)
@@ -134,8 +142,11 @@ func TestServiceSectionsAreThatOfTheExample(t *testing.T) {
 }
 
 func TestPluginAcceptsTheStanzas(t *testing.T) {
-	auth := map[string]string{kubernetesConf: conf.ClientSecret, workloadConf: conf.WorkloadIdentity, systemdConf: conf.ClientSecret}
 	for _, path := range deployed {
+		auth := conf.ClientSecret
+		if federated(path) {
+			auth = conf.WorkloadIdentity
+		}
 		_, stanza, _ := read(t, path)
 		core := []string{"name", "alias", "tag", "storage.type"}
 		for _, key := range slices.Sorted(maps.Keys(stanza)) {
@@ -152,7 +163,7 @@ func TestPluginAcceptsTheStanzas(t *testing.T) {
 			t.Errorf("%s: %v", path, err)
 			continue
 		}
-		if cfg.Auth != auth[path] || cfg.DB == "" || cfg.EventIDKey == "" {
+		if cfg.Auth != auth || cfg.DB == "" || cfg.EventIDKey == "" {
 			t.Errorf("%s: auth %s, db %q, event_id_key %q", path, cfg.Auth, cfg.DB, cfg.EventIDKey)
 		}
 	}

@@ -126,7 +126,7 @@ func TestSaysInOneLineWhatIsWrong(t *testing.T) {
 	}
 
 	f("no argument", usage, 2, good)
-	f("two arguments", usage, 2, good, "/a", "/b")
+	f("a file that is no plugin", usage, 2, good, "/a", "/b")
 	f("an unknown flag", usage, 2, good, "--force")
 	f("an empty directory name", usage, 2, good, "")
 	f("no such directory", "install-plugin: cannot write into "+missing+": no such file or directory; mount a volume there", 1, good, missing)
@@ -176,5 +176,42 @@ func TestNeedsNothingButGo(t *testing.T) {
 	}
 	if got := strings.Fields(string(out)); len(got) != 1 || got[0] != "fluent-bit-defender/cmd/install-plugin" {
 		t.Errorf("it is made of %v", got)
+	}
+}
+
+func TestCopiesThePluginOfThatName(t *testing.T) {
+	from, dir := image(t, "ELF"), t.TempDir()
+	place, _ := from()
+	const name = "in_defender_kubernetes.so"
+	if err := os.WriteFile(filepath.Join(filepath.Dir(place), name), []byte("ELF too"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if code := run([]string{dir, name}, from, io.Discard, io.Discard); code != 0 || names(t, dir) != name {
+		t.Errorf("exit code %d, the directory holds %s", code, names(t, dir))
+	}
+	if got := fails(t, 2, from, dir, "../etc/passwd"); got != usage {
+		t.Errorf("said %q", got)
+	}
+}
+
+func TestGivesADirectoryToAUser(t *testing.T) {
+	dir := t.TempDir()
+	for _, who := range []string{"", "1", "1:", ":1", "-1:1", "root:root", "1:1:1", "4294967295:1"} {
+		if got := fails(t, 2, os.Executable, "--own", who, dir); got != usage {
+			t.Errorf("%q: said %q", who, got)
+		}
+	}
+	if got := fails(t, 1, os.Executable, "--own", "1:1", filepath.Join(dir, "nowhere")); !strings.HasSuffix(got, "no such file or directory; it needs root and the capability CHOWN") {
+		t.Errorf("said %q", got)
+	}
+	if os.Getuid() != 0 {
+		t.Skip("SKIPPED: only root may give a directory away")
+	}
+	if code := run([]string{"--own", "65532:65533", dir}, os.Executable, io.Discard, io.Discard); code != 0 {
+		t.Fatal(code)
+	}
+	info, err := os.Stat(dir)
+	if s, ok := info.Sys().(*syscall.Stat_t); err != nil || !ok || s.Uid != 65532 || s.Gid != 65533 {
+		t.Errorf("it belongs to %+v, %v", info.Sys(), err)
 	}
 }

@@ -15,6 +15,7 @@ import (
 
 	meta "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"fluent-bit-defender/internal/apiserver"
 	"fluent-bit-defender/internal/defendersim"
 	"fluent-bit-defender/internal/flbhost"
 )
@@ -24,20 +25,15 @@ const (
 	second = time.Second
 )
 
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if os.Getenv("KUBE_APISERVER") != "" && os.Getenv("ETCD") != "" {
-		if s, _ := theServer(); s != nil {
-			s.stop()
-		}
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { apiserver.Main(m) }
+
+// role is the manifest of what the pods may do.
+const role = "../../deploy/kubernetes/daemonset/role.yaml"
 
 // world is a simulated service and the pods that pull from it.
 type world struct {
 	*testing.T
-	server     *apiServer
+	server     *apiserver.Server
 	namespace  string
 	kubeconfig string
 	svc        *defendersim.Service
@@ -58,9 +54,9 @@ type arrival struct {
 }
 
 func newWorld(t *testing.T) *world {
-	w := &world{T: t, server: server(t), came: map[string][]arrival{}, added: map[string]time.Time{}, gen: defendersim.NewGenerator(rand.New(rand.NewPCG(1, 2)), defendersim.Mix{})}
+	w := &world{T: t, server: apiserver.Get(t), came: map[string][]arrival{}, added: map[string]time.Time{}, gen: defendersim.NewGenerator(rand.New(rand.NewPCG(1, 2)), defendersim.Mix{})}
 	w.namespace = strings.ToLower(t.Name())
-	w.kubeconfig = w.server.namespace(t, w.namespace, rules)
+	w.kubeconfig = w.server.Namespace(t, w.namespace, apiserver.Rules(t, role))
 	w.svc = defendersim.New(defendersim.Config{Seed: 1})
 	srv, err := defendersim.Start(w.svc, defendersim.ServerOptions{})
 	if err != nil {
@@ -173,7 +169,7 @@ func (w *world) check(most int) (slowest time.Duration) {
 
 // owner is the pod that pulls.
 func (w *world) owner() (pod string) {
-	maps, err := w.server.admin.CoreV1().ConfigMaps(w.namespace).List(w.Context(), meta.ListOptions{})
+	maps, err := w.server.Admin.CoreV1().ConfigMaps(w.namespace).List(w.Context(), meta.ListOptions{})
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -287,11 +283,11 @@ func TestTheAPIServerFreezes(t *testing.T) {
 	w.started(2)
 	stop := w.load()
 	time.Sleep(5 * second)
-	if err := w.server.server.Process.Signal(syscall.SIGSTOP); err != nil {
+	if err := w.server.Freeze(); err != nil {
 		t.Fatal(err)
 	}
 	time.Sleep(20 * second)
-	if err := w.server.server.Process.Signal(syscall.SIGCONT); err != nil {
+	if err := w.server.Thaw(); err != nil {
 		t.Fatal(err)
 	}
 	time.Sleep(12 * second)
@@ -301,7 +297,7 @@ func TestTheAPIServerFreezes(t *testing.T) {
 
 func TestAMissingRightIsToldOnce(t *testing.T) {
 	w := newWorld(t)
-	w.kubeconfig = w.server.namespace(t, w.namespace+"-without", rules[:1])
+	w.kubeconfig = w.server.Namespace(t, w.namespace+"-without", apiserver.Rules(t, role)[:1])
 	_, h := w.pod()
 	want := `add to its Role the rule apiGroups: [""], resources: [configmaps], verbs: [get, list, create, update]`
 	count := func(v *flbhost.View) (n int) {

@@ -62,7 +62,7 @@ func TestSixtyTenants(t *testing.T) {
 		add()
 	}
 	w.check(0)
-	maps, err := w.server.admin.CoreV1().ConfigMaps(w.namespace).List(t.Context(), meta.ListOptions{})
+	maps, err := w.server.Admin.CoreV1().ConfigMaps(w.namespace).List(t.Context(), meta.ListOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

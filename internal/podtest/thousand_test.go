@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"fluent-bit-defender/internal/apiserver"
 	"fluent-bit-defender/kube"
 	"fluent-bit-defender/share"
 	"fluent-bit-defender/state"
@@ -42,8 +43,8 @@ func TestAThousandPodsAskLittle(t *testing.T) {
 	if os.Getenv("SOAK") == "" {
 		t.Skip("SKIPPED: takes three minutes; set SOAK=1")
 	}
-	s := server(t)
-	kubeconfig := s.namespace(t, "thousand", rules)
+	s := apiserver.Get(t)
+	kubeconfig := s.Namespace(t, "thousand", apiserver.Rules(t, role))
 	settings := share.Settings{Workers: 3, LeaseDuration: 15 * second, TakeoverOverlap: time.Minute}
 	var pods []*share.Pod
 	for n := range 1000 {
@@ -61,7 +62,7 @@ func TestAThousandPodsAskLittle(t *testing.T) {
 	time.Sleep(70 * second)
 	since := time.Now()
 	time.Sleep(60 * second)
-	all, kinds := s.requests(t, "thousand", since)
+	all, kinds := s.Requests(t, "thousand", since)
 	workers := 0
 	for _, p := range pods {
 		if p.Stats().Worker {

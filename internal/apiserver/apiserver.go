@@ -1,6 +1,8 @@
 //go:build kubernetes
 
-package podtest
+// Package apiserver runs a real kube-apiserver with its etcd on loopback, for tests. Its programs are named by KUBE_APISERVER and ETCD, which
+// make test-kubernetes sets.
+package apiserver
 
 import (
 	"bufio"
@@ -27,13 +29,15 @@ import (
 	meta "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+	"sigs.k8s.io/yaml"
 )
 
-// apiServer is a kube-apiserver with its etcd on loopback, RBAC and audit log on. KUBE_APISERVER and ETCD are the paths of the programs.
-type apiServer struct {
+// Server is a kube-apiserver with RBAC and its audit log on.
+type Server struct {
+	URL   string
+	Admin *kubernetes.Clientset // may do everything
+
 	dir    string
-	url    string
-	admin  *kubernetes.Clientset
 	server *exec.Cmd
 	etcd   *exec.Cmd
 }
@@ -42,8 +46,8 @@ const adminToken = "administrator"
 
 var theServer = sync.OnceValues(startServer)
 
-// server returns the API server of all tests of this process.
-func server(t *testing.T) *apiServer {
+// Get returns the API server of all tests of this process. It skips the test where the programs are not named.
+func Get(t *testing.T) *Server {
 	t.Helper()
 	if os.Getenv("KUBE_APISERVER") == "" || os.Getenv("ETCD") == "" {
 		t.Skip("SKIPPED: no KUBE_APISERVER and ETCD; make test-kubernetes sets them")
@@ -55,12 +59,23 @@ func server(t *testing.T) *apiServer {
 	return s
 }
 
-func startServer() (*apiServer, error) {
+// Main runs the tests of a package and ends the server that they may have started.
+func Main(m *testing.M) {
+	code := m.Run()
+	if os.Getenv("KUBE_APISERVER") != "" && os.Getenv("ETCD") != "" {
+		if s, _ := theServer(); s != nil {
+			s.stop()
+		}
+	}
+	os.Exit(code)
+}
+
+func startServer() (*Server, error) {
 	dir, err := os.MkdirTemp("", "podtest")
 	if err != nil {
 		return nil, err
 	}
-	s := &apiServer{dir: dir}
+	s := &Server{dir: dir}
 	ports, err := freePorts(2)
 	if err != nil {
 		return nil, err
@@ -69,7 +84,7 @@ func startServer() (*apiServer, error) {
 		return nil, err
 	}
 	etcdURL := fmt.Sprintf("http://127.0.0.1:%d", ports[0])
-	s.url = fmt.Sprintf("https://127.0.0.1:%d", ports[1])
+	s.URL = fmt.Sprintf("https://127.0.0.1:%d", ports[1])
 	if s.etcd, err = s.run(os.Getenv("ETCD"), "etcd", "--data-dir="+s.path("etcd"), "--listen-client-urls="+etcdURL, "--advertise-client-urls="+etcdURL,
 		"--listen-peer-urls=http://127.0.0.1:0", "--unsafe-no-fsync"); err != nil {
 		return nil, err
@@ -97,9 +112,9 @@ func freePorts(n int) (ports []int, err error) {
 	return ports, nil
 }
 
-func (s *apiServer) path(name string) string { return filepath.Join(s.dir, name) }
+func (s *Server) path(name string) string { return filepath.Join(s.dir, name) }
 
-func (s *apiServer) files() error {
+func (s *Server) files() error {
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		return err
@@ -122,7 +137,7 @@ func (s *apiServer) files() error {
 }
 
 // run starts a program that dies with this one.
-func (s *apiServer) run(program, name string, args ...string) (*exec.Cmd, error) {
+func (s *Server) run(program, name string, args ...string) (*exec.Cmd, error) {
 	log, err := os.Create(s.path(name + ".log"))
 	if err != nil {
 		return nil, err
@@ -133,20 +148,20 @@ func (s *apiServer) run(program, name string, args ...string) (*exec.Cmd, error)
 	return cmd, cmd.Start()
 }
 
-func (s *apiServer) ready() (err error) {
-	s.admin, err = kubernetes.NewForConfig(&rest.Config{Host: s.url, BearerToken: adminToken, TLSClientConfig: rest.TLSClientConfig{Insecure: true}, QPS: -1})
+func (s *Server) ready() (err error) {
+	s.Admin, err = kubernetes.NewForConfig(&rest.Config{Host: s.URL, BearerToken: adminToken, TLSClientConfig: rest.TLSClientConfig{Insecure: true}, QPS: -1})
 	if err != nil {
 		return err
 	}
 	for start := time.Now(); time.Since(start) < time.Minute; time.Sleep(200 * time.Millisecond) {
-		if _, err = s.admin.Discovery().RESTClient().Get().AbsPath("/readyz").DoRaw(context.Background()); err == nil {
+		if _, err = s.Admin.Discovery().RESTClient().Get().AbsPath("/readyz").DoRaw(context.Background()); err == nil {
 			return nil
 		}
 	}
 	return fmt.Errorf("the API server is not ready: %w", err)
 }
 
-func (s *apiServer) stop() {
+func (s *Server) stop() {
 	for _, cmd := range []*exec.Cmd{s.server, s.etcd} {
 		if cmd != nil && cmd.Process != nil {
 			_ = cmd.Process.Kill()
@@ -156,14 +171,29 @@ func (s *apiServer) stop() {
 	_ = os.RemoveAll(s.dir)
 }
 
-// rules are what the shipped Role allows.
-var rules = []rbac.PolicyRule{
-	{APIGroups: []string{"coordination.k8s.io"}, Resources: []string{"leases"}, Verbs: []string{"get", "list", "create", "update"}},
-	{APIGroups: []string{""}, Resources: []string{"configmaps"}, Verbs: []string{"get", "list", "create", "update"}},
+// Freeze stops the server's process as SIGSTOP does; Thaw lets it go on.
+func (s *Server) Freeze() error { return s.server.Process.Signal(syscall.SIGSTOP) }
+
+// Thaw ends a Freeze.
+func (s *Server) Thaw() error { return s.server.Process.Signal(syscall.SIGCONT) }
+
+// Rules are what the Role in a manifest allows.
+func Rules(t *testing.T, path string) []rbac.PolicyRule {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, _, _ := strings.Cut(string(text), "\n---\n")
+	var role rbac.Role
+	if err := yaml.UnmarshalStrict([]byte(first), &role); err != nil || len(role.Rules) == 0 {
+		t.Fatalf("%s: %d rules, %v", path, len(role.Rules), err)
+	}
+	return role.Rules
 }
 
-// namespace makes a namespace with a service account that has rules, and returns the path of a kubeconfig with a bound token of it.
-func (s *apiServer) namespace(t *testing.T, name string, rules []rbac.PolicyRule) (kubeconfig string) {
+// Namespace makes a namespace with a service account that has rules, and returns the path of a kubeconfig with a bound token of it.
+func (s *Server) Namespace(t *testing.T, name string, rules []rbac.PolicyRule) (kubeconfig string) {
 	t.Helper()
 	must := func(err error) {
 		t.Helper()
@@ -172,29 +202,29 @@ func (s *apiServer) namespace(t *testing.T, name string, rules []rbac.PolicyRule
 		}
 	}
 	ctx := t.Context()
-	_, err := s.admin.CoreV1().Namespaces().Create(ctx, &core.Namespace{ObjectMeta: meta.ObjectMeta{Name: name}}, meta.CreateOptions{})
+	_, err := s.Admin.CoreV1().Namespaces().Create(ctx, &core.Namespace{ObjectMeta: meta.ObjectMeta{Name: name}}, meta.CreateOptions{})
 	must(err)
 	named := meta.ObjectMeta{Name: "fluent-bit-defender"}
-	_, err = s.admin.CoreV1().ServiceAccounts(name).Create(ctx, &core.ServiceAccount{ObjectMeta: named}, meta.CreateOptions{})
+	_, err = s.Admin.CoreV1().ServiceAccounts(name).Create(ctx, &core.ServiceAccount{ObjectMeta: named}, meta.CreateOptions{})
 	must(err)
-	_, err = s.admin.RbacV1().Roles(name).Create(ctx, &rbac.Role{ObjectMeta: named, Rules: rules}, meta.CreateOptions{})
+	_, err = s.Admin.RbacV1().Roles(name).Create(ctx, &rbac.Role{ObjectMeta: named, Rules: rules}, meta.CreateOptions{})
 	must(err)
-	_, err = s.admin.RbacV1().RoleBindings(name).Create(ctx, &rbac.RoleBinding{ObjectMeta: named,
+	_, err = s.Admin.RbacV1().RoleBindings(name).Create(ctx, &rbac.RoleBinding{ObjectMeta: named,
 		Subjects: []rbac.Subject{{Kind: "ServiceAccount", Name: named.Name, Namespace: name}},
 		RoleRef:  rbac.RoleRef{APIGroup: "rbac.authorization.k8s.io", Kind: "Role", Name: named.Name}}, meta.CreateOptions{})
 	must(err)
-	token, err := s.admin.CoreV1().ServiceAccounts(name).CreateToken(ctx, named.Name, &auth.TokenRequest{}, meta.CreateOptions{})
+	token, err := s.Admin.CoreV1().ServiceAccounts(name).CreateToken(ctx, named.Name, &auth.TokenRequest{}, meta.CreateOptions{})
 	must(err)
 	kubeconfig = filepath.Join(t.TempDir(), "kubeconfig")
 	text := fmt.Sprintf(`{"apiVersion": "v1", "kind": "Config", "current-context": "c",
 		"clusters": [{"name": "c", "cluster": {"server": %q, "certificate-authority": %q}}], "users": [{"name": "u", "user": {"token": %q}}],
-		"contexts": [{"name": "c", "context": {"cluster": "c", "user": "u", "namespace": %q}}]}`, s.url, s.path("certs/apiserver.crt"), token.Status.Token, name)
+		"contexts": [{"name": "c", "context": {"cluster": "c", "user": "u", "namespace": %q}}]}`, s.URL, s.path("certs/apiserver.crt"), token.Status.Token, name)
 	must(os.WriteFile(kubeconfig, []byte(text), 0o600))
 	return kubeconfig
 }
 
-// requests counts the requests of a namespace since a time, by verb and resource.
-func (s *apiServer) requests(t *testing.T, namespace string, since time.Time) (all int, kinds map[string]int) {
+// Requests counts the requests of a namespace since a time, by verb and resource.
+func (s *Server) Requests(t *testing.T, namespace string, since time.Time) (all int, kinds map[string]int) {
 	t.Helper()
 	file, err := os.Open(s.path("audit.log"))
 	if err != nil {
