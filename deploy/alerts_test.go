@@ -193,6 +193,10 @@ func TestRulesFire(t *testing.T) {
 	})
 	f("all pods stand by", "DefenderNoWorker", 20*minute, "No pod pulls defender_eu", alive, "fluentbit_defender_worker 1x10 0x50")
 	f("a pod works", "DefenderNoWorker", 20*minute, never, alive, "fluentbit_defender_worker 1x60")
+	f("a tenant that no pod pulls", "DefenderSourcesWithoutOwner", 20*minute, "1 sources of defender_eu are pulled by no pod", alive,
+		"fluentbit_defender_sources_configured 3x60", "fluentbit_defender_sources_owned 2x60")
+	f("a tenant that moves", "DefenderSourcesWithoutOwner", 20*minute, never, alive,
+		"fluentbit_defender_sources_configured 3x60", "fluentbit_defender_sources_owned 3x5 2x2 3x60")
 	f("fenced again and again", "DefenderFencedOften", 60*minute, "pod:2020 often cannot renew its Lease", alive, "fluentbit_defender_fenced_total 0+1x60")
 	f("fenced once", "DefenderFencedOften", 60*minute, never, alive, "fluentbit_defender_fenced_total 0x10 1x60")
 

@@ -71,11 +71,11 @@ func TestEachMetricIsReadFromItsOwnNumber(t *testing.T) {
 		"watermark_timestamp_seconds": 1782864000.25, "behind_seconds": 90, "last_success_timestamp_seconds": 1782864001.25,
 		"token_expiry_timestamp_seconds": 1782864002.25, "certificate_expiry_timestamp_seconds": 1782864003.25,
 		"start_timestamp_seconds": 1782864010.25, "tenants": 17, "tenants_failing": 18, "api": 23,
-		"worker": 1, "sources_owned": 19, "takeovers_total": 20, "fenced_total": 21, "lease_renew_failures_total": 22,
+		"worker": 1, "sources_owned": 19, "sources_configured": 24, "takeovers_total": 20, "fenced_total": 21, "lease_renew_failures_total": 22,
 	})
 	m := testMeter()
 	m.now.started = at.Add(10 * time.Second)
-	m.now.pods = &share.Stats{Worker: true, Owned: 19, Takeovers: 20, Fenced: 21, RenewFailures: 22}
+	m.now.pods = &share.Stats{Worker: true, Owned: 19, Configured: 24, Takeovers: 20, Fenced: 21, RenewFailures: 22}
 	got := numbers(m, s)
 	for key, n := range want {
 		if got[key] != n {
@@ -147,7 +147,7 @@ func TestWhatIsNotKnownIsNaN(t *testing.T) {
 		}
 	}
 	slices.Sort(unknown)
-	want := "behind_seconds certificate_expiry_timestamp_seconds last_success_timestamp_seconds sources_owned token_expiry_timestamp_seconds " +
+	want := "behind_seconds certificate_expiry_timestamp_seconds last_success_timestamp_seconds sources_configured sources_owned token_expiry_timestamp_seconds " +
 		"watermark_timestamp_seconds worker"
 	if got := strings.Join(unknown, " "); got != want {
 		t.Errorf("NaN are %s, want %s", got, want)

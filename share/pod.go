@@ -14,11 +14,12 @@ import (
 )
 
 const (
-	handsMost = 8                // actions at a time
-	standby   = 30 * time.Second // between two looks of a pod that stands by, with one worker alive
-	seldomer  = 22 * time.Second // more with each further worker, up to three: a thousand pods are to ask less than 20 times a second
-	crashRest = 30 * time.Second // after an internal error
-	closeRest = time.Second      // in which the Lease is to be released at the end
+	handsMost  = 8                // actions at a time
+	workerLook = time.Second      // between two looks of a worker, at most: what another gives back waits for it
+	standby    = 30 * time.Second // between two looks of a pod that stands by, with one worker alive
+	seldomer   = 22 * time.Second // more with each further worker, up to three: a thousand pods are to ask less than 20 times a second
+	crashRest  = 30 * time.Second // after an internal error
+	closeRest  = time.Second      // in which the Lease is to be released at the end
 )
 
 // Settings are what the stanzas of one NAME have to agree on.
@@ -31,7 +32,7 @@ type Settings struct {
 // RenewDeadline is how long after the last renewal a worker still delivers, and tries to renew.
 func (s Settings) RenewDeadline() time.Duration { return s.LeaseDuration * 2 / 3 }
 
-// RetryPeriod is the time between two renewals, and between two looks of a worker.
+// RetryPeriod is the time between two renewals.
 func (s Settings) RetryPeriod() time.Duration { return s.LeaseDuration * 2 / 15 }
 
 // Puller pulls the sources of a stanza.
@@ -76,6 +77,7 @@ type tally struct {
 type Stats struct {
 	Worker        bool
 	Owned         int
+	Configured    int // sources that this pod's stanzas have, whoever pulls them
 	Takeovers     uint64
 	Fenced        uint64
 	RenewFailures uint64
@@ -118,7 +120,12 @@ func (p *Pod) Stats() Stats {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := p.stats
-	s.Owned = p.own.held()
+	s.Owned, s.Configured = p.own.held(), 0
+	for _, e := range p.entries {
+		if !e.gone {
+			s.Configured++
+		}
+	}
 	s.Worker, s.Fenced, s.RenewFailures = p.lease.counts()
 	return s
 }
@@ -194,7 +201,7 @@ func (p *Pod) pause() time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.lease.leading() || p.lease.contending() || p.own.held() > 0 {
-		return p.settings.RetryPeriod()
+		return min(p.settings.RetryPeriod(), workerLook)
 	}
 	live := len(p.workers.live())
 	if p.workers.since.IsZero() {
