@@ -207,7 +207,9 @@ var metrics = []metric{
 		wrong:  "The sum over all pods is less than there are tenants for minutes: some have no owner; the logs name them.",
 	},
 	{
-		theme: themePods, read: one(func(r *reading) float64 { return ofPods(r, func(p *share.Stats) float64 { return float64(p.Configured) }) }),
+		theme: themePods, read: one(func(r *reading) float64 {
+			return ofPods(r, func(p *share.Stats) float64 { return float64(p.Configured) })
+		}),
 		Metric: flb.Metric{Kind: flb.Gauge, Name: "sources_configured", Help: "Sources that this pod's stanzas have, whichever pod pulls them. NaN: db is not kubernetes://."},
 		wrong:  "Pods differ for longer than a rollout takes: they have different tenants, and what no worker has is pulled by none.",
 	},

@@ -1,6 +1,7 @@
 package pull
 
 import (
+	"context"
 	"errors"
 	"math/rand/v2"
 	"slices"
@@ -233,6 +234,39 @@ func TestWhatALeavingCoreWasGivenLastComesAgain(t *testing.T) {
 			time.Sleep(before)
 			h.core.engine.Leave()
 			time.Sleep(time.Second) // another instance exits first
+			if err := h.core.engine.Stop(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if committed := len(h.disk.seen) == 10; committed != (before > ringTime) {
+				t.Errorf("%d rows were committed, delivered %s before", len(h.disk.seen), before)
+			}
+		})
+	}
+}
+
+// A source that is being removed when the core begins to end, as one that moves to another pod is, loses no more of what is durable than one that is
+// stopped.
+func TestARemovalThatTheExitCutsShortRepeatsNothing(t *testing.T) {
+	for _, before := range []time.Duration{0, 600 * time.Millisecond} {
+		synctest.Test(t, func(t *testing.T) {
+			h := sceneAt(spread(10, -5*time.Minute, -time.Minute), nil, nil)
+			h.core.live(900 * time.Millisecond)
+			h.core.live(900 * time.Millisecond)
+			h.core.take()
+			if len(h.core.ring) == 0 {
+				t.Fatal("nothing was delivered")
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			removed := make(chan error)
+			go func() { removed <- h.core.engine.Remove(ctx, h.source.key) }()
+			h.core.pause()
+			h.core.engine.Pause()
+			time.Sleep(before)
+			h.core.engine.Leave()
+			cancel()
+			if err := <-removed; !errors.Is(err, context.Canceled) {
+				t.Errorf("the removal ended with %v", err)
+			}
 			if err := h.core.engine.Stop(t.Context()); err != nil {
 				t.Fatal(err)
 			}

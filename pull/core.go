@@ -68,6 +68,17 @@ func (q *queue) durable() func(ledger.Delivered) bool {
 	return func(d ledger.Delivered) bool { return active-d.Active >= safeAfter }
 }
 
+// durableAtLast returns what is durable when a source is closed: while the core runs, or when it has begun to end meanwhile.
+func (q *queue) durableAtLast() func(ledger.Delivered) bool {
+	q.lock.Lock()
+	left := q.core.left
+	q.lock.Unlock()
+	if left.IsZero() {
+		return q.durable()
+	}
+	return q.durableAtExit()
+}
+
 // durableAtExit returns what is durable when the core ends: all but what may lie in its ring. By back-pressure or a rate limit the core may
 // have paused the input before. On its way out an input that ran gets two pauses, one that is paused none more, or two more
 // (flb_input_pause in 5.1.1); what old cores give beyond that the plugin keeps to itself. With `threaded off` every instance of the thread

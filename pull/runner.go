@@ -103,7 +103,7 @@ func (r *Runner) Remove(ctx context.Context, key state.Key) error {
 		}
 		err = r.commit(s)
 	}
-	return errors.Join(err, r.closeSource(s, r.durable()))
+	return errors.Join(err, r.closeSource(s, r.durableAtLast()))
 }
 
 // closeSource commits the last change of s and closes what it owns.
