@@ -171,7 +171,8 @@ func (w *world) check(most int) (slowest time.Duration) {
 func (w *world) owner() (pod string) {
 	maps, err := w.server.Admin.CoreV1().ConfigMaps(w.namespace).List(w.Context(), meta.ListOptions{})
 	if err != nil {
-		w.Fatal(err)
+		w.Error(err)
+		return ""
 	}
 	for _, m := range maps.Items {
 		if o := m.Data["owner"]; o != "" {
@@ -179,6 +180,21 @@ func (w *world) owner() (pod string) {
 		}
 	}
 	return pod
+}
+
+// moves tells how long from now on it takes until another pod than this one is the owner.
+func (w *world) moves(from string) <-chan time.Duration {
+	took, start := make(chan time.Duration, 1), time.Now()
+	go func() {
+		for time.Since(start) < limit {
+			if now := w.owner(); now != "" && now != from {
+				break
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+		took <- time.Since(start)
+	}()
+	return took
 }
 
 func (w *world) started(n int) (pods map[string]*flbhost.Host) {
@@ -205,7 +221,13 @@ func TestPodsStoppedInTurn(t *testing.T) {
 			t.Fatalf("%q is the owner", owner)
 		}
 		delete(pods, owner)
+		moved := w.moves(owner)
 		h.MustStop(t, limit)
+		took := <-moved
+		t.Logf("another pod owns the source %s after SIGTERM", took.Round(10*time.Millisecond))
+		if took > 3*second { // a second of it is Fluent Bit's own grace
+			t.Errorf("the move took %s", took)
+		}
 		name, next := w.pod()
 		pods[name] = next
 	}
