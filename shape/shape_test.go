@@ -8,6 +8,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -343,5 +344,47 @@ func TestManyValuesOfOneList(t *testing.T) {
 	r := readAll(t, optionsOf(t, ECS, graph, false), body)[0].fields(t)
 	if got := len(r["related"].(map[string]any)["ip"].([]any)); got != 1000 {
 		t.Errorf("%d addresses, want 1000, each once", got)
+	}
+}
+
+// SHAPE_SAMPLES names a directory of public samples, which are not ours to keep: files with one alert, an array or an object around one, or JSON lines.
+func TestPublicSamples(t *testing.T) {
+	dir := os.Getenv("SHAPE_SAMPLES")
+	if dir == "" {
+		t.Skip("SHAPE_SAMPLES names no directory with samples")
+	}
+	paths, err := filepath.Glob(filepath.Join(dir, "*"))
+	if err != nil || len(paths) == 0 {
+		t.Fatalf("no samples in %s: %v", dir, err)
+	}
+	ecs, ocsf := readECSSchema(t), readOCSFSchema(t)
+	for _, path := range paths {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := 0
+		for d := json.NewDecoder(bytes.NewReader(text)); ; n++ {
+			var body json.RawMessage
+			if err := d.Decode(&body); err == io.EOF {
+				break
+			} else if err != nil {
+				t.Fatalf("%s: %v", path, err)
+			}
+			api := siem
+			if bytes.Contains(body, []byte("lastUpdateDateTime")) {
+				api = graph
+			}
+			for _, r := range readAll(t, optionsOf(t, ECS, api, false), body) {
+				ecs.check(t, &r)
+				t.Logf("%s: %.2000s", filepath.Base(path), r.text)
+			}
+			for _, r := range readAll(t, optionsOf(t, OCSF, api, false), body) {
+				ocsf.check(t, &r)
+			}
+			for _, r := range readAll(t, optionsOf(t, CEF, api, false), body) {
+				t.Logf("%s: %s", filepath.Base(path), checkCEF(t, &r).extensions)
+			}
+		}
 	}
 }
