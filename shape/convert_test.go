@@ -2,6 +2,7 @@ package shape
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 )
@@ -33,6 +34,23 @@ func FuzzAddresses(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(checkIP)
+}
+
+func TestDigests(t *testing.T) {
+	for c := range 256 {
+		for _, digits := range []int{32, 40, 64} {
+			for k := range digits {
+				s := []byte(strings.Repeat("09afAF5c", 8)[:digits])
+				s[k] = byte(c)
+				if want := strings.ContainsRune("0123456789abcdefABCDEF", rune(c)); isHex(s, digits) != want {
+					t.Fatalf("%q: want %v", s, want)
+				}
+			}
+		}
+	}
+	if isHex(make([]byte, 31), 32) {
+		t.Error("31 bytes are 32 digits")
+	}
 }
 
 // Elasticsearch takes each time that date lets through, which is the same instant as in the alert.

@@ -2,6 +2,7 @@ package shape
 
 import (
 	"bytes"
+	"encoding/binary"
 
 	"fluent-bit-defender/record"
 )
@@ -21,18 +22,19 @@ type encoder struct {
 	rest  [][]byte // fields without a place, as they stand: key and value
 	restN int      // how many
 
-	scratch []byte   // values that were made
-	of      []*value // what a derived target is made of
-	seen    [][]met  // by source: the fields in the order they came last
-	known   []map[string]met
+	scratch  []byte   // values that were made
+	of       []*value // what a derived target is made of
+	seen     [][]met  // by source: the fields in the order they came last
+	known    []map[string]*met
+	stranger met // a field that is not remembered
 }
 
 // value is what goes to one target, as MessagePack.
 type value struct {
 	one  []byte // nil where there is none
-	rank int
 	many [][]byte
-	set  set
+	set  *set // of a long list; nil before the first
+	rank uint16
 }
 
 // claim says which piece of evidence an object of the record is about.
@@ -43,13 +45,39 @@ type claim struct {
 
 // met is a field that was met at some place of an object. Objects at one path mostly have their fields in the same order.
 type met struct {
-	key   string // the name as a MessagePack string; empty: not remembered
-	field *field // nil: no row names it
+	words [4]uint64 // the key
+	masks [4]uint64 // of the bits that count
+	size  int       // of the key; 0: too long to be compared so
+	key   string    // the name as a MessagePack string; empty: not remembered
+	field *field    // nil: no row names it
+}
+
+// stands tells whether the key stands at b[i].
+func (m *met) stands(b []byte, i int) bool {
+	if m.size == 0 || len(b)-i < 32 {
+		return m.key != "" && len(b)-i > len(m.key) && string(b[i:i+len(m.key)]) == m.key
+	}
+	w := (*[32]byte)(b[i:])
+	return (binary.LittleEndian.Uint64(w[:])^m.words[0])&m.masks[0]|(binary.LittleEndian.Uint64(w[8:])^m.words[1])&m.masks[1]|
+		(binary.LittleEndian.Uint64(w[16:])^m.words[2])&m.masks[2]|(binary.LittleEndian.Uint64(w[24:])^m.words[3])&m.masks[3] == 0
+}
+
+func (m *met) remember(key []byte) {
+	m.key = string(key)
+	if len(key) > 32 {
+		return
+	}
+	var text [32]byte
+	m.size = copy(text[:], key)
+	for i := range m.words {
+		m.words[i] = binary.LittleEndian.Uint64(text[8*i:])
+		m.masks[i] = ^uint64(0) >> (64 - 8*max(0, min(8, m.size-8*i)))
+	}
 }
 
 func newEncoder(p *program, native bool) *encoder {
 	return &encoder{program: p, native: native, values: make([]value, p.slots), claims: make([]claim, len(p.groups)),
-		seen: make([][]met, p.sources), known: make([]map[string]met, p.sources)}
+		seen: make([][]met, p.sources), known: make([]map[string]*met, p.sources)}
 }
 
 // fill reads the alert into the values.
@@ -93,33 +121,36 @@ func (e *encoder) object(src *source, i int, root bool) int {
 	for k := range n {
 		at := i
 		var f *field
-		if k < len(seen) && len(b)-i > len(seen[k].key) && string(b[i:i+len(seen[k].key)]) == seen[k].key && seen[k].key != "" {
+		if k < len(seen) && seen[k].stands(b, i) {
 			f = seen[k].field
 			i += len(seen[k].key)
 		} else {
 			i = after(b, i)
 			m := e.meet(src, b[at:i])
 			if f = m.field; k < len(seen) {
-				seen[k] = m
+				seen[k] = *m
 			} else if k < maxMet {
-				seen = append(seen, m)
+				seen = append(seen, *m)
 				e.seen[src.id] = seen
 			}
 		}
-		taken := false
-		switch {
-		case f == nil:
-			i = after(b, i)
-		case b[i] == msgNil || b[i] == msgEmpty:
+		taken, from := true, i
+		switch c := b[i]; {
+		case c == msgNil || c == msgEmpty:
 			i++
-			taken = true
-		case f.inner:
+			taken = f != nil
+		case f != nil && f.inner:
 			i = e.inside(f, i)
-			taken = true
 		default:
-			from := i
-			i = after(b, i)
-			taken = e.give(f.rules, b[from:i:i])
+			switch { // as after does
+			case c-0xa0 < 0x20:
+				i += 1 + int(c-0xa0)
+			case c == 0xd9:
+				i += 2 + int(b[i+1])
+			default:
+				i = after(b, i)
+			}
+			taken = f != nil && e.give(f.rules, b[from:i]) // with what follows within its capacity: see appendValue
 		}
 		if !root {
 			continue
@@ -143,19 +174,21 @@ func (e *encoder) object(src *source, i int, root bool) int {
 // maxMet is the most fields of an object that are remembered.
 const maxMet = 256
 
-// meet looks a field up by its key, a MessagePack string.
-func (e *encoder) meet(src *source, key []byte) met {
+// meet looks a field up by its key, a MessagePack string. What it returns is good until the next call.
+func (e *encoder) meet(src *source, key []byte) *met {
 	known := e.known[src.id]
-	if m, ok := known[string(key)]; ok {
+	if m := known[string(key)]; m != nil {
 		return m
 	}
-	m := met{field: src.fields[string(textIn(key))]}
+	m := &e.stranger
+	*m = met{field: src.fields[string(textIn(key))]}
 	if len(known) < maxMet && len(key) <= maxKey {
 		if known == nil {
-			known = map[string]met{}
+			known = map[string]*met{}
 			e.known[src.id] = known
 		}
-		m.key = string(key)
+		m = &met{field: m.field}
+		m.remember(key)
 		known[m.key] = m
 	}
 	return m
@@ -198,9 +231,7 @@ func (e *encoder) give(rules []rule, v []byte) bool {
 	for i := range rules {
 		r := &rules[i]
 		if r.plain && isText(v) {
-			for k := range r.puts {
-				taken = e.put1(&r.puts[k], v) || taken
-			}
+			taken = e.put(r, v) || taken
 			continue
 		}
 		if !r.list || !isArray(v) {
@@ -314,7 +345,7 @@ func (e *encoder) derive(all []derivation) {
 			v := &e.values[of.n]
 			if !e.filled.has(of) {
 				v.one, v.many = nil, v.many[:0]
-				v.set.reset()
+				v.reset()
 			}
 			e.of = append(e.of, v)
 		}
@@ -345,12 +376,10 @@ func (e *encoder) put1(p *put, v []byte) bool {
 	}
 	switch {
 	case p.list && fresh:
-		s.set.reset()
+		s.reset()
 		s.many = append(s.many[:0], v)
 	case p.list:
-		if s.set.add(s.many, v) {
-			s.many = append(s.many, v)
-		}
+		s.add(v)
 	case fresh || p.rank < s.rank:
 		s.one, s.rank = v, p.rank
 	default:

@@ -12,35 +12,49 @@ type set struct {
 	n  int     // values in it
 }
 
-const shortList = 16
+const shortList = 8
 
-func (s *set) reset() {
-	if s.n > 0 {
-		clear(s.at)
-		s.n = 0
+// reset empties the list.
+func (v *value) reset() {
+	v.many = v.many[:0]
+	if v.set != nil && v.set.n > 0 {
+		clear(v.set.at)
+		v.set.n = 0
 	}
 }
 
-// add tells whether v is not in list yet; it is appended there next.
-func (s *set) add(list [][]byte, v []byte) bool {
-	if len(list) < shortList {
-		for _, have := range list {
-			if bytes.Equal(have, v) {
-				return false
+// add appends x to the list unless it is there.
+func (v *value) add(x []byte) {
+	if len(v.many) < shortList {
+		for _, have := range v.many {
+			// Digests and observables are of one length and begin alike.
+			if n := len(have) - 1; n == len(x)-1 && have[n] == x[n] && bytes.Equal(have, x) {
+				return
 			}
 		}
-		return true
+	} else {
+		if v.set == nil {
+			v.set = &set{}
+		}
+		if v.set.has(v.many, x) {
+			return
+		}
 	}
+	v.many = append(v.many, x)
+}
+
+// has tells whether v is in list, and takes it for so from now on: it is appended there next.
+func (s *set) has(list [][]byte, v []byte) bool {
 	if 2*(len(list)+1) > len(s.at) || s.n < len(list) {
 		s.grow(list)
 	}
 	place := s.find(list, v)
 	if s.at[place] != 0 {
-		return false
+		return true
 	}
 	s.n++
 	s.at[place] = int32(s.n)
-	return true
+	return false
 }
 
 func (s *set) grow(list [][]byte) {

@@ -53,12 +53,13 @@ type conv struct {
 	plain bool   // it takes each text as it is
 }
 
-// rule is a row, ready to run.
+// rule is a row, ready to run. Rules, puts and values are small, for each is looked at for each alert.
 type rule struct {
-	conv
+	fn    func(e *encoder, r *rule, v []byte) bool // of conv
 	puts  []put
-	list  bool // one of the targets is a list
-	plain bool // texts go to them as they are
+	fixed []byte // of conv
+	list  bool   // one of the targets is a list
+	plain bool   // of conv
 }
 
 // put is a target of a rule.
@@ -66,15 +67,15 @@ type put struct {
 	slot
 	list  bool
 	weak  bool
-	rank  int // the lower goes first
-	group int // the object that all fields from one piece of evidence go to; 0: none
+	group uint8  // the object that all fields from one piece of evidence go to; 0: none
+	rank  uint16 // the lower goes first
 }
 
 // slot is the number of a target: a bit of a set.
 type slot struct {
-	n    int
-	word int
 	bit  uint64
+	n    uint16
+	word uint8
 }
 
 // field is what the rows say of one field.
@@ -96,8 +97,21 @@ type source struct {
 	whole  []rule // of the object itself
 }
 
+// targetKind is how a target is written.
+type targetKind byte
+
+const (
+	kindGroup targetKind = iota
+	kindLeaf
+	kindList
+	kindText // always the same
+	kindRest // what has no row
+)
+
 // target is one field of the record, or of what becomes of a piece of evidence.
 type target struct {
+	kind    targetKind
+	texts   int // fields in text
 	name    string
 	key     []byte   // MessagePack
 	block   [32]byte // key, where it fits
@@ -153,7 +167,7 @@ const maxSlots = 256
 // slotSet is a set of slots.
 type slotSet [maxSlots / 64]uint64
 
-func newSlot(n int) slot { return slot{n, n / 64, 1 << (n % 64)} }
+func newSlot(n int) slot { return slot{1 << (n % 64), uint16(n), uint8(n / 64)} }
 
 func (s *slotSet) has(k *slot) bool { return s[k.word&3]&k.bit != 0 }
 func (s *slotSet) add(k *slot)      { s[k.word&3] |= k.bit }
@@ -179,7 +193,7 @@ func compile(t table) *program {
 		p.addRow(i, r)
 	}
 	for _, d := range t.derived {
-		dv := derivation{rule: rule{conv: conv{doc: d.doc}, puts: []put{p.newPut(d.to, len(t.rows), false)}}, fn: d.make}
+		dv := derivation{rule: rule{puts: []put{p.newPut(d.to, len(t.rows), false)}}, fn: d.make}
 		for _, of := range d.of {
 			dv.of = append(dv.of, p.target(of).slot)
 		}
@@ -207,8 +221,9 @@ func compile(t table) *program {
 	}
 	spread(p.root)
 	for _, t := range append(p.out, p.piece...) {
-		t.count()
+		t.finish()
 	}
+	p.out, p.piece = merged(p.out), merged(p.piece)
 	for t := range p.inPiece {
 		p.pieceHas.add(&t.slot)
 	}
@@ -218,25 +233,48 @@ func compile(t table) *program {
 	return p
 }
 
-// count finds out which slots a target covers.
-func (t *target) count() {
+// finish finds out what a target covers and how it is written.
+func (t *target) finish() {
 	t.always = t.text != nil
-	if t.leaf && !t.always {
+	switch {
+	case t.always:
+		t.kind, t.texts = kindText, 1
+		return
+	case t.rest:
+		t.kind, t.anyRest = kindRest, true
+		return
+	case t.leaf:
 		t.has.add(&t.slot)
-		t.anyRest = t.rest
-	}
-	same := len(t.kids) > 0
-	for _, k := range t.kids {
-		k.count()
-		t.has.join(k.has)
-		t.anyRest, t.always, same = t.anyRest || k.anyRest, t.always || k.always, same && k.text != nil && !k.picky
-	}
-	if same && !t.picky {
-		t.text = appendMapHead(slices.Clone(t.key), len(t.kids))
-		for _, k := range t.kids {
-			t.text = append(t.text, k.text...)
+		if t.kind = kindLeaf; t.list {
+			t.kind = kindList
 		}
+		return
 	}
+	t.kind = kindGroup
+	for _, k := range t.kids {
+		k.finish()
+		t.has.join(k.has)
+		t.anyRest, t.always = t.anyRest || k.anyRest, t.always || k.always
+	}
+	t.kids = merged(t.kids)
+	if len(t.kids) == 1 && t.kids[0].kind == kindText && !t.picky {
+		k := t.kids[0]
+		t.kind, t.texts, t.text = kindText, 1, append(appendMapHead(slices.Clone(t.key), k.texts), k.text...)
+	}
+}
+
+// merged makes one of neighbours that are the same in each record.
+func merged(all []*target) (out []*target) {
+	for _, t := range all {
+		if n := len(out) - 1; n >= 0 && t.kind == kindText && out[n].kind == kindText {
+			both := *out[n]
+			both.text, both.texts = slices.Concat(both.text, t.text), both.texts+t.texts
+			out[n] = &both
+			continue
+		}
+		out = append(out, t)
+	}
+	return out
 }
 
 func (p *program) newSource() *source {
@@ -246,7 +284,7 @@ func (p *program) newSource() *source {
 
 func (p *program) addRow(rank int, w row) {
 	inPiece := strings.HasPrefix(w.from, pieceKind+"[")
-	r := rule{conv: w.as, plain: w.as.plain}
+	r := rule{fn: w.as.fn, fixed: w.as.fixed, plain: w.as.plain}
 	keep := false
 	for _, to := range strings.Fields(w.to) {
 		if to == "*" {
@@ -336,7 +374,7 @@ func (p *program) newPut(to string, rank int, inPiece bool) put {
 	weak := strings.HasPrefix(to, "~")
 	to = strings.TrimPrefix(to, "~")
 	t := p.target(to)
-	out := put{slot: t.slot, list: t.list, weak: weak, rank: rank}
+	out := put{slot: t.slot, list: t.list, weak: weak, rank: uint16(rank)}
 	if group, _, _ := strings.Cut(strings.TrimPrefix(to, "("), "."); inPiece && !p.inPiece[t] && !lone[strings.TrimSuffix(group, "[]")] {
 		n := p.groupN[group]
 		if n == 0 {
@@ -344,7 +382,7 @@ func (p *program) newPut(to string, rank int, inPiece bool) put {
 			p.groupN[group] = n
 			p.groups = append(p.groups, nil)
 		}
-		out.group = n
+		out.group = uint8(n)
 		p.groups[n] = append(p.groups[n], t.slot)
 	}
 	return out

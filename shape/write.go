@@ -16,12 +16,26 @@ func endGroup(b []byte, at, n int) { binary.BigEndian.PutUint16(b[at+1:], uint16
 func (e *encoder) fields(dst []byte, targets []*target) ([]byte, int) {
 	count := 0
 	for _, t := range targets {
-		switch {
-		case t.picky && !e.filled.meets(&t.needs):
-			continue
-		case t.text != nil:
+		switch t.kind {
+		case kindText:
 			dst = append(dst, t.text...)
-		case t.rest:
+			count += t.texts
+			continue
+		case kindLeaf:
+			if !e.filled.has(&t.slot) {
+				continue
+			}
+			dst = appendValue(t.appendKey(dst), e.values[t.slot.n].one)
+		case kindList:
+			if !e.filled.has(&t.slot) {
+				continue
+			}
+			many := e.values[t.slot.n].many
+			dst = appendArrayHead(t.appendKey(dst), len(many))
+			for _, item := range many {
+				dst = appendValue(dst, item)
+			}
+		case kindRest:
 			if e.restN == 0 {
 				continue
 			}
@@ -29,19 +43,10 @@ func (e *encoder) fields(dst []byte, targets []*target) ([]byte, int) {
 			for _, part := range e.rest {
 				dst = append(dst, part...)
 			}
-		case t.leaf && !e.filled.has(&t.slot):
-			continue
-		case t.list:
-			many := e.values[t.slot.n].many
-			dst = appendArrayHead(t.appendKey(dst), len(many))
-			for _, item := range many {
-				dst = append(dst, item...)
-			}
-		case t.leaf:
-			dst = append(t.appendKey(dst), e.values[t.slot.n].one...)
-		case !e.filled.meets(&t.has) && !t.always && (!t.anyRest || e.restN == 0):
-			continue
 		default:
+			if t.picky && !e.filled.meets(&t.needs) || !e.filled.meets(&t.has) && !t.always && (!t.anyRest || e.restN == 0) {
+				continue
+			}
 			from := len(dst)
 			dst = t.appendKey(dst)
 			at := len(dst)
@@ -55,6 +60,16 @@ func (e *encoder) fields(dst []byte, targets []*target) ([]byte, int) {
 		count++
 	}
 	return dst, count
+}
+
+// appendValue is append for a short value, without a call where there is room around both.
+func appendValue(dst, v []byte) []byte {
+	n := len(dst)
+	if len(v) > 32 || cap(v) < 32 || cap(dst)-n < 32 {
+		return append(dst, v...)
+	}
+	*(*[32]byte)(dst[n : n+32]) = *(*[32]byte)(v[:32])
+	return dst[:n+len(v)]
 }
 
 // appendKey is append for a short text, without a call where there is room.
