@@ -56,6 +56,8 @@ test: build ## everything that fits five minutes on two cores
 	@HISTORIES=$(HISTORIES_CI) GOGC=400 $(GO) run ./internal/testrun -- -count=1 -skip OfSuccession ./pull
 	@HISTORIES=500 GOGC=400 $(GO) run ./internal/testrun -- -count=1 -run OfSuccession ./pull
 	@HISTORIES=1000 GOGC=400 $(GO) run ./internal/testrun -- -count=1 -run TestHistories ./share
+	@echo a thousand alerts of each API against the schemas of the shapes >&2
+	@$(GO) run ./internal/testrun -- -count=1 ./shape
 	@echo the transcoder without vectors, built so and on a processor without them >&2
 	@GOEXPERIMENT= $(GO) run ./internal/testrun -- ./record
 	@GODEBUG=cpu.avx2=off $(GO) run ./internal/testrun -- ./record

@@ -137,7 +137,7 @@ func checkCEF(t testing.TB, r *encoded) cefEvent {
 
 func TestCEFLinesAreValid(t *testing.T) {
 	for _, api := range []string{siem, graph} {
-		records := readAll(t, optionsOf(t, CEF, api, true), list(append(sampleRows(t, api, 1000), []byte(`"no object"`), []byte(`[[]]`))...))
+		records := readAll(t, optionsOf(t, CEF, api, true), list(append(sampleRows(t, api, thousand), []byte(`"no object"`), []byte(`[[]]`))...))
 		for i := range records {
 			checkCEF(t, &records[i])
 		}

@@ -151,7 +151,7 @@ func (ty ecsType) holds(v any) bool {
 func TestECSRecordsAreValid(t *testing.T) {
 	s := readECSSchema(t)
 	for _, api := range []string{siem, graph} {
-		records := readAll(t, optionsOf(t, ECS, api, true), list(append(sampleRows(t, api, 1000), []byte(`"no object"`), []byte(`[[]]`))...))
+		records := readAll(t, optionsOf(t, ECS, api, true), list(append(sampleRows(t, api, thousand), []byte(`"no object"`), []byte(`[[]]`))...))
 		for i := range records {
 			s.check(t, &records[i])
 		}

@@ -189,7 +189,7 @@ func (s ocsfSchema) value(t testing.TB, r *encoded, path string, a ocsfAttribute
 func TestOCSFRecordsAreValid(t *testing.T) {
 	s := readOCSFSchema(t)
 	for _, api := range []string{siem, graph} {
-		records := readAll(t, optionsOf(t, OCSF, api, true), list(append(sampleRows(t, api, 1000), []byte(`"no object"`), []byte(`[[]]`))...))
+		records := readAll(t, optionsOf(t, OCSF, api, true), list(append(sampleRows(t, api, thousand), []byte(`"no object"`), []byte(`[[]]`))...))
 		for i := range records {
 			s.check(t, &records[i])
 		}
