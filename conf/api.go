@@ -46,6 +46,9 @@ const (
 	CEF    = "cef"
 )
 
+// MaxBatchSize is the most that batch_size may be, in bytes.
+const MaxBatchSize = 16 << 20
+
 // shapeFields are the outermost fields that records of a format may have.
 var shapeFields = map[string][]string{
 	ECS: {

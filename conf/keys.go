@@ -252,7 +252,8 @@ var Keys = []Key{
 
 	{
 		Name: "batch_size", Theme: themeSize, Type: Size, Default: "1M", Min: "1k", Max: "16M",
-		Help:  "Most bytes handed to Fluent Bit at once, about once a second. Fluent Bit never splits them.",
+		Help: "Most bytes handed to Fluent Bit at once, about once a second. Fluent Bit never splits them. (With a `format` other than `native` one record " +
+			"may have more: four times `max_alert_size`.)",
 		field: func(c *Config) any { return &c.BatchSize },
 	},
 	{

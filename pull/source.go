@@ -132,9 +132,15 @@ func (s *Source) readerOptions(cfg *conf.Config) record.Options {
 // newReader returns a reader for rows of this source, which come in the format that the stanza wants.
 func (s *Source) newReader() *record.Reader {
 	opt := s.readerOptions(s.cfg)
-	opt.Encode, opt.EncodeRaw = shape.Encoders(s.cfg.Format, s.cfg.API, s.cfg.KeepNative)
+	if opt.Encode, opt.EncodeRaw = shape.Encoders(s.cfg.Format, s.cfg.API, s.cfg.KeepNative); opt.Encode != nil {
+		opt.MaxRecord = max(s.cfg.BatchSize, min(shapedMost*s.cfg.MaxAlertSize, conf.MaxBatchSize))
+	}
 	return record.NewReader(opt)
 }
+
+// shapedMost is how many times the size of its alert a record in another shape may have: with the native alert beside it up to three times. One
+// that is larger than a batch is a batch of its own.
+const shapedMost = 4
 
 // clock is what is known of the time now.
 func (s *Source) clock() plan.Clock {

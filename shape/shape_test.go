@@ -316,6 +316,22 @@ func TestNothingIsLost(t *testing.T) {
 	}
 }
 
+// Two fields for one target, in whatever order, lose nothing.
+func TestTwoFieldsForOneTarget(t *testing.T) {
+	pairs := []string{"IoaDefinitionId", "IoaDefinitiondId", "LinkToWDATP", "LinkToMTP", "ThreatFamily", "ThreatName", "Description", "AlertTitle", "Url", "URL",
+		"ComputerDnsName", "MachineName", "Sha1", "FileHash"}
+	for _, format := range []string{ECS, OCSF} {
+		for i := 0; i < len(pairs); i += 2 {
+			for _, order := range []string{`{"AlertId":"a","%s":"first-value","%s":"other-value"}`, `{"AlertId":"a","%[2]s":"other-value","%[1]s":"first-value"}`} {
+				r := readAll(t, optionsOf(t, format, siem, false), list(fmt.Appendf(nil, order, pairs[i], pairs[i+1])))[0]
+				if !bytes.Contains(r.text, []byte("first-value")) || !bytes.Contains(r.text, []byte("other-value")) {
+					t.Errorf("%s: %s and %s: %s", format, pairs[i], pairs[i+1], r.text)
+				}
+			}
+		}
+	}
+}
+
 func leaves(v any) (out []string) {
 	switch v := v.(type) {
 	case map[string]any:

@@ -13,7 +13,7 @@ import (
 // any. What is no field stands in parentheses: see the constants. Empty: the value is as's.
 //
 // to are targets, separated by blanks. One that ends in [] takes all values, each once; any other the first that comes, but of several rows of
-// the table that name it the upper row's. One in parentheses is only a part of a derived one. x[].y is a field y of what becomes of each piece of evidence in the list x. ~ before a target: only
+// the table that name it the upper row's, if what the others say stands elsewhere too. One in parentheses is only a part of a derived one. x[].y is a field y of what becomes of each piece of evidence in the list x. ~ before a target: only
 // where no row without ~ has filled that object (the first part of the target). * alone: the field stays under the vendor's name as well.
 type row struct {
 	from, to string
@@ -144,9 +144,16 @@ type program struct {
 	groups    [][]slot // by group
 	sources   int
 
+	single  map[uint16][]claimant // by slot
 	names   map[string]*target
 	inPiece map[*target]bool
 	groupN  map[string]int
+}
+
+// claimant is a row that names a single target.
+type claimant struct {
+	put   *put
+	other bool // what it says stands elsewhere too
 }
 
 // special is a target of what is no field of the alert.
@@ -187,7 +194,7 @@ const pieceKind = "evidence"
 
 // compile makes a program of a table. A table that contradicts itself is a fault of the code: it panics.
 func compile(t table) *program {
-	p := &program{names: map[string]*target{}, inPiece: map[*target]bool{}, groupN: map[string]int{}, groups: make([][]slot, 1)}
+	p := &program{single: map[uint16][]claimant{}, names: map[string]*target{}, inPiece: map[*target]bool{}, groupN: map[string]int{}, groups: make([][]slot, 1)}
 	p.root = p.newSource()
 	for i, r := range t.rows {
 		p.addRow(i, r)
@@ -227,10 +234,29 @@ func compile(t table) *program {
 	for t := range p.inPiece {
 		p.pieceHas.add(&t.slot)
 	}
+	if t.vendor != "" {
+		p.rank()
+	}
 	if p.slots > maxSlots {
 		panic("shape: too many targets")
 	}
 	return p
+}
+
+// rank lets an upper row take a single target from a lower one only where nothing is lost by that. Else the first that comes has it, and the other
+// stays under the vendor's name.
+func (p *program) rank() {
+	for _, rows := range p.single {
+		lost := false
+		for _, r := range rows[1:] {
+			lost = lost || !r.other
+		}
+		for _, r := range rows {
+			if lost {
+				r.put.rank = 0
+			}
+		}
+	}
 }
 
 // finish finds out what a target covers and how it is written.
@@ -294,6 +320,11 @@ func (p *program) addRow(rank int, w row) {
 		put := p.newPut(to, rank, inPiece)
 		r.puts = append(r.puts, put)
 		r.list = r.list || put.list
+	}
+	for i := range r.puts {
+		if put := &r.puts[i]; !put.list {
+			p.single[put.n] = append(p.single[put.n], claimant{put, inPiece || keep || len(r.puts) > 1})
+		}
 	}
 	switch {
 	case w.from == "" && r.list:
