@@ -182,6 +182,18 @@ func TestDialogues(t *testing.T) {
 			d.run(12, rows(50*time.Millisecond, 1000))
 			return d
 		},
+		"invalid text may hide that an answer met a cap": func() *dialogue {
+			d := talk(Config{}, found)
+			some := rows(100*time.Millisecond, 1000)
+			d.run(12, func(r Request) Answer {
+				a := some(r)
+				if a.Rows = min(a.Rows, 987); r.Since.Before(noon.Add(-time.Minute)) { // the rest is in the text
+					a.Resynced = true
+				}
+				return a
+			})
+			return d
+		},
 		"pages of a short window are read in passes": func() *dialogue {
 			d := talk(Config{PageSize: 1000}, Start{Found: true, Watermark: noon.Add(-time.Second)})
 			d.run(2, nothing)

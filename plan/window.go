@@ -164,12 +164,15 @@ func (p *Planner) limited(w *window, a Answer) bool {
 }
 
 // capped tells whether an answer without a limit looks like one that the service has cut: it holds a round number of rows (caps are round), or
-// as many as the one before it.
+// as many as the one before it. Nobody knows how many rows invalid text holds.
 func (p *Planner) capped(w *window, a Answer) bool {
 	if p.cfg.PageSize > 0 || p.cfg.Limit > 0 && !w.unlimited {
 		return false
 	}
 	same := a.Rows == p.lastRows
 	p.lastRows = a.Rows
+	if a.Resynced {
+		return a.Rows >= p.cfg.CapFloor/2
+	}
 	return a.Rows >= p.cfg.CapFloor && (same || a.Rows%(p.cfg.CapFloor/2) == 0)
 }
