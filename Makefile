@@ -6,6 +6,8 @@ SO          := build/in_defender.so
 LDFLAGS     := -s -w -X fluent-bit-defender/client.Version=$(VERSION)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOLANGCI    := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+NFPM        := github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.2
+CYCLONEDX   := github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 
 # A real Fluent Bit is used where there is one: FLUENT_BIT, else fluent-bit on PATH.
@@ -29,7 +31,7 @@ HISTORIES    ?= 1000000
 HISTORIES_CI ?= 2000
 RACES        := Histories|Tenants|Region|Thousand|Lines|Counters|Queue|Rotation|Delivered|Leaving
 
-.PHONY: build build-kubernetes demo test test-versions test-kubernetes lint bench soak vuln generate clean
+.PHONY: build build-kubernetes package test-package demo test test-versions test-kubernetes lint bench soak vuln generate clean
 
 build: ## the shared object, the operator's tool, the copier for init containers, and the host that stands in for Fluent Bit
 	@mkdir -p build
@@ -45,6 +47,39 @@ build-kubernetes: ## the shared object with Kubernetes in it, for db kubernetes:
 	@echo building build/in_defender_kubernetes.so >&2
 	@$(GO) build -buildmode=c-shared -tags $(TAGS),kubernetes -trimpath -ldflags "$(LDFLAGS)" -o build/in_defender_kubernetes.so ./plugin
 	@rm -f build/in_defender_kubernetes.h
+
+# Packages of another architecture than this machine's need its C compiler (Debian: gcc-aarch64-linux-gnu).
+PACKAGE_ARCHS   ?= amd64 arm64
+PACKAGE_VERSION ?= $(subst -,.,$(or $(patsubst v%,%,$(filter v%,$(VERSION))),0.0.0~git.$(VERSION)))
+CC_amd64        := x86_64-linux-gnu-gcc
+CC_arm64        := aarch64-linux-gnu-gcc
+DIST            := build/dist
+
+package: $(PACKAGE_ARCHS:%=package-%) ## .deb and .rpm in build/dist, with checksums and an SBOM: the same bytes each time
+	@for so in in_defender in_defender_kubernetes; do GOEXPERIMENT= $(GO) run $(CYCLONEDX) bin -json -noserial -notimestamp -std -version $(VERSION) \
+		-output $(DIST)/$$so.cdx.json build/package/$(firstword $(PACKAGE_ARCHS))/lib/$$so.so; done
+	@cd $(DIST) && rm -f SHA256SUMS && sha256sum * >SHA256SUMS && cat SHA256SUMS
+
+package-%: build
+	@command -v $(CC_$*) >/dev/null || { echo "no $(CC_$*): install it, or name the architectures that you want by PACKAGE_ARCHS"; exit 1; }
+	@rm -rf build/package/$* && mkdir -p build/package/$*/lib build/package/$*/man build/package/$*/completions $(DIST)
+	@echo building the packages of $* >&2
+	@export GOARCH=$* CC=$(CC_$*) CGO_ENABLED=1; for tags in :$(TAGS) _kubernetes:$(TAGS),kubernetes; do \
+		$(GO) build -buildmode=c-shared -tags $${tags#*:} -trimpath -ldflags "$(LDFLAGS)" -o build/package/$*/lib/in_defender$${tags%%:*}.so ./plugin || exit 1; done
+	@rm -f build/package/$*/lib/*.h && chmod 0644 build/package/$*/lib/*.so
+	@GOARCH=$* CGO_ENABLED=0 $(GO) build -trimpath -ldflags "$(LDFLAGS)" -o build/package/$*/defenderctl ./cmd/defenderctl
+	@sed 's,/usr/local/,/usr/,' deploy/systemd/fluent-bit-defender.service >build/package/$*/fluent-bit-defender.service
+	@export SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct); cd build/package/$* && ../../defenderctl man man && gzip -n -9 man/* && \
+		../../defenderctl completion bash >completions/defenderctl && ../../defenderctl completion zsh >completions/_defenderctl && \
+		../../defenderctl completion fish >completions/defenderctl.fish
+	@export SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) ARCH=$* STAGE=build/package/$* PACKAGE_VERSION='$(PACKAGE_VERSION)'; \
+		find build/package/$* -exec touch -h -d @$$SOURCE_DATE_EPOCH {} +; \
+		for kind in deb rpm; do GOEXPERIMENT= $(GO) run $(NFPM) package -f deploy/package/nfpm.yaml -p $$kind -t $(DIST) >&2 || exit 1; done
+
+test-package: ## installs, runs, upgrades and removes the .deb of this machine: as root, on a machine that may be changed
+	@$(MAKE) --no-print-directory package PACKAGE_ARCHS=$$($(GO) env GOARCH) DIST=build/dist-test PACKAGE_VERSION=0.0.1 >&2
+	@$(MAKE) --no-print-directory package-$$($(GO) env GOARCH) DIST=build/dist-test PACKAGE_VERSION=0.0.2 >&2
+	@cd deploy && PACKAGES=$(CURDIR)/build/dist-test $(GO) run fluent-bit-defender/internal/testrun -- -count=1 -run TestThePackage ./...
 
 demo: build ## records of a simulated service as JSON lines, until Ctrl-C or for DEMO_SECONDS
 	@$(GO) run ./internal/demo -so $(SO) -seconds $(DEMO_SECONDS) -api $(DEMO_API) -format $(DEMO_FORMAT)
