@@ -207,11 +207,34 @@ func numbers(doc string, of map[string]int64) conv {
 }
 
 func enum(doc string, coded map[string][]byte) conv {
+	of := newDictionary(coded)
 	return conv{doc: doc, fn: func(e *encoder, r *rule, v []byte) bool {
-		var buf [64]byte
-		to := coded[string(lower(&buf, textIn(v)))]
-		return to != nil && e.put(r, to)
+		to, known := of.find(textIn(v))
+		return known && e.put(r, to)
 	}}
+}
+
+// dictionary finds what stands for words, whatever their case. Most words that it does not have are known by their length and first letter.
+type dictionary[T any] struct {
+	words map[string]T
+	first [65]uint32 // by length: the first letters
+}
+
+func newDictionary[T any](words map[string]T) *dictionary[T] {
+	d := &dictionary[T]{words: words}
+	for w := range words {
+		d.first[len(w)] |= 1 << (w[0] & 31)
+	}
+	return d
+}
+
+func (d *dictionary[T]) find(word []byte) (to T, known bool) {
+	if len(word) == 0 || len(word) >= len(d.first) || d.first[len(word)]>>(word[0]&31)&1 == 0 {
+		return to, false
+	}
+	var buf [64]byte
+	to, known = d.words[string(lower(&buf, word))]
+	return to, known
 }
 
 // The parts of a URL that has a scheme and a host.

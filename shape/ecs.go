@@ -67,13 +67,13 @@ var tactics = []struct{ category, id, name string }{
 // tactic takes a category that is one: its id goes to the first target, its name to the second.
 var tactic = func() conv {
 	type coded struct{ id, name []byte }
-	of := map[string]coded{}
+	m := map[string]coded{}
 	for _, t := range tactics {
-		of[t.category] = coded{appendText(nil, t.id), appendText(nil, t.name)}
+		m[t.category] = coded{appendText(nil, t.id), appendText(nil, t.name)}
 	}
+	of := newDictionary(m)
 	return conv{doc: "MITRE's id and name, of the categories that are tactics", fn: func(e *encoder, r *rule, v []byte) bool {
-		var buf [64]byte
-		t, ok := of[string(lower(&buf, textIn(v)))]
+		t, ok := of.find(textIn(v))
 		return ok && e.put1(&r.puts[0], t.id) && e.put1(&r.puts[1], t.name)
 	}}
 }()

@@ -85,13 +85,13 @@ func pair(doc string, of map[string]idName) conv {
 		m[from] = coded{appendInt(nil, to.id), appendText(nil, to.name)}
 	}
 	other := appendInt(nil, 99)
+	words := newDictionary(m)
 	return conv{doc: doc + "; 99 for all else", fn: func(e *encoder, r *rule, v []byte) bool {
 		s := textIn(v)
 		if s == nil {
 			return false
 		}
-		var buf [64]byte
-		to, known := m[string(lower(&buf, s))]
+		to, known := words.find(s)
 		if !known {
 			to = coded{other, v}
 		}

@@ -12,7 +12,7 @@ type set struct {
 	n  int     // values in it
 }
 
-const shortList = 8
+const shortList = 16
 
 // reset empties the list.
 func (v *value) reset() {
