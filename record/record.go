@@ -89,7 +89,7 @@ type Options struct {
 	// Alerts, at most two, name fields that say which alert a row belongs to, whichever API it came from: Row.Alerts.
 	Alerts []string
 
-	// Encode, if not nil, gives the records another shape; EncodeRaw does so for raw rows. Both or neither are set.
+	// Encode, if not nil, gives the records another shape; EncodeRaw, if not nil, does so for raw rows.
 	Encode    Encode
 	EncodeRaw EncodeRaw
 
