@@ -1,0 +1,263 @@
+package shape
+
+import (
+	"bytes"
+	"encoding/binary"
+
+	"fluent-bit-defender/record"
+)
+
+// met is a field that was met at some place of an object. Objects at one path mostly have their fields in the same order.
+type met struct {
+	words [4]uint64 // the key
+	masks [4]uint64 // of the bits that count
+	size  int       // of the key; 0: too long to be compared so
+	key   string    // the name as a MessagePack string; empty: not remembered
+	field *field    // nil: no row names it
+}
+
+// stands tells whether the key stands at b[i].
+func (m *met) stands(b []byte, i int) bool {
+	if m.size == 0 || len(b)-i < 32 {
+		return m.key != "" && len(b)-i > len(m.key) && string(b[i:i+len(m.key)]) == m.key
+	}
+	w := (*[32]byte)(b[i:])
+	return (binary.LittleEndian.Uint64(w[:])^m.words[0])&m.masks[0]|(binary.LittleEndian.Uint64(w[8:])^m.words[1])&m.masks[1]|
+		(binary.LittleEndian.Uint64(w[16:])^m.words[2])&m.masks[2]|(binary.LittleEndian.Uint64(w[24:])^m.words[3])&m.masks[3] == 0
+}
+
+func (m *met) remember(key []byte) {
+	m.key = string(key)
+	if len(key) > 32 {
+		return
+	}
+	var text [32]byte
+	m.size = copy(text[:], key)
+	for i := range m.words {
+		m.words[i] = binary.LittleEndian.Uint64(text[8*i:])
+		m.masks[i] = ^uint64(0) >> (64 - 8*max(0, min(8, m.size-8*i)))
+	}
+}
+
+// object goes through the fields of the object that stands at i in the native record, and returns where it ends.
+func (e *encoder) object(src *source, i int, root bool) int {
+	b := e.alert.Native
+	n, i := open(b, i)
+	seen := e.seen[src.id]
+	kept := -1 // where a run of fields without a place begins
+	for k := range n {
+		at := i
+		var f *field
+		if k < len(seen) && seen[k].stands(b, i) {
+			f = seen[k].field
+			i += len(seen[k].key)
+		} else {
+			i = after(b, i)
+			m := e.meet(src, b[at:i])
+			if f = m.field; k < len(seen) {
+				seen[k] = *m
+			} else if k < maxMet {
+				seen = append(seen, *m)
+				e.seen[src.id] = seen
+			}
+		}
+		taken, from := true, i
+		switch c := b[i]; {
+		case c == msgNil || c == msgEmpty:
+			i++
+			taken = f != nil
+		case f != nil && f.inner:
+			i = e.inside(f, i)
+		default:
+			switch { // as after does
+			case c-0xa0 < 0x20:
+				i += 1 + int(c-0xa0)
+			case c == 0xd9:
+				i += 2 + int(b[i+1])
+			default:
+				i = after(b, i)
+			}
+			taken = f != nil && e.give(f.rules, b[from:i]) // with what follows within its capacity: see appendValue
+		}
+		if !root {
+			continue
+		}
+		if !taken || f.keep {
+			e.restN++
+			if kept < 0 {
+				kept = at
+			}
+		} else if kept >= 0 {
+			e.rest = append(e.rest, b[kept:at])
+			kept = -1
+		}
+	}
+	if kept >= 0 {
+		e.rest = append(e.rest, b[kept:i])
+	}
+	return i
+}
+
+// maxMet is the most fields of an object that are remembered.
+const maxMet = 256
+
+// meet looks a field up by its key, a MessagePack string. What it returns is good until the next call.
+func (e *encoder) meet(src *source, key []byte) *met {
+	known := e.known[src.id]
+	if m := known[string(key)]; m != nil {
+		return m
+	}
+	m := &e.stranger
+	*m = met{field: src.fields[string(textIn(key))]}
+	if len(known) < maxMet && len(key) <= maxKey {
+		if known == nil {
+			known = map[string]*met{}
+			e.known[src.id] = known
+		}
+		m = &met{field: m.field}
+		m.remember(key)
+		known[m.key] = m
+	}
+	return m
+}
+
+const maxKey = 128 // bytes of a field's key that is remembered
+
+// open goes into a map or array.
+func open(b []byte, i int) (n, at int) {
+	if c := b[i]; c == 0xde || c == 0xdc {
+		return int(b[i+1])<<8 | int(b[i+2]), i + 3
+	}
+	c := record.NewCursor(b[i:])
+	n = c.Open()
+	return n, i + c.Offset()
+}
+
+// after returns the index behind the value at i.
+func after(b []byte, i int) int {
+	switch c := b[i]; {
+	case c-0xa0 < 0x20:
+		return i + 1 + int(c-0xa0)
+	case c == 0xd9:
+		return i + 2 + int(b[i+1])
+	case c == msgNil:
+		return i + 1
+	}
+	return afterOther(b, i)
+}
+
+func afterOther(b []byte, i int) int {
+	c := record.NewCursor(b[i:])
+	c.Pass()
+	return i + c.Offset()
+}
+
+// give puts a value, or each of a list, and tells whether a rule took it.
+func (e *encoder) give(rules []rule, v []byte) bool {
+	taken := false
+	for i := range rules {
+		r := &rules[i]
+		if r.plain && isText(v) {
+			taken = e.put(r, v) || taken
+			continue
+		}
+		if !r.list || !isArray(v) {
+			taken = r.fn(e, r, v) || taken
+			continue
+		}
+		e.inList = true
+		all := true
+		c := record.NewCursor(v)
+		for n := c.Open(); n > 0; n-- {
+			if item := c.Skip(); !isEmpty(item) && !r.fn(e, r, item) {
+				all = false
+			}
+		}
+		e.inList = false
+		taken = all || taken
+	}
+	return taken
+}
+
+// inside goes into the object at i, or each of a list, and returns where it ends.
+func (e *encoder) inside(f *field, i int) int {
+	b, from, n := e.alert.Native, i, 1
+	if isArray(b[i:]) {
+		n, i = open(b, i)
+	}
+	for ; n > 0; n-- {
+		switch {
+		case f.kinds != nil:
+			i = e.onePiece(f, i)
+		case isObject(b[i]):
+			i = e.object(f.into, i, false)
+		default:
+			i = after(b, i)
+		}
+	}
+	if len(f.rules) > 0 {
+		e.give(f.rules, b[from:i:i])
+	}
+	return i
+}
+
+// onePiece goes into a piece of evidence.
+func (e *encoder) onePiece(f *field, i int) int {
+	b, src, from := e.alert.Native, f.any, i
+	if isObject(b[i]) {
+		if known := f.kinds[string(pieceKindOf(record.NewCursor(b[i:])))]; known != nil {
+			src = known
+		}
+	}
+	e.pieces++
+	for k := range e.pieceHas {
+		e.filled[k] &^= e.pieceHas[k]
+	}
+	for k := range src.consts {
+		e.put(&src.consts[k], src.consts[k].fixed)
+	}
+	if isObject(b[i]) {
+		i = e.object(src, i, false)
+	} else {
+		i = after(b, i)
+	}
+	for k := range src.whole {
+		r := &src.whole[k]
+		r.fn(e, r, b[from:i:i])
+	}
+	e.endPiece()
+	return i
+}
+
+// endPiece makes an element of what was put for a piece of evidence, in shapes that have a list of them.
+func (e *encoder) endPiece() {
+	if !e.filled.meets(&e.pieceHas) {
+		return
+	}
+	e.derive(e.derivedIn)
+	at := len(e.scratch)
+	var n int
+	if e.scratch, n = e.fields(append(e.scratch, groupHead...), e.piece); n == 0 {
+		e.scratch = e.scratch[:at]
+		return
+	}
+	endGroup(e.scratch, at, n)
+	e.put1(&e.pieceList, e.made(at))
+}
+
+const (
+	typeKey    = "@odata.type"
+	typePrefix = "#microsoft.graph.security."
+	typeSuffix = "Evidence"
+)
+
+// pieceKindOf returns the kind of a piece of evidence: process for #microsoft.graph.security.processEvidence. It mostly stands first.
+func pieceKindOf(c record.Cursor) []byte {
+	for n := c.Open(); n > 0; n-- {
+		if string(c.Text()) == typeKey && c.Kind() == record.Text {
+			return bytes.TrimSuffix(bytes.TrimPrefix(c.Text(), []byte(typePrefix)), []byte(typeSuffix))
+		}
+		c.Pass()
+	}
+	return nil
+}
