@@ -31,7 +31,7 @@ HISTORIES    ?= 1000000
 HISTORIES_CI ?= 2000
 RACES        := Histories|Tenants|Region|Thousand|Lines|Counters|Queue|Rotation|Delivered|Leaving
 
-.PHONY: build build-kubernetes package test-package demo test test-versions test-kubernetes lint bench soak vuln generate clean
+.PHONY: build build-kubernetes package test-package test-arm64 demo test test-versions test-kubernetes lint bench soak vuln generate clean
 
 build: ## the shared object, the operator's tool, the copier for init containers, and the host that stands in for Fluent Bit
 	@mkdir -p build
@@ -80,6 +80,19 @@ test-package: ## installs, runs, upgrades and removes the .deb of this machine: 
 	@$(MAKE) --no-print-directory package PACKAGE_ARCHS=$$($(GO) env GOARCH) DIST=build/dist-test PACKAGE_VERSION=0.0.1 >&2
 	@$(MAKE) --no-print-directory package-$$($(GO) env GOARCH) DIST=build/dist-test PACKAGE_VERSION=0.0.2 >&2
 	@cd deploy && PACKAGES=$(CURDIR)/build/dist-test $(GO) run fluent-bit-defender/internal/testrun -- -count=1 -run TestThePackage ./...
+
+# qemu-user runs what was built for arm64 (Debian: qemu-user, gcc-aarch64-linux-gnu, libc6-dev-arm64-cross).
+QEMU := qemu-aarch64 -L /usr/aarch64-linux-gnu
+
+test-arm64: ## the transcoder's and the state's tests on arm64, and the shared object loaded there: under qemu-user
+	@{ command -v qemu-aarch64 && command -v $(CC_arm64); } >/dev/null || { echo "no qemu-aarch64 or no $(CC_arm64)"; exit 1; }
+	@mkdir -p build/arm64 && $(GO) build -o build/testrun ./internal/testrun
+	@GOARCH=arm64 CGO_ENABLED=0 build/testrun -- -count=1 -short -timeout 15m -exec "$(QEMU)" ./record
+	@echo the state without the tests that start themselves once more, which no emulator does >&2
+	@GOARCH=arm64 CGO_ENABLED=0 build/testrun -- -count=1 -short -timeout 5m -exec "$(QEMU)" -skip 'Kill9|MayNotGrow|OnAFullDisk|OfAnotherProcess' ./state
+	@GOARCH=arm64 CC=$(CC_arm64) CGO_ENABLED=1 $(GO) build -buildmode=c-shared -tags $(TAGS) -trimpath -ldflags "$(LDFLAGS)" -o build/arm64/in_defender.so ./plugin
+	@CC=$(CC_arm64) FLBHOST_EMULATOR="$(QEMU)" IN_DEFENDER_SO=$(CURDIR)/build/arm64/in_defender.so CGO_ENABLED=0 \
+		build/testrun -- -count=1 -run 'TestHostileValues/duplicate_keys|TestHostileAnswers/HTML' ./internal/hostile
 
 demo: build ## records of a simulated service as JSON lines, until Ctrl-C or for DEMO_SECONDS
 	@$(GO) run ./internal/demo -so $(SO) -seconds $(DEMO_SECONDS) -api $(DEMO_API) -format $(DEMO_FORMAT)

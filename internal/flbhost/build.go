@@ -27,7 +27,7 @@ func build(without Without) (string, error) {
 	}
 	sort.Strings(names)
 	sum := sha256.New()
-	fmt.Fprintf(sum, "without %s\n", without)
+	fmt.Fprintf(sum, "without %s by %s\n", without, os.Getenv("CC"))
 	for _, name := range names {
 		text, err := sources.ReadFile(name)
 		if err != nil {

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 )
@@ -100,6 +101,10 @@ func (h *Host) start(program string) error {
 	}
 	if err := os.WriteFile(h.config, []byte(config), 0o600); err != nil {
 		return err
+	}
+	if emulator := strings.Fields(os.Getenv("FLBHOST_EMULATOR")); len(emulator) > 0 && !h.real() { // the host was built by a CC for another processor
+		args = append(append(emulator[1:], program), args...)
+		program = emulator[0]
 	}
 	h.cmd = exec.Command(program, args...)
 	h.cmd.Env = append(os.Environ(), h.options.Env...)

@@ -34,7 +34,7 @@ func TestRedirectsAreRefused(t *testing.T) {
 				to := []string{elsewhere, plain.URL, strings.Replace(elsewhere, "127.0.0.1", "localhost", 1)}[i%3]
 				f.svc.Queue(kind, defendersim.Status(code).With(&defendersim.Fault{Header: http.Header{"Location": {to + "/api/alerts"}}}))
 			}
-			h, got := w.run(options(w.config("info", f.stanza()))) // the other host would be trusted: it is of the same CA
+			h, got := w.run(options(w.config("info", f.stanza("read_timeout 20s")))) // the other host would be trusted: it is of the same CA
 			for _, code := range codes {
 				h.MustAwait(t, limit, "a line of the redirect", func(v *flbhost.View) bool {
 					return says(v, fmt.Sprintf("(%d), which is refused", code), "redirected to ", "set the final address")
