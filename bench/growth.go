@@ -17,8 +17,8 @@ import (
 // rowSize is about what a row of defendersim.BigBody takes.
 const rowSize = 1040
 
-// growth pulls ever more rows in one window over the in-memory wire and prints the time of each row. The service's work, which makes the
-// rows, is part of it and the same for all.
+// growth pulls ever more rows in one window over the in-memory wire and prints the time of each row. The service's
+// work, which makes the rows, is part of it and the same for all.
 func growth(most int) error {
 	fmt.Println("\n| rows in one window | µs a row, service included | hashes held | heap MB |")
 	fmt.Println("|---|---|---|---|")

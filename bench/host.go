@@ -13,8 +13,8 @@ import (
 	"fluent-bit-defender/internal/flbhost"
 )
 
-// inHost runs the shared object in the bundled host against one answer of size bytes, with further keys, and calls look while
-// records come.
+// inHost runs the shared object in the bundled host against one answer of size bytes, with further keys, and calls
+// look while records come.
 func inHost(so string, size int64, interval time.Duration, keys string, look func(h *flbhost.Host, records *atomic.Int64) error) error {
 	svc := defendersim.New(defendersim.Config{})
 	var first atomic.Bool
@@ -41,8 +41,8 @@ func inHost(so string, size int64, interval time.Duration, keys string, look fun
 	config := fmt.Sprintf("[INPUT]\n    name defender\n    tag t\n    tenant_id %s\n    client_id %s\n    client_secret %s\n    url %s\n    token_url %s\n    ca_file %s\n    poll_interval 5m\n    max_window 1d\n%s",
 		defendersim.DefaultTenant, defendersim.DefaultClientID, defendersim.DefaultSecret, srv.AlertsURL(), srv.TokenURL(), ca, keys)
 	var records atomic.Int64
-	// A copy, as it is installed: the file as the linker wrote it lies in the page cache in larger pieces, of which the kernel maps half a
-	// megabyte more than is used.
+	// A copy, as it is installed: the file as the linker wrote it lies in the page cache in larger pieces, of which the
+	// kernel maps half a megabyte more than is used.
 	installed := filepath.Join(dir, "in_defender.so")
 	if text, err := os.ReadFile(so); err != nil {
 		return err
@@ -82,7 +82,8 @@ func memory(so string) error {
 		if err != nil {
 			return err
 		}
-		// Ten callbacks a second, not one, to be done in minutes; what waits five seconds to be durable is ten times as much then.
+		// Ten callbacks a second, not one, to be done in minutes; what waits five seconds to be durable is ten times as
+		// much then.
 		err = inHost(so, size, 100*time.Millisecond, "", func(h *flbhost.Host, records *atomic.Int64) error {
 			for still, last := 0, int64(0); still < 20; {
 				time.Sleep(100 * time.Millisecond)
@@ -101,7 +102,8 @@ func memory(so string) error {
 	return err
 }
 
-// bareHost is the host's own resident size, MB, and its CPU time in a minute: with an input in C that does next to nothing.
+// bareHost is the host's own resident size, MB, and its CPU time in a minute: with an input in C that does next to
+// nothing.
 func bareHost() (size float64, ticks int, err error) {
 	dir, err := os.MkdirTemp("", "bench")
 	if err != nil {

@@ -1,5 +1,5 @@
-// Command bench measures what docs/performance.md states, as ratios within one run: machines are noisy. It is a module of its
-// own, so that the plugin does not depend on what it is compared with.
+// Command bench measures what docs/performance.md states, as ratios within one run: machines are noisy. It is a
+// module of its own, so that the plugin does not depend on what it is compared with.
 package main
 
 import (
@@ -25,8 +25,8 @@ type answer struct {
 // rowLike is about what one of seedLike's rows takes.
 const rowLike = 1815
 
-// seedLike is an answer of n rows that are shaped as those of the seed: about 1.8 KB, nulls, digests, escaped paths, some titles beyond ASCII, the
-// keys always in the same order.
+// seedLike is an answer of n rows that are shaped as those of the seed: about 1.8 KB, nulls, digests, escaped paths,
+// some titles beyond ASCII, the keys always in the same order.
 func seedLike(n int) answer {
 	a := answer{body: sample.Alerts(n), schema: record.SIEM, timeKey: "AlertTime"}
 	var rows []json.RawMessage
@@ -39,7 +39,8 @@ func seedLike(n int) answer {
 	return a
 }
 
-// motley is one of the simulated service: keys that come and go, text that is escaped in four ways, lists within the rows.
+// motley is one of the simulated service: keys that come and go, text that is escaped in four ways, lists within the
+// rows.
 func motley(n int) answer {
 	now := time.Now().UTC()
 	alerts := defendersim.Generate(rand.New(rand.NewPCG(1, 2)), n, now.Add(-time.Hour), now, defendersim.Mix{Style: defendersim.WideStyle})
@@ -51,7 +52,8 @@ func motley(n int) answer {
 	return a
 }
 
-// graph is one of n alerts of Microsoft Graph as the simulated service makes them: 4.4 KB, 2 to 6 pieces of evidence of several kinds, escaped texts.
+// graph is one of n alerts of Microsoft Graph as the simulated service makes them: 4.4 KB, 2 to 6 pieces of evidence
+// of several kinds, escaped texts.
 func graph(n int) answer {
 	now := time.Now().UTC()
 	a := answer{schema: record.Graph, timeKey: "createdDateTime"}

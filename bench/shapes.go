@@ -16,8 +16,8 @@ import (
 	"fluent-bit-defender/shape"
 )
 
-// shapes reports what the formats of records cost, beside native records and beside the way that a Go plugin usually maps fields. All take turns,
-// and the best of all turns counts, so that a busy machine spoils little.
+// shapes reports what the formats of records cost, beside native records and beside the way that a Go plugin usually
+// maps fields. All take turns, and the best of all turns counts, so that a busy machine spoils little.
 func shapes(rows int) error {
 	for _, kind := range []struct {
 		name, api string

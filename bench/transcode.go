@@ -41,8 +41,8 @@ func ours(a answer) func(*testing.B) {
 	}
 }
 
-// plain is what a Go plugin is usually made of: encoding/json into maps, a row at a time off the body, then fluent-bit-go's encoder. It finds out
-// no identity.
+// plain is what a Go plugin is usually made of: encoding/json into maps, a row at a time off the body, then
+// fluent-bit-go's encoder. It finds out no identity.
 func plain(a answer) func(*testing.B) {
 	return func(b *testing.B) {
 		b.SetBytes(int64(len(a.body)))
@@ -104,7 +104,8 @@ func encode(b *testing.B, fields map[string]any, timeKey string) {
 	}
 }
 
-// fast is valyala/fastjson with tinylib/msgp's appending writer, the rows given apart. It checks neither UTF-8 nor identity.
+// fast is valyala/fastjson with tinylib/msgp's appending writer, the rows given apart. It checks neither UTF-8 nor
+// identity.
 func fast(a answer) func(*testing.B) {
 	return func(b *testing.B) {
 		b.SetBytes(int64(len(a.body)))

@@ -52,7 +52,8 @@ func newAPI(cfg *conf.Config) (*api, error) {
 	return nil, fmt.Errorf("api %q is not known: use siem or graph", cfg.API)
 }
 
-// withQuery adds an encoded query to an address. The address can carry a key in its own query, so that is left out of shown.
+// withQuery adds an encoded query to an address. The address can carry a key in its own query, so that is left out of
+// shown.
 func withQuery(base *url.URL, query string) (full, shown string) {
 	u := *base
 	u.RawQuery, u.ForceQuery = query, false
@@ -66,8 +67,8 @@ func withQuery(base *url.URL, query string) (full, shown string) {
 	return u.String(), shown
 }
 
-// since and until write a bound as both APIs write times: UTC, to the 100 ns. A finer bound is widened: a row at the very
-// bound must not fall out by our rounding.
+// since and until write a bound as both APIs write times: UTC, to the 100 ns. A finer bound is widened: a row at the
+// very bound must not fall out by our rounding.
 func since(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.0000000Z") }
 
 func until(t time.Time) string {

@@ -29,12 +29,13 @@ var ErrClosed = errors.New("client is closed")
 // Query is one request for alerts. Zero values are not sent: the service then
 // applies its own defaults (SIEM: the last two hours, no limit; Graph: all that it has).
 type Query struct {
-	// Since and Until are bounds of LastProcessedTimeUtc or lastUpdateDateTime, sent to the 100 ns, widened where they are finer.
+	// Since and Until are bounds of LastProcessedTimeUtc or lastUpdateDateTime, sent to the 100 ns, widened where they
+	// are finer.
 	Since, Until time.Time
 	Ago          string // ISO 8601 duration as written, for example PT10M; SIEM only
 	Limit        int    // rows; SIEM keeps the most recent ones, Graph gives the rest by pages of so many (0, or more than 1000: 1000)
-	// Page is the link to a next page as Graph gave it: what else is set counts for nothing then. Its query is asked for at url. One that
-	// cannot be read is refused (KindRefused) before anything is sent: more is there all the same.
+	// Page is the link to a next page as Graph gave it: what else is set counts for nothing then. Its query is asked for
+	// at url. One that cannot be read is refused (KindRefused) before anything is sent: more is there all the same.
 	Page string
 }
 
@@ -46,7 +47,8 @@ type Answer struct {
 	// wrapped errors; an answer cut short gives io.ErrUnexpectedEOF.
 	// The connection is reused only when Body was read to io.EOF.
 	Body io.ReadCloser
-	// Partial says why rows may be missing (206): the service's warning, cut, in one line and without secrets. Empty: none is.
+	// Partial says why rows may be missing (206): the service's warning, cut, in one line and without secrets. Empty:
+	// none is.
 	Partial string
 	// Cached: an HTTP cache on the way gave the answer (it has an Age). It may be older than the request.
 	Cached bool
@@ -161,16 +163,16 @@ func (c *Client) Now(ctx context.Context) (time.Time, error) {
 // Known is Now as far as it is known already; false: no Date is. It never waits.
 func (c *Client) Known() (time.Time, bool) { return c.clock.now(time.Now()) }
 
-// Mask returns text without the secrets that this client knows or that text seems to hold: for what is said of an answer's body, which may
-// echo a request. At most 400 bytes, in one line.
+// Mask returns text without the secrets that this client knows or that text seems to hold: for what is said of an
+// answer's body, which may echo a request. At most 400 bytes, in one line.
 func (c *Client) Mask(text string) string { return c.mask.text(text, 400) }
 
-// Disputed tells whether the last Date contradicts Now and none has confirmed or refuted it yet: what was concluded from Now
-// meanwhile may have to be concluded again. Like Now it may be called from any goroutine.
+// Disputed tells whether the last Date contradicts Now and none has confirmed or refuted it yet: what was concluded
+// from Now meanwhile may have to be concluded again. Like Now it may be called from any goroutine.
 func (c *Client) Disputed() bool { return c.clock.disputed() }
 
-// Trusted tells whether Now is more than the word of one answer: since the client was made, two in a row have agreed on the time. A service
-// that sends no Dates leaves nothing to doubt.
+// Trusted tells whether Now is more than the word of one answer: since the client was made, two in a row have agreed
+// on the time. A service that sends no Dates leaves nothing to doubt.
 func (c *Client) Trusted() bool { return c.clock.trusted() }
 
 // Fetch asks for the alerts of q and returns once the head of the answer came. A

@@ -9,12 +9,11 @@ import (
 // disbelief is how far a Date may be off the estimate and still be believed at once.
 const disbelief = 10 * time.Second
 
-// clock estimates the service's time from the Date headers of its answers, without
-// ever asking the local wall clock: a Date plus the monotonic time since its
-// answer came. Date is cut to whole seconds and older than the answer's arrival, so
-// the estimate is a lower bound. A Date far off the estimate is believed only when
-// the very next one confirms it, so that one server with a wrong clock moves nothing. The first one is taken for want of another, and in
-// doubt until then.
+// clock estimates the service's time from the Date headers of its answers, without ever asking the local wall clock:
+// a Date plus the monotonic time since its answer came. Date is cut to whole seconds and older than the answer's
+// arrival, so the estimate is a lower bound. A Date far off the estimate is believed only when the very next one
+// confirms it, so that one server with a wrong clock moves nothing. The first one is taken for want of another, and
+// in doubt until then.
 type clock struct {
 	mu      sync.Mutex
 	known   sighting // the last Date believed
@@ -35,8 +34,8 @@ func (s sighting) at(t time.Time) time.Time { return s.date.Add(t.Sub(s.came)) }
 // agrees says whether the two sightings can be of one clock.
 func (s sighting) agrees(o sighting) bool { return o.date.Sub(s.at(o.came)).Abs() <= disbelief }
 
-// sight reads the Date of an answer that came at the local instant came. Answers with an Age come from a cache: their Date says
-// nothing about now.
+// sight reads the Date of an answer that came at the local instant came. Answers with an Age come from a cache: their
+// Date says nothing about now.
 func sight(h http.Header, came time.Time) (sighting, bool) {
 	if len(h.Values("Age")) > 0 {
 		return sighting{}, false
@@ -48,7 +47,8 @@ func sight(h http.Header, came time.Time) (sighting, bool) {
 	return sighting{date.UTC(), came}, true
 }
 
-// observe takes the Date of an answer of the service itself (not of a proxy on the way) that came at the local instant came.
+// observe takes the Date of an answer of the service itself (not of a proxy on the way) that came at the local
+// instant came.
 func (c *clock) observe(h http.Header, came time.Time) {
 	if seen, ok := sight(h, came); ok {
 		c.see(seen)

@@ -59,7 +59,8 @@ func (e *Error) Error() string {
 	return s
 }
 
-// Gone tells whether alerts were refused as if their API did not exist: its name has no address, nobody listens there, or 403, 404 or 410.
+// Gone tells whether alerts were refused as if their API did not exist: its name has no address, nobody listens
+// there, or 403, 404 or 410.
 func (e *Error) Gone() bool { return e.gone && e.op == alertsRequest }
 
 // Unwrap returns the error of the network, where there is one.
@@ -146,8 +147,8 @@ func (n *network) location(resp *http.Response) string {
 	return n.mask.text(u.Host, 100)
 }
 
-// refused is the error of an answer that refuses a request for alerts, in the words of the API. page: its address was a link that the
-// service gave.
+// refused is the error of an answer that refuses a request for alerts, in the words of the API. page: its address was
+// a link that the service gave.
 func (c *Client) refused(page bool, resp *http.Response, body *body) *Error {
 	e := c.statusError(c.api.target, resp, c.snippet(resp, body))
 	switch e.Status {

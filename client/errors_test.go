@@ -160,7 +160,8 @@ func TestErrorsOfTheNetwork(t *testing.T) {
 	})
 }
 
-// Only what speaks of the API itself says that it is gone: neither its links, nor a proxy, nor what is asked for tokens.
+// Only what speaks of the API itself says that it is gone: neither its links, nor a proxy, nor what is asked for
+// tokens.
 func TestWhatSaysThatAnAPIIsGone(t *testing.T) {
 	dial := func(err error) func(*http.Request) (*http.Response, error) {
 		return func(*http.Request) (*http.Response, error) {

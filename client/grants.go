@@ -20,8 +20,8 @@ type tokenRequest struct {
 	clientcredentials.Config
 }
 
-// newTokenRequest reads token_url, client_id and resource. v1 of the endpoint takes a resource, v2 a scope, and refuses v1's
-// parameter (AADSTS901002).
+// newTokenRequest reads token_url, client_id and resource. v1 of the endpoint takes a resource, v2 a scope, and
+// refuses v1's parameter (AADSTS901002).
 func newTokenRequest(cfg *conf.Config) (tokenRequest, error) {
 	u, err := endpoint("token_url", cfg.TokenURL)
 	if err != nil {
@@ -43,8 +43,8 @@ func newTokenRequest(cfg *conf.Config) (tokenRequest, error) {
 // isV2 tells the versions of the token endpoint apart.
 func isV2(u *url.URL) bool { return strings.HasSuffix(u.Path, "/v2.0/token") }
 
-// with returns the TokenSource of the request with further parameters, in pairs. grant_type may be among them: the library
-// lets it be replaced.
+// with returns the TokenSource of the request with further parameters, in pairs. grant_type may be among them: the
+// library lets it be replaced.
 func (r tokenRequest) with(w *tokenWire, pairs ...string) oauth2.TokenSource {
 	c := r.Config
 	c.EndpointParams = url.Values{}

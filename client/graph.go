@@ -86,8 +86,9 @@ func (g graph) address(q Query) (full, shown string, err error) {
 	return full, shown, nil
 }
 
-// page takes a link to a next page. Only its query is used, all of it, because it is the service's own: it is asked where every request goes,
-// for a gateway may stand between us and the host that the link names, and the token goes nowhere else.
+// page takes a link to a next page. Only its query is used, all of it, because it is the service's own: it is asked
+// where every request goes, for a gateway may stand between us and the host that the link names, and the token goes
+// nowhere else.
 func (g graph) page(link string) (full, shown string, err error) {
 	u, err := g.base.Parse(link)
 	switch {
@@ -145,8 +146,8 @@ func shownQuery(query string) string {
 
 var graphCode = regexp.MustCompile(`^[\w.-]{1,64}$`)
 
-// graphSaid quotes the error in the body of a refusal, without secrets. The code can be UnknownError and the message empty: the
-// request's id is then all that Microsoft's support can go by.
+// graphSaid quotes the error in the body of a refusal, without secrets. The code can be UnknownError and the message
+// empty: the request's id is then all that Microsoft's support can go by.
 func graphSaid(m *mask, body []byte) string {
 	var answer struct {
 		Error struct {

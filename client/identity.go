@@ -20,8 +20,8 @@ import (
 // updated (410) it may be away for 70 s (facts).
 const identityPatience = 70 * time.Second
 
-// machine is what gives tokens to a managed identity. Each has a protocol of its own, and Microsoft's libraries tell them apart by the
-// environment, as machineOf does.
+// machine is what gives tokens to a managed identity. Each has a protocol of its own, and Microsoft's libraries tell
+// them apart by the environment, as machineOf does.
 type machine int
 
 const (
@@ -37,14 +37,15 @@ var machineVersions = map[machine]string{virtualMachine: "2018-02-01", appServic
 var arcKeys = "/var/opt/azcmagent/tokens"
 
 const (
-	// arcAgent is there where the agent of Azure Arc is installed. It sets the environment only of services that started after it, so
-	// Microsoft's libraries look for this file too, and ask at arcAddress.
+	// arcAgent is there where the agent of Azure Arc is installed. It sets the environment only of services that started
+	// after it, so Microsoft's libraries look for this file too, and ask at arcAddress.
 	arcAgent   = "/opt/azcmagent/bin/himds"
 	arcAddress = "http://127.0.0.1:40342/metadata/identity/oauth2/token"
 	maxArcKey  = 4 << 10 // bytes
 )
 
-// machineOf tells what gives tokens here, where, and with which secret. An address that is configured is a metadata service.
+// machineOf tells what gives tokens here, where, and with which secret. An address that is configured is a metadata
+// service.
 func machineOf(configured string, getenv func(string) string, exists func(path string) bool) (m machine, address, secret string) {
 	at, header := getenv("IDENTITY_ENDPOINT"), getenv("IDENTITY_HEADER")
 	switch {

@@ -22,7 +22,8 @@ import (
 	"fluent-bit-defender/conf"
 )
 
-// network sends requests for one Client, and keeps what is between it and the wire: time, secrets that no text may show, and its end.
+// network sends requests for one Client, and keeps what is between it and the wire: time, secrets that no text may
+// show, and its end.
 type network struct {
 	rt      http.RoundTripper
 	traced  bool // rt reports when its connection stands

@@ -10,8 +10,9 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// Graph takes 150 requests a minute from an application in a tenant (facts). A burst of 10 and 2 a second are 130 in any minute: the
-// rest is for the burst of a process that starts anew in that minute, and for what the network holds up and lets go at once.
+// Graph takes 150 requests a minute from an application in a tenant (facts). A burst of 10 and 2 a second are 130 in
+// any minute: the rest is for the burst of a process that starts anew in that minute, and for what the network holds
+// up and lets go at once.
 const (
 	paceBurst  = 10
 	paceRate   = 2 // a second
@@ -55,8 +56,8 @@ func openPace(base *url.URL, tenant string) (p *pace, leave func()) {
 	}
 }
 
-// sweepPaces drops the limits that nobody uses and that are as good as new. Others stay, or a hot reload would begin with a burst
-// right after the last one. A limit that was left in the future is from another test's virtual time.
+// sweepPaces drops the limits that nobody uses and that are as good as new. Others stay, or a hot reload would begin
+// with a burst right after the last one. A limit that was left in the future is from another test's virtual time.
 func sweepPaces() {
 	for key, p := range paces.open {
 		idle := time.Since(p.left)

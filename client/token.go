@@ -206,8 +206,8 @@ func unusable(tok *oauth2.Token) string {
 	return ""
 }
 
-// secondsOf reads a number of seconds in whatever form it comes: 3599, 3599.0, "3599", "3599.0". What is none, or out of bounds,
-// counts as not given.
+// secondsOf reads a number of seconds in whatever form it comes: 3599, 3599.0, "3599", "3599.0". What is none, or out
+// of bounds, counts as not given.
 func secondsOf(raw json.RawMessage) (int64, bool) {
 	text := strings.TrimSpace(strings.Trim(strings.TrimSpace(string(raw)), `"`))
 	f, err := strconv.ParseFloat(text, 64)
@@ -217,9 +217,9 @@ func secondsOf(raw json.RawMessage) (int64, bool) {
 	return int64(f), true
 }
 
-// plainLifetime rewrites the expires_in of an answer with a token to an integer, for x/oauth2 refuses a token whose lifetime it cannot read,
-// and nobody needs that to use the token. Where expires_in cannot be read, expires_on counts, against the service's time at now; where
-// neither can, none is left. What is no JSON object stays as it is.
+// plainLifetime rewrites the expires_in of an answer with a token to an integer, for x/oauth2 refuses a token whose
+// lifetime it cannot read, and nobody needs that to use the token. Where expires_in cannot be read, expires_on
+// counts, against the service's time at now; where neither can, none is left. What is no JSON object stays as it is.
 func plainLifetime(body []byte, now time.Time) []byte {
 	var fields map[string]json.RawMessage
 	if json.Unmarshal(body, &fields) != nil || fields == nil {

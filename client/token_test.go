@@ -362,7 +362,8 @@ func FuzzPlainLifetime(f *testing.F) {
 	})
 }
 
-// The head in which Azure Arc's agent names its key is another's text: no file but a key of its own directory is ever opened.
+// The head in which Azure Arc's agent names its key is another's text: no file but a key of its own directory is ever
+// opened.
 func FuzzArcKey(f *testing.F) {
 	dir := f.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "a.key"), []byte("inside"), 0o600); err != nil {

@@ -123,11 +123,12 @@ func shownAddress(u *url.URL) string {
 	return v.Redacted()
 }
 
-// restStep is the time between two clients that ask again after a rest, so that a thousand of them are not throttled at once again.
+// restStep is the time between two clients that ask again after a rest, so that a thousand of them are not throttled
+// at once again.
 const restStep = 20 * time.Millisecond
 
-// rests are the hosts of token endpoints that have asked to be left alone (429). A thousand tenants ask one host, which counts their requests
-// together: what one of them is told holds for all that share a transport.
+// rests are the hosts of token endpoints that have asked to be left alone (429). A thousand tenants ask one host,
+// which counts their requests together: what one of them is told holds for all that share a transport.
 type rests struct {
 	mu sync.Mutex
 	of map[string]*rest

@@ -46,8 +46,8 @@ type way struct {
 	connect, read time.Duration
 }
 
-// transports are those in use: a thousand tenants behind one login host and one API share a few connections and the certificates of
-// ca_file.
+// transports are those in use: a thousand tenants behind one login host and one API share a few connections and the
+// certificates of ca_file.
 var transports = struct {
 	sync.Mutex
 	of map[way]*transport

@@ -592,7 +592,8 @@ func TestAThrottledTokenHostIsLeftAloneByAll(t *testing.T) {
 	}
 }
 
-// A thousand tenants of one stanza: a client that waits for its next poll has no goroutine and no connection of its own, and little memory.
+// A thousand tenants of one stanza: a client that waits for its next poll has no goroutine and no connection of its
+// own, and little memory.
 func TestAnIdleClientIsSmall(t *testing.T) {
 	const clients, most = 1000, 6 << 10 // bytes each
 	s := &service{}

@@ -25,8 +25,8 @@ const graphPage = 1000
 // apiNames are the APIs in a message: `the SIEM API has no ...`.
 var apiNames = map[string]string{SIEM: "the SIEM API", Graph: "Microsoft Graph"}
 
-// ownFields are the fields by which records are told apart or that every alert has, beside those of the plugin itself. An
-// event id under such a name would replace what an alert says.
+// ownFields are the fields by which records are told apart or that every alert has, beside those of the plugin
+// itself. An event id under such a name would replace what an alert says.
 var ownFields = map[string][]string{
 	SIEM: {"AlertId", "AlertPart", "AlertTime", "FullId", "LastProcessedTimeUtc"},
 	Graph: {
@@ -63,7 +63,8 @@ var shapeFields = map[string][]string{
 	CEF: {"error", "message", "native", "raw"},
 }
 
-// FieldsOf are the outermost fields that records of a format other than Native may have: no key may add one of that name.
+// FieldsOf are the outermost fields that records of a format other than Native may have: no key may add one of that
+// name.
 func FieldsOf(format string) []string { return shapeFields[format] }
 
 // WithFormat returns c with records of another format. The error completes the sentence "format x ...".

@@ -1,6 +1,7 @@
-// Package conf turns the keys of one defender stanza into a checked Config, or into the list of all that is wrong with
-// it, and the text of a tenants_file to one Config for each tenant. It reads no file: whether one is there and can be used is said by the room that opens it. Of the environment it asks
-// for four variables only, and only with auth workload_identity (Key.Env).
+// Package conf turns the keys of one defender stanza into a checked Config, or into the list of all that is wrong
+// with it, and the text of a tenants_file to one Config for each tenant. It reads no file: whether one is there and
+// can be used is said by the room that opens it. Of the environment it asks for four variables only, and only with
+// auth workload_identity (Key.Env).
 package conf
 
 import (
@@ -50,7 +51,8 @@ type Config struct {
 	Ago                      time.Duration // 0: windows; always with api graph
 	AgoText                  string        // Ago as the service gets it: as written, but weeks become days (XML Schema has none)
 
-	// Successor is this source with the API that it goes on with once its own is gone: all else, the state too, stays the same. Nil: none.
+	// Successor is this source with the API that it goes on with once its own is gone: all else, the state too, stays
+	// the same. Nil: none.
 	Successor      *Config
 	SuccessorAfter time.Duration // how long every request must have been refused before
 	SuccessorAPI   string        // as written; empty with api graph
@@ -85,14 +87,14 @@ type Config struct {
 	DropNull    bool
 }
 
-// Load reads a stanza through get, which returns the value of a key, or "" where the stanza has none. Keys are asked for
-// in lower case, as Fluent Bit compares them without regard to case. get is also asked for likely wrong spellings, because
-// Fluent Bit lets unknown keys pass in silence. With auth workload_identity the process's environment stands in for keys
-// that are absent.
+// Load reads a stanza through get, which returns the value of a key, or "" where the stanza has none. Keys are asked
+// for in lower case, as Fluent Bit compares them without regard to case. get is also asked for likely wrong
+// spellings, because Fluent Bit lets unknown keys pass in silence. With auth workload_identity the process's
+// environment stands in for keys that are absent.
 //
-// The error is of type Faults and holds every fault in the order of Keys; the Config is nil then. The same stanza always
-// gives the same faults, and none of them holds a secret. To a stanza with tenants_file, which is for LoadStanza, that
-// is a fault.
+// The error is of type Faults and holds every fault in the order of Keys; the Config is nil then. The same stanza
+// always gives the same faults, and none of them holds a secret. To a stanza with tenants_file, which is for
+// LoadStanza, that is a fault.
 func Load(get func(key string) string) (*Config, error) { return LoadEnv(get, os.Getenv) }
 
 // LoadEnv is Load with another environment: env returns the value of a variable, or "".
@@ -107,8 +109,8 @@ func LoadEnv(get, env func(name string) string) (*Config, error) {
 	return s.Config, nil
 }
 
-// Source names what a Config pulls: two Configs with one Source would take each other's alerts. It is the key of the state, and converts
-// to its type.
+// Source names what a Config pulls: two Configs with one Source would take each other's alerts. It is the key of the
+// state, and converts to its type.
 type Source struct{ API, Place, Tenant, Filters string }
 
 // Source is what c pulls.
@@ -117,9 +119,10 @@ func (c *Config) Source() Source { return Source{c.API, c.Place(), c.TenantID, c
 // Label names the tenant for people: by its name, else by its id.
 func (c *Config) Label() string { return cmp.Or(c.Name, c.TenantID) }
 
-// Filters is the canonical form of the filters, and so part of the state key: stanzas that ask for the same rows get the
-// same text whatever the order of their lists, any others a different one (names are escaped, so that no two sets of them
-// can meet). Upper and lower case differ, because nothing says that the service takes them for the same. Empty: no filter.
+// Filters is the canonical form of the filters, and so part of the state key: stanzas that ask for the same rows get
+// the same text whatever the order of their lists, any others a different one (names are escaped, so that no two sets
+// of them can meet). Upper and lower case differ, because nothing says that the service takes them for the same.
+// Empty: no filter.
 func (c *Config) Filters() string {
 	f := url.Values{}
 	if len(c.MachineGroups) > 0 {
@@ -143,8 +146,8 @@ func (c *Config) Filters() string {
 	return f.Encode()
 }
 
-// Warnings says what an operator should know about a stanza that is valid all the same, to be logged once at start. None
-// holds a secret.
+// Warnings says what an operator should know about a stanza that is valid all the same, to be logged once at start.
+// None holds a secret.
 func (c *Config) Warnings() []string {
 	var w []string
 	if c.API == SIEM && c.SuccessorAPI != Graph {

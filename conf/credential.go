@@ -15,8 +15,8 @@ const (
 	AuthorizationCode = "authorization_code"
 )
 
-// NoTenant stands for the tenant of a managed identity whose stanza names none, in the state key too. All identities of a
-// machine are of one tenant, so that another identity goes on with the same state; no tenant can have this name.
+// NoTenant stands for the tenant of a managed identity whose stanza names none, in the state key too. All identities
+// of a machine are of one tenant, so that another identity goes on with the same state; no tenant can have this name.
 const NoTenant = "managed_identity"
 
 // applications are the values of auth with which an application asks Entra ID itself.
@@ -36,7 +36,8 @@ func credentialKeys(auth string) []string {
 	return names
 }
 
-// credential finds the stanza's auth: the one given, as it stands, else the one to which all credential keys given belong.
+// credential finds the stanza's auth: the one given, as it stands, else the one to which all credential keys given
+// belong.
 func (l *loader) credential() string {
 	if text, given := l.text["auth"]; given {
 		return strings.ToLower(text)

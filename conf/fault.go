@@ -34,7 +34,8 @@ const (
 
 // quote writes a value of key k for a message. What is or might be a secret is left out: the value of a secret key
 // (also where it was pasted under another key as well), a malformed client id, because the secret is what gets pasted
-// there, what stands in place of a credential's file and is no path for certain, and what an address carries before its @ or after its ?.
+// there, what stands in place of a credential's file and is no path for certain, and what an address carries before
+// its @ or after its ?.
 func quote(k *Key, text string, secrets []string) string {
 	if k != nil && (k.Secret || k.shy && (k.set(&Config{}, text) != nil || k.Type == File && !PathShown(text))) {
 		return hidden

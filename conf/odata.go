@@ -20,8 +20,8 @@ var (
 	queryOption = regexp.MustCompile(`^\$[a-z]+ *=`)
 )
 
-// checkFilter takes an OData expression that can stand between parentheses, so that what is added to it holds whatever it
-// says. Whether the service knows its words only the service can tell.
+// checkFilter takes an OData expression that can stand between parentheses, so that what is added to it holds
+// whatever it says. Whether the service knows its words only the service can tell.
 func checkFilter(text string) (string, error) {
 	if err := printable(text, maxFilter); err != nil {
 		return "", err

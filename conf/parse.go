@@ -175,8 +175,8 @@ const (
 	maxURL    = 2048
 )
 
-// printable refuses what cannot be seen in a terminal, such as the zero-width characters that come with pasted text. The
-// joiners stay: Persian and Indic names need them.
+// printable refuses what cannot be seen in a terminal, such as the zero-width characters that come with pasted text.
+// The joiners stay: Persian and Indic names need them.
 func printable(text string, most int) error {
 	if len(text) > most {
 		return errTooLong
@@ -197,8 +197,9 @@ func parseSecret(text string) (Secret, error) {
 	return Secret(text), printable(text, maxSecret)
 }
 
-// PathShown tells whether messages may show what stands under a key for the file of a credential. It may be the credential itself, pasted:
-// only an absolute path is none for certain, if no name in it is longer than a filesystem's can be.
+// PathShown tells whether messages may show what stands under a key for the file of a credential. It may be the
+// credential itself, pasted: only an absolute path is none for certain, if no name in it is longer than a
+// filesystem's can be.
 func PathShown(text string) bool {
 	return strings.HasPrefix(text, "/") && !slices.ContainsFunc(strings.Split(text, "/"), func(name string) bool { return len(name) > maxName })
 }

@@ -49,7 +49,8 @@ func (p preset) url(api, region string) string {
 	return strings.ReplaceAll(p.alerts, "{region}", region)
 }
 
-// GraphOf is the address of Microsoft Graph in a cloud, which is also what its tokens are for; in one that is not known, as in public.
+// GraphOf is the address of Microsoft Graph in a cloud, which is also what its tokens are for; in one that is not
+// known, as in public.
 func GraphOf(cloud string) string {
 	if p, known := presets[cloud]; known {
 		return p.graph

@@ -8,9 +8,9 @@ import (
 
 const redacted = "[redacted]"
 
-// Secret is text that no log line, error or dump may show: printing or marshalling it gives "[redacted]". Out of its reach
-// are %p and %w of a string, which fmt answers without asking the type (both are mistakes), and unexported fields,
-// whose methods fmt cannot call: keep a Secret in exported fields or behind a pointer.
+// Secret is text that no log line, error or dump may show: printing or marshalling it gives "[redacted]". Out of its
+// reach are %p and %w of a string, which fmt answers without asking the type (both are mistakes), and unexported
+// fields, whose methods fmt cannot call: keep a Secret in exported fields or behind a pointer.
 type Secret string
 
 // Reveal returns the text itself, for the request that needs it and nothing else.

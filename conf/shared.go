@@ -44,7 +44,8 @@ func splitShared(db string) (namespace, name string, shared bool) {
 	return "", rest, shared
 }
 
-// Shared takes the value kubernetes://NAMESPACE/NAME of db apart. The namespace is empty where db names none. False: db is the path of a file, or empty.
+// Shared takes the value kubernetes://NAMESPACE/NAME of db apart. The namespace is empty where db names none. False:
+// db is the path of a file, or empty.
 func (c *Config) Shared() (namespace, name string, shared bool) {
 	if !strings.HasPrefix(c.DB, sharedScheme) {
 		return "", "", false

@@ -9,8 +9,8 @@ import (
 
 // Stanza is one stanza: one tenant, or with tenants_file as many as that has.
 type Stanza struct {
-	// Config is what the stanza says. With TenantsFile it is what its tenants have in common: no tenant, and no address, which each
-	// tenant gets from Tenants.
+	// Config is what the stanza says. With TenantsFile it is what its tenants have in common: no tenant, and no address,
+	// which each tenant gets from Tenants.
 	*Config
 
 	text map[string]string // the values as given
@@ -18,8 +18,8 @@ type Stanza struct {
 	env  func(string) string
 }
 
-// LoadStanza reads a stanza as Load does. With faults the Stanza is good for Tenants only, so that the faults of its file can be told
-// beside its own.
+// LoadStanza reads a stanza as Load does. With faults the Stanza is good for Tenants only, so that the faults of its
+// file can be told beside its own.
 func LoadStanza(get, env func(name string) string) (*Stanza, Faults) {
 	l := newLoader(get, env)
 	l.misspelt(get)
@@ -36,7 +36,8 @@ func LoadStanza(get, env func(name string) string) (*Stanza, Faults) {
 	return s, l.sorted()
 }
 
-// replaced are the keys of a stanza that an entry with the first of each list does not inherit: they would contradict it.
+// replaced are the keys of a stanza that an entry with the first of each list does not inherit: they would contradict
+// it.
 var replaced = [][]string{
 	{"url", "region"},
 	{"region", "url"},
@@ -46,8 +47,8 @@ var replaced = [][]string{
 	{"api", "url", "token_url", "resource"},
 }
 
-// over returns what a tenant has: the entry's values, and the stanza's where the entry has none. An entry with a credential of its own
-// takes nothing of the stanza's.
+// over returns what a tenant has: the entry's values, and the stanza's where the entry has none. An entry with a
+// credential of its own takes nothing of the stanza's.
 func (s *Stanza) over(e *entry) map[string]string {
 	values := make(map[string]string, len(s.text)+len(e.values))
 	for name, text := range s.text {

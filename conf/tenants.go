@@ -62,8 +62,9 @@ func (e *entry) refuse(name, message string) {
 	e.fault(e.lines[name], Fault{name, message})
 }
 
-// Tenants reads the text of the stanza's tenants_file: a list of maps in YAML (or JSON), each one tenant. The faults are in the order of
-// the lines, each of which names its own. When the text is no such list, or an empty one, there are faults and no entries.
+// Tenants reads the text of the stanza's tenants_file: a list of maps in YAML (or JSON), each one tenant. The faults
+// are in the order of the lines, each of which names its own. When the text is no such list, or an empty one, there
+// are faults and no entries.
 func (s *Stanza) Tenants(text []byte) (t Tenants, faults Faults) {
 	entries, err := readEntries(text)
 	if err != nil {
@@ -149,7 +150,8 @@ func readEntries(text []byte) ([]*entry, error) {
 	return entries, nil
 }
 
-// jsonEscape finds what JSON can write and YAML cannot: a slash and a pair of surrogates. A backslash before a backslash escapes no more.
+// jsonEscape finds what JSON can write and YAML cannot: a slash and a pair of surrogates. A backslash before a
+// backslash escapes no more.
 var jsonEscape = regexp.MustCompile(`\\\\|\\/|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}`)
 
 func withoutEscape(escape []byte) []byte {
@@ -291,8 +293,8 @@ type Replacement struct{ Old, New *Config }
 // Empty tells whether there is nothing to do.
 func (d Difference) Empty() bool { return len(d.Begin)+len(d.Stop)+len(d.Change) == 0 }
 
-// Differ compares the tenants that are pulled with those of a file. A tenant whose entry has a fault goes on as it was; where a faulty
-// entry tells neither name nor id of its tenant, none stops.
+// Differ compares the tenants that are pulled with those of a file. A tenant whose entry has a fault goes on as it
+// was; where a faulty entry tells neither name nor id of its tenant, none stops.
 func Differ(old []*Config, now Tenants) (d Difference) {
 	before := make(map[Source]*Config, len(old))
 	for _, c := range old {

@@ -32,8 +32,8 @@ func tenants(t testing.TB, s *Stanza, text string) []*Config {
 	return got.Good
 }
 
-// badTenants returns the files of testdata/tenants: one fault each, but for one. Lines that begin with "# want: " are all faults, those
-// that begin with "# stanza: " overlay the stanza.
+// badTenants returns the files of testdata/tenants: one fault each, but for one. Lines that begin with "# want: " are
+// all faults, those that begin with "# stanza: " overlay the stanza.
 func badTenants(t testing.TB) map[string]string {
 	t.Helper()
 	paths, err := filepath.Glob("testdata/tenants/*.yaml")

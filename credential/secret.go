@@ -1,6 +1,7 @@
-// Package credential has one job: the files of credentials, which are secrets, certificates with their keys, and the logins of people. It reads
-// and checks them, signs with them and replaces them whole. Errors show nothing of what stands in a file, nor a path that may be the credential
-// itself, pasted under the key of its file. It knows nothing of the network.
+// Package credential has one job: the files of credentials, which are secrets, certificates with their keys, and the
+// logins of people. It reads and checks them, signs with them and replaces them whole. Errors show nothing of what
+// stands in a file, nor a path that may be the credential itself, pasted under the key of its file. It knows nothing
+// of the network.
 package credential
 
 import (
@@ -16,7 +17,8 @@ import (
 	"fluent-bit-defender/conf"
 )
 
-// MaxSecret bounds what is read of a file with a secret, in bytes. Entra ID's secrets have 40; a larger file is the wrong file.
+// MaxSecret bounds what is read of a file with a secret, in bytes. Entra ID's secrets have 40; a larger file is the
+// wrong file.
 const MaxSecret = 16 << 10
 
 // TakesPath is the remedy where a path is not shown: it may be the credential itself.
@@ -30,7 +32,8 @@ func FileName(path string) string {
 	return "the file named there (not shown)"
 }
 
-// fileError is the error of an operation on the file of a credential, whose own text names the file or others made of its name.
+// fileError is the error of an operation on the file of a credential, whose own text names the file or others made of
+// its name.
 func fileError(path string, err error) error {
 	if conf.PathShown(path) {
 		return err
@@ -61,8 +64,8 @@ func readSecretOf(path, given string) (string, error) {
 	return secret, nil
 }
 
-// unusableText says what keeps text from being a secret, "" when nothing does, and goes on after the file's name. The service would call
-// such a secret a wrong one.
+// unusableText says what keeps text from being a secret, "" when nothing does, and goes on after the file's name. The
+// service would call such a secret a wrong one.
 func unusableText(text string) string {
 	switch {
 	case !utf8.ValidString(text) || strings.Contains(text, "\x00"):

@@ -114,7 +114,8 @@ func TestDashboardVariables(t *testing.T) {
 	}
 }
 
-// Every panel has a number of its own and a place of its own in the grid of 24 columns, and its queries go to the chosen data source.
+// Every panel has a number of its own and a place of its own in the grid of 24 columns, and its queries go to the
+// chosen data source.
 func TestDashboardPanels(t *testing.T) {
 	d := readDashboard(t)
 	ids := map[int]bool{}
@@ -151,7 +152,8 @@ func TestDashboardPanels(t *testing.T) {
 	}
 }
 
-// With what a healthy input shows, every panel has something to draw, and the stats of the first row say that all is well.
+// With what a healthy input shows, every panel has something to draw, and the stats of the first row say that all is
+// well.
 func TestDashboardShowsAHealthyInput(t *testing.T) {
 	d := readDashboard(t)
 	var lines []string

@@ -109,8 +109,8 @@ func TestImageHoldsFilesAndNoSystem(t *testing.T) {
 	}
 }
 
-// The build stage, done here: the build context that .dockerignore leaves, then the stage's own commands in their order. What the
-// image takes from there must be there, the tools without any library.
+// The build stage, done here: the build context that .dockerignore leaves, then the stage's own commands in their
+// order. What the image takes from there must be there, the tools without any library.
 func TestBuildStageMakesWhatTheImageHolds(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it builds the plugin")

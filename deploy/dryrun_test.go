@@ -27,8 +27,8 @@ var resources = map[string]string{
 	"rbac.authorization.k8s.io/v1 RoleBinding": "/apis/rbac.authorization.k8s.io/v1/namespaces/NS/rolebindings",
 }
 
-// A real kube-apiserver takes what each overlay sends, as kubectl apply --dry-run=server --validate=strict does: with and without workload
-// identity, and the whole of deploy/kubernetes.
+// A real kube-apiserver takes what each overlay sends, as kubectl apply --dry-run=server --validate=strict does: with
+// and without workload identity, and the whole of deploy/kubernetes.
 func TestTheAPIServerTakesTheOverlays(t *testing.T) {
 	s := apiserver.Get(t)
 	const namespace = "dry-run"

@@ -27,9 +27,9 @@ import (
 // alerts is how many the simulated service has.
 const alerts = 30
 
-// Each configuration is started as it is deployed, in a real Fluent Bit and against a simulated service: all alerts come out of its
-// output, each with its id, Fluent Bit answers the probes, and shows the metrics that rules and dashboard ask for. Only paths and
-// addresses are other ones than deployed.
+// Each configuration is started as it is deployed, in a real Fluent Bit and against a simulated service: all alerts
+// come out of its output, each with its id, Fluent Bit answers the probes, and shows the metrics that rules and
+// dashboard ask for. Only paths and addresses are other ones than deployed.
 func TestConfigurationsRun(t *testing.T) {
 	program, found := flbhost.FluentBit()
 	if !found {
@@ -124,7 +124,8 @@ func moved(t *testing.T, path, dir string, port int, srv *defendersim.Server) st
 	return conf
 }
 
-// federate makes the application trust the pod's account, and writes the token that the kubelet would: for the audience in the manifest.
+// federate makes the application trust the pod's account, and writes the token that the kubelet would: for the
+// audience in the manifest.
 func federate(t *testing.T, svc *defendersim.Service, path string) {
 	t.Helper()
 	issuer, err := defendersim.NewCluster("https://cluster.example.com")

@@ -50,8 +50,8 @@ func (c *cluster) path(component, name string) string {
 	return filepath.Join("kubernetes", component, c.overlay, name)
 }
 
-// strict reads a manifest into Kubernetes' own type as the API server does with strict field validation: a field that the type has not
-// (upper and lower case count), or a field given twice, fails.
+// strict reads a manifest into Kubernetes' own type as the API server does with strict field validation: a field that
+// the type has not (upper and lower case count), or a field given twice, fails.
 func strict(t *testing.T, text []byte, into any) {
 	t.Helper()
 	object, err := yaml.YAMLToJSONStrict(text)

@@ -43,8 +43,8 @@ func systemctl(t *testing.T) (env []string, asked func() []string) {
 	}
 }
 
-// The package of this machine is installed, runs under what the unit allows, is upgraded and removed: nothing is started, the configuration and
-// the state of whoever has it stay, and a service is restarted only if it ran.
+// The package of this machine is installed, runs under what the unit allows, is upgraded and removed: nothing is
+// started, the configuration and the state of whoever has it stay, and a service is restarted only if it ran.
 func TestThePackage(t *testing.T) {
 	dist := os.Getenv("PACKAGES")
 	program, found := flbhost.FluentBit()
@@ -120,7 +120,8 @@ func TestThePackage(t *testing.T) {
 	}
 }
 
-// runInstalled runs the installed plugin with the installed configuration, as another user without any right, as the unit does.
+// runInstalled runs the installed plugin with the installed configuration, as another user without any right, as the
+// unit does.
 func runInstalled(t *testing.T, program, conf string) {
 	t.Helper()
 	svc := defendersim.New(defendersim.Config{})

@@ -119,7 +119,8 @@ func TestPageShowsValidExamples(t *testing.T) {
 	}
 }
 
-// Every module that is required directly has its line in docs/architecture.md, and no line is of a module that nobody requires.
+// Every module that is required directly has its line in docs/architecture.md, and no line is of a module that nobody
+// requires.
 func TestEveryModuleHasItsLine(t *testing.T) {
 	text, err := os.ReadFile("../docs/architecture.md")
 	if err != nil {

@@ -30,8 +30,9 @@ func everyContainer(t *testing.T, test func(t *testing.T, pod corev1.PodSpec, c 
 	})
 }
 
-// The "restricted" level of Kubernetes' Pod Security Standards, and a root file system nobody writes to. A DaemonSet's pod has a directory of the
-// node in addition, and one container that runs as root to make it Fluent Bit's, and may do nothing else.
+// The "restricted" level of Kubernetes' Pod Security Standards, and a root file system nobody writes to. A
+// DaemonSet's pod has a directory of the node in addition, and one container that runs as root to make it Fluent
+// Bit's, and may do nothing else.
 func TestPodIsRestricted(t *testing.T) {
 	everyContainer(t, func(t *testing.T, pod corev1.PodSpec, c corev1.Container) {
 		p, s := pod.SecurityContext, c.SecurityContext
@@ -124,8 +125,8 @@ func TestMountsReferToVolumes(t *testing.T) {
 	})
 }
 
-// The init container writes the plugin to where Fluent Bit loads it from, the ConfigMap's file is the one that it starts with, and
-// all that it writes is on the claim.
+// The init container writes the plugin to where Fluent Bit loads it from, the ConfigMap's file is the one that it
+// starts with, and all that it writes is on the claim.
 func TestFluentBitFindsItsFiles(t *testing.T) {
 	everyCluster(t, func(t *testing.T, c *cluster) {
 		pod := c.template().Spec
@@ -207,7 +208,8 @@ func TestProbesAskFluentBit(t *testing.T) {
 	})
 }
 
-// The sum in the comment of deployment.yaml is right, its parts are those of the configuration, and the limit is above it.
+// The sum in the comment of deployment.yaml is right, its parts are those of the configuration, and the limit is
+// above it.
 func TestMemoryLimitIsTheSum(t *testing.T) {
 	for _, overlay := range overlays {
 		memoryIsTheSum(t, filepath.Join("kubernetes", overlay, overlay+".yaml"))

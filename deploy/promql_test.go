@@ -51,8 +51,8 @@ type series []*storage.SeriesEntry
 // repeatedNaN is what promtool's notation lacks.
 var repeatedNaN = regexp.MustCompile(`NaNx(\d+)`)
 
-// scraped makes series of promtool's notation: "metric{labels} 0+60x30", a value a minute; NaN may be repeated too. In a line with "now"
-// all values count from the series' begin, as Unix times do.
+// scraped makes series of promtool's notation: "metric{labels} 0+60x30", a value a minute; NaN may be repeated too.
+// In a line with "now" all values count from the series' begin, as Unix times do.
 func scraped(t *testing.T, lines ...string) series {
 	t.Helper()
 	var all series
@@ -147,8 +147,8 @@ func newEngine() *promql.Engine {
 	})
 }
 
-// firing evaluates a rule each minute from the series' begin on, as Prometheus does: it fires once its expression has held for the time
-// that "for" says. It returns the summaries of what fires after the given time.
+// firing evaluates a rule each minute from the series' begin on, as Prometheus does: it fires once its expression has
+// held for the time that "for" says. It returns the summaries of what fires after the given time.
 func (s series) firing(t *testing.T, rule rulefmt.Rule, after time.Duration) []string {
 	t.Helper()
 	engine := newEngine()

@@ -47,7 +47,8 @@ type section map[string]string
 
 func (s section) get(key string) string { return s[key] }
 
-// read reads a configuration by Fluent Bit's rules and returns its service section, its one defender stanza and its outputs.
+// read reads a configuration by Fluent Bit's rules and returns its service section, its one defender stanza and its
+// outputs.
 func read(t *testing.T, path string) (service, stanza section, outputs []section) {
 	t.Helper()
 	cfg, err := flbconf.Load(path, environment)
@@ -84,8 +85,8 @@ func read(t *testing.T, path string) (service, stanza section, outputs []section
 	return service, stanza, outputs
 }
 
-// All of them pull the same: apart from paths, the stanzas are that of the example. With workload identity the token's file takes
-// the place of the secret's.
+// All of them pull the same: apart from paths, the stanzas are that of the example. With workload identity the
+// token's file takes the place of the secret's.
 func TestStanzasAreThatOfTheExample(t *testing.T) {
 	plain := func(path string) section {
 		_, stanza, _ := read(t, path)
@@ -169,8 +170,8 @@ func TestPluginAcceptsTheStanzas(t *testing.T) {
 	}
 }
 
-// Every output takes the stanza's tag, those that stand there as a comment too; and these lose nothing while a service is down, nor
-// fill the disk.
+// Every output takes the stanza's tag, those that stand there as a comment too; and these lose nothing while a
+// service is down, nor fill the disk.
 func TestOutputsMatchTheTag(t *testing.T) {
 	for _, path := range deployed {
 		_, stanza, outputs := read(t, path)

@@ -99,8 +99,8 @@ func TestUnitIsHardened(t *testing.T) {
 	}
 }
 
-// systemd's own judgement, where it is installed: no key that it does not know, no value that it cannot read, and little that an
-// attacker could reach.
+// systemd's own judgement, where it is installed: no key that it does not know, no value that it cannot read, and
+// little that an attacker could reach.
 func TestUnitPassesSystemdAnalyze(t *testing.T) {
 	analyze, err := exec.LookPath("systemd-analyze")
 	if err != nil {

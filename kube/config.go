@@ -104,8 +104,8 @@ func load(kubeconfig string) (config *rest.Config, namespace string, err error) 
 	return config, namespace, nil
 }
 
-// once keeps client-go from sending a write again when the answer says Retry-After: the first may have been done, and the second would look as if
-// another pod had written.
+// once keeps client-go from sending a write again when the answer says Retry-After: the first may have been done, and
+// the second would look as if another pod had written.
 type once struct{ next http.RoundTripper }
 
 func (o once) RoundTrip(r *http.Request) (*http.Response, error) {

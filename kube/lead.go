@@ -50,7 +50,8 @@ func (a *API) lease(l *coordinationv1.Lease) (out share.Lease, ok bool) {
 	return out, true
 }
 
-// Lead tries once to get a Lease, and holds it then. client-go does both; what it asks the API server for passes through attempt.
+// Lead tries once to get a Lease, and holds it then. client-go does both; what it asks the API server for passes
+// through attempt.
 func (a *API) Lead(ctx context.Context, slot int, c share.Candidate) error {
 	inner, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -113,8 +114,8 @@ func (t *attempt) why() error {
 // Leases makes attempt a coordination.LeasesGetter.
 func (t *attempt) Leases(string) coordination.LeaseInterface { return t }
 
-// Get shows the Lease of a dead worker as one that nobody holds: client-go would wait for the lease duration again. An election that is not won at
-// once is over, and so is one that another has won.
+// Get shows the Lease of a dead worker as one that nobody holds: client-go would wait for the lease duration again.
+// An election that is not won at once is over, and so is one that another has won.
 func (t *attempt) Get(ctx context.Context, name string, o meta.GetOptions) (*coordinationv1.Lease, error) {
 	l, err := t.LeaseInterface.Get(ctx, name, o)
 	if err != nil {

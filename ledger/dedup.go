@@ -23,8 +23,9 @@ const (
 // dedup holds the ids of the rows that were fetched, each with the time by which it ages (unix ns): the row's own
 // LastProcessedTimeUtc, or when it last came if that is unusable or outside what was asked.
 //
-// It is one hash table with open addressing, or 256 of them, of which one at a time grows or is pruned: about 30 bytes an id, where a
-// Go map and an order by time beside it took 110. An id is a digest, so its own bits are its hash. Not safe for concurrent use.
+// It is one hash table with open addressing, or 256 of them, of which one at a time grows or is pruned: about 30
+// bytes an id, where a Go map and an order by time beside it took 110. An id is a digest, so its own bits are its
+// hash. Not safe for concurrent use.
 type dedup struct {
 	tables []table // 1 or shards
 	n, max int
@@ -44,8 +45,8 @@ type slot struct {
 	age age
 }
 
-// age is unix ns with the lowest bit taken for "is in the store". The next two bits, which the store keeps too, say that this is the time at
-// which the row came, not its own, and that the id is an alert's (AddAlert).
+// age is unix ns with the lowest bit taken for "is in the store". The next two bits, which the store keeps too, say
+// that this is the time at which the row came, not its own, and that the id is an alert's (AddAlert).
 type age int64
 
 const (
@@ -146,9 +147,9 @@ type reaged struct {
 	old, new int64
 }
 
-// add tells whether id is new, and remembers it with time t. Of one known already, the age moves on to t if that
-// is more than stale later (a row that keeps coming from outside the window stays known), or if t is the first that is of its coming; moved is
-// non-nil if the store holds the old age.
+// add tells whether id is new, and remembers it with time t. Of one known already, the age moves on to t if that is
+// more than stale later (a row that keeps coming from outside the window stays known), or if t is the first that is
+// of its coming; moved is non-nil if the store holds the old age.
 func (s *dedup) add(id record.ID, t int64) (fresh bool, moved *reaged) {
 	sl := s.get(id)
 	if sl == nil {
@@ -166,8 +167,8 @@ func (s *dedup) add(id record.ID, t int64) (fresh bool, moved *reaged) {
 	return false, nil
 }
 
-// addAlert remembers an alert of which a row of time t came. It tells whether that has to be stored; moved is non-nil if the store holds an
-// older time.
+// addAlert remembers an alert of which a row of time t came. It tells whether that has to be stored; moved is non-nil
+// if the store holds an older time.
 func (s *dedup) addAlert(id record.ID, t int64) (stores bool, moved *reaged) {
 	a := newAge(t&^flags|ofAlert, false)
 	sl := s.get(id)
@@ -202,9 +203,10 @@ func (s *dedup) holds(id record.ID, t int64) bool {
 	return sl != nil && sl.age.time() == t
 }
 
-// prune drops what is older than before and keep does not keep; drop is called for each id that the store holds. It visits one
-// table, another each time, so that once a second all are visited within five minutes, and more of them the faster before moves on:
-// without that a backlog of days would all be held until its end. No call drops many more than a commit adds.
+// prune drops what is older than before and keep does not keep; drop is called for each id that the store holds. It
+// visits one table, another each time, so that once a second all are visited within five minutes, and more of them
+// the faster before moves on: without that a backlog of days would all be held until its end. No call drops many more
+// than a commit adds.
 func (s *dedup) prune(before int64, keep func(t int64) bool, drop func(record.ID, int64)) {
 	all := int64(len(s.tables))
 	if moved := min(before-s.before, pruneRound); moved > 0 {
@@ -243,8 +245,9 @@ func (s *dedup) weed(t *table, keep func(slot) bool, drop func(record.ID, int64)
 	})
 }
 
-// shrink drops the oldest ids once more than max are held, and some more so that it is rarely needed: the oldest to a few
-// thousandths of the time that they are spread over. It tells how many it dropped. Its time is that of four walks over all.
+// shrink drops the oldest ids once more than max are held, and some more so that it is rarely needed: the oldest to a
+// few thousandths of the time that they are spread over. It tells how many it dropped. Its time is that of four walks
+// over all.
 func (s *dedup) shrink(drop func(record.ID, int64)) int {
 	if s.n <= s.max {
 		return 0

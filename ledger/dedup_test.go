@@ -134,8 +134,8 @@ func TestDedupForgetsTheOldestWhenItIsFull(t *testing.T) {
 	}
 }
 
-// Whatever is added, moved, stored and pruned, the set is what a plain map would be, and the store is told of every change
-// to what it holds.
+// Whatever is added, moved, stored and pruned, the set is what a plain map would be, and the store is told of every
+// change to what it holds.
 func TestDedupAgainstAModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := newDedup(1000)
@@ -242,7 +242,8 @@ func digest(i int) (id record.ID) {
 	return id
 }
 
-// With `updates first` ages lie spread over half a year: dropping the oldest takes as few walks over all as with ages of an hour.
+// With `updates first` ages lie spread over half a year: dropping the oldest takes as few walks over all as with ages
+// of an hour.
 func TestShrinkOfAgesFarApart(t *testing.T) {
 	const max = 20_000
 	s := newDedup(max)

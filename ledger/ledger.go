@@ -1,9 +1,9 @@
-// Package ledger keeps what was pulled of one source: the ids of all rows that were fetched, which of them were delivered, and the change that
-// may become durable now. It knows nothing of requests, and does no I/O.
+// Package ledger keeps what was pulled of one source: the ids of all rows that were fetched, which of them were
+// delivered, and the change that may become durable now. It knows nothing of requests, and does no I/O.
 //
-// Two states: in memory is all that was fetched; durable are the ids of rows that were delivered long enough ago, and a watermark that
-// passes no row that is not durable. Checkpoints link the two: each notes the watermark and the unread ranges behind the number of the batch
-// with the last row before it, and becomes durable when that batch is.
+// Two states: in memory is all that was fetched; durable are the ids of rows that were delivered long enough ago, and
+// a watermark that passes no row that is not durable. Checkpoints link the two: each notes the watermark and the
+// unread ranges behind the number of the batch with the last row before it, and becomes durable when that batch is.
 package ledger
 
 import (
@@ -18,7 +18,8 @@ import (
 )
 
 const (
-	// MostPerCommit bounds the ids of one change, and so its memory, to more than Fluent Bit can take in the second between two.
+	// MostPerCommit bounds the ids of one change, and so its memory, to more than Fluent Bit can take in the second
+	// between two.
 	MostPerCommit = 20_000
 	// keepFirst is how long an alert that does not come any more is remembered when its updates are dropped.
 	keepFirst = 181 * 24 * time.Hour
@@ -83,7 +84,8 @@ func New(snap state.Snapshot, opt Options) *Ledger {
 	return l
 }
 
-// Succeed notes that since at (service time) the source is pulled from its API's successor. FirstOnly is as in Options, from now on.
+// Succeed notes that since at (service time) the source is pulled from its API's successor. FirstOnly is as in
+// Options, from now on.
 func (l *Ledger) Succeed(at time.Time, firstOnly bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -97,8 +99,8 @@ func (l *Ledger) setFirstOnly(first bool) {
 	}
 }
 
-// Add tells whether a row is new, and remembers it. It ages by its own time t (unix ns), or, where that is unusable or not what was asked
-// for, by when it came (own is false then).
+// Add tells whether a row is new, and remembers it. It ages by its own time t (unix ns), or, where that is unusable
+// or not what was asked for, by when it came (own is false then).
 func (l *Ledger) Add(id record.ID, t int64, own bool) (fresh bool) {
 	coming := int64(0)
 	if !own {
@@ -106,8 +108,8 @@ func (l *Ledger) Add(id record.ID, t int64, own bool) (fresh bool) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	// Within its second a row ages in the order of arrival: a commit of many rows of one time then touches neighbouring pages of the
-	// state file, where the order of their ids would touch nearly all.
+	// Within its second a row ages in the order of arrival: a commit of many rows of one time then touches neighbouring
+	// pages of the state file, where the order of their ids would touch nearly all.
 	l.arrivals = (l.arrivals + flags + 1) % int64(time.Second)
 	fresh, moved := l.ids.add(id, t-t%int64(time.Second)+l.arrivals+coming)
 	if moved != nil {
@@ -118,8 +120,8 @@ func (l *Ledger) Add(id record.ID, t int64, own bool) (fresh bool) {
 	return fresh
 }
 
-// AddAlert remembers the alert with this id, of which a row of time t (unix ns) was fetched, and that row by Add. It tells whether the id is to
-// be delivered with the row: it must not become durable before that.
+// AddAlert remembers the alert with this id, of which a row of time t (unix ns) was fetched, and that row by Add. It
+// tells whether the id is to be delivered with the row: it must not become durable before that.
 func (l *Ledger) AddAlert(id record.ID, t int64, row record.ID) (deliver bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -137,7 +139,8 @@ func (l *Ledger) AddAlert(id record.ID, t int64, row record.ID) (deliver bool) {
 	return stores
 }
 
-// Alert returns the time (unix ns) of the last row that came of the alert with this id, by AddAlert; false: none is remembered.
+// Alert returns the time (unix ns) of the last row that came of the alert with this id, by AddAlert; false: none is
+// remembered.
 func (l *Ledger) Alert(id record.ID) (t int64, known bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -181,9 +184,10 @@ func (l *Ledger) Settled() bool {
 	return len(l.delivered) == 0
 }
 
-// Take returns the change to commit now, which is the caller's: of the delivered batches those up to the first that is not durable, and no
-// further one once MostPerCommit ids are to be added. False: there is nothing to commit. forgotten is the number of ids that were dropped
-// since the last call because there are too many: their rows may come twice.
+// Take returns the change to commit now, which is the caller's: of the delivered batches those up to the first that
+// is not durable, and no further one once MostPerCommit ids are to be added. False: there is nothing to commit.
+// forgotten is the number of ids that were dropped since the last call because there are too many: their rows may
+// come twice.
 func (l *Ledger) Take(durable func(Delivered) bool) (c state.Change, dirty bool, forgotten uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -291,8 +295,8 @@ func (l *Ledger) forgetBefore() time.Time {
 	return before.Add(-plan.KeepMargin)
 }
 
-// inUnread tells whether a row of age t may come again by an unread range. Of one that ages by its coming nobody knows where it belongs: by
-// any range that was there by then.
+// inUnread tells whether a row of age t may come again by an unread range. Of one that ages by its coming nobody
+// knows where it belongs: by any range that was there by then.
 func (l *Ledger) inUnread(t int64) bool {
 	// Also of one that is read, but still stored as unread.
 	for _, ranges := range [][]state.UnreadRange{l.last.Unread, l.pending.Unread} {
@@ -307,8 +311,8 @@ func (l *Ledger) inUnread(t int64) bool {
 	return false
 }
 
-// within tells whether t lies in one of the ranges, or close to it. They are sorted and do not overlap, so only the last that begins before
-// t can hold it.
+// within tells whether t lies in one of the ranges, or close to it. They are sorted and do not overlap, so only the
+// last that begins before t can hold it.
 func within(ranges []state.UnreadRange, t int64) bool {
 	n := sort.Search(len(ranges), func(i int) bool { return ranges[i].Since.Add(-2*edge).UnixNano() > t })
 	for _, r := range ranges[max(0, n-3):n] { // neighbours share their edges

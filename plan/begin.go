@@ -2,7 +2,8 @@ package plan
 
 import "time"
 
-// begin starts a poll at the service's time: it finds the watermark at the first, and takes it back when the service's clock went back.
+// begin starts a poll at the service's time: it finds the watermark at the first, and takes it back when the
+// service's clock went back.
 func (p *Planner) begin(c Clock) {
 	// Cut to the service's resolution, so that it is never in its future.
 	now := c.Service.UTC().Truncate(100 * time.Nanosecond)
@@ -46,8 +47,8 @@ func (p *Planner) beginLife(c Clock, now time.Time) {
 	}
 }
 
-// heedClock takes the watermark back when the clock went back. As soon as that is believed, every watermark since the clock was ahead is too
-// late by as much.
+// heedClock takes the watermark back when the clock went back. As soon as that is believed, every watermark since the
+// clock was ahead is too late by as much.
 func (p *Planner) heedClock(c Clock, now time.Time, first bool) {
 	newest := now.Add(-p.cfg.Overlap)
 	back := time.Duration(0)
@@ -71,11 +72,13 @@ func (p *Planner) heedClock(c Clock, now time.Time, first bool) {
 	}
 }
 
-// farJump is the least jump that is remembered: one that is shorter may be taken back within what is known of each row anyway.
+// farJump is the least jump that is remembered: one that is shorter may be taken back within what is known of each
+// row anyway.
 const farJump = 10 * time.Minute
 
-// clockJump remembers for a day that the service's clock jumped far ahead. When that is taken back, because it was wrong, all since then
-// is asked again, but nothing that was read before the jump: its ids are forgotten, and a month of alerts would come twice.
+// clockJump remembers for a day that the service's clock jumped far ahead. When that is taken back, because it was
+// wrong, all since then is asked again, but nothing that was read before the jump: its ids are forgotten, and a month
+// of alerts would come twice.
 type clockJump struct {
 	by        time.Duration // 0: it was taken back
 	watermark time.Time     // before the first of a day

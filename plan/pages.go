@@ -12,9 +12,10 @@ const (
 	pageTries  = 4    // of one page, as long as the failures are not its own
 )
 
-// paging is how far the pages of a window are read. An answer of more than one page is better split, because rows that leave the filter
-// meanwhile shift those behind them from page to page. Pages are read where the window is too short to be split, and where the first is
-// not full (those behind it are empty then, as a rule), in passes until one brings no new row (issue 7).
+// paging is how far the pages of a window are read. An answer of more than one page is better split, because rows
+// that leave the filter meanwhile shift those behind them from page to page. Pages are read where the window is too
+// short to be split, and where the first is not full (those behind it are empty then, as a rule), in passes until one
+// brings no new row (issue 7).
 type paging struct {
 	link  string // of the page that is asked for; empty: the first of a pass
 	pass  int    // from 1 on

@@ -1,9 +1,11 @@
-// Package plan decides what to ask the service next, and what an answer means for what was read so far. It is a pure state machine: times
-// and answers go in, steps and facts come out. It has no I/O, goroutine, lock, logger or clock; whoever drives it is its only user.
+// Package plan decides what to ask the service next, and what an answer means for what was read so far. It is a pure
+// state machine: times and answers go in, steps and facts come out. It has no I/O, goroutine, lock, logger or clock;
+// whoever drives it is its only user.
 //
-// Time is the service's (Clock.Service), a lower bound of its present. The watermark is the time before which nothing new can appear. A poll
-// begun at service time p asks for [watermark, p] in windows of at most MaxWindow, oldest first; a window that was read to its end
-// advances the watermark to min(its end, p - Overlap). What keeps failing is set aside as an unread range, so that newer windows go on.
+// Time is the service's (Clock.Service), a lower bound of its present. The watermark is the time before which nothing
+// new can appear. A poll begun at service time p asks for [watermark, p] in windows of at most MaxWindow, oldest
+// first; a window that was read to its end advances the watermark to min(its end, p - Overlap). What keeps failing is
+// set aside as an unread range, so that newer windows go on.
 package plan
 
 import (

@@ -168,8 +168,8 @@ func (p *Planner) rest(c Clock) {
 	p.poll.stack = nil
 }
 
-// Abandon ends the poll, whatever was planned or asked: after a fault of ours nobody knows how far it came. The next begins at due (local), and
-// plans from the watermark on.
+// Abandon ends the poll, whatever was planned or asked: after a fault of ours nobody knows how far it came. The next
+// begins at due (local), and plans from the watermark on.
 func (p *Planner) Abandon(due time.Time) {
 	p.poll = poll{}
 	p.asked, p.facts = nil, nil
@@ -333,7 +333,8 @@ func (p *Planner) backOff(tries int, first time.Duration) time.Duration {
 	return d - time.Duration(float64(d)*0.2*p.cfg.Jitter())
 }
 
-// giveRoom ends the reading of a poll whose window could not be set aside: an unread range that can be read again makes room.
+// giveRoom ends the reading of a poll whose window could not be set aside: an unread range that can be read again
+// makes room.
 func (p *Planner) giveRoom() {
 	p.poll.stack = nil
 	p.phase = retrying

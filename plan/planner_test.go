@@ -296,8 +296,8 @@ func TestAnAbandonedPollPassesNothingBy(t *testing.T) {
 	}
 }
 
-// However the service answers, nothing is asked before it is due, no time is passed by that was neither read nor set aside, and what
-// is remembered stays bounded.
+// However the service answers, nothing is asked before it is due, no time is passed by that was neither read nor set
+// aside, and what is remembered stays bounded.
 func TestNoTimeIsPassedBy(t *testing.T) {
 	for seed := range uint64(300) {
 		r := rand.New(rand.NewPCG(seed, 1))

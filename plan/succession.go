@@ -11,9 +11,9 @@ const (
 	goneAgain = time.Minute      // between two looks while the API is gone and the successor does not answer
 )
 
-// Succession decides when a source whose API is gone goes on with the API's successor. It is pure, as a Planner is, and times are local. The
-// API counts as gone once every request was refused for as long as after says, as if it did not exist; and the successor has to answer, which
-// also shows that the network works.
+// Succession decides when a source whose API is gone goes on with the API's successor. It is pure, as a Planner is,
+// and times are local. The API counts as gone once every request was refused for as long as after says, as if it did
+// not exist; and the successor has to answer, which also shows that the network works.
 type Succession struct {
 	after time.Duration
 	look  time.Time // when the successor is asked next, whether the API lives or not
@@ -24,7 +24,8 @@ type Succession struct {
 	retry   time.Time // the successor did not answer when it was needed: not before
 }
 
-// NewSuccession returns the decision of a life that begins at local. jitter, in [0, 1), spreads the first looks of many sources.
+// NewSuccession returns the decision of a life that begins at local. jitter, in [0, 1), spreads the first looks of
+// many sources.
 func NewSuccession(after time.Duration, local time.Time, jitter float64) *Succession {
 	return &Succession{after: after, look: local.Add(time.Duration(jitter * float64(firstLook)))}
 }

@@ -7,8 +7,9 @@ import (
 	"time"
 )
 
-// Each dialogue: what is heard of the API (g: gone, o: anything else) or of the successor (y: it answers, n: it does not) at which minute, and
-// what is decided: when the successor is asked next, and whether the source goes on with it.
+// Each dialogue: what is heard of the API (g: gone, o: anything else) or of the successor (y: it answers, n: it does
+// not) at which minute, and what is decided: when the successor is asked next, and whether the source goes on with
+// it.
 func TestSuccession(t *testing.T) {
 	for name, steps := range map[string]string{
 		"the API lives": "0y next 24h0m0s; 1o next 24h0m0s; 1440y next 48h0m0s",

@@ -63,8 +63,8 @@ func (us *unreadRanges) replace(r Range, parts ...Range) {
 // incomplete begins the reason of a range that was read, but not whole.
 const incomplete = "the service says that something is missing: "
 
-// add puts r into the list. With neighbours of the same reason it becomes one range of at most most: a link that is refused, or
-// a service whose answers are incomplete for days, would else leave a range for each window.
+// add puts r into the list. With neighbours of the same reason it becomes one range of at most most: a link that is
+// refused, or a service whose answers are incomplete for days, would else leave a range for each window.
 func (us *unreadRanges) add(r Range, reason string, most time.Duration) Range {
 	same := func(other string) bool {
 		return other == reason || strings.HasPrefix(other, incomplete) && strings.HasPrefix(reason, incomplete)
@@ -83,8 +83,8 @@ func (us *unreadRanges) add(r Range, reason string, most time.Duration) Range {
 	return r
 }
 
-// adopt takes over the unread ranges of other filters that nobody else will ask for; there are none yet. They are sorted, but those of two
-// stanzas may overlap.
+// adopt takes over the unread ranges of other filters that nobody else will ask for; there are none yet. They are
+// sorted, but those of two stanzas may overlap.
 func (us *unreadRanges) adopt(ranges []state.UnreadRange, watermark time.Time) {
 	var list []state.UnreadRange
 	for _, u := range ranges {
@@ -119,9 +119,9 @@ func (p *Planner) setAside(c Clock, w *window, reason string) bool {
 	return true
 }
 
-// nextUnread takes the next unread range that is due: first long ones that were not tried yet, of which a part may be readable, the newest
-// first; then those that were not asked for longest, for what stays bad must not keep it from the others. Nil: the poll is over, after
-// three that failed, or once the next poll is due.
+// nextUnread takes the next unread range that is due: first long ones that were not tried yet, of which a part may be
+// readable, the newest first; then those that were not asked for longest, for what stays bad must not keep it from
+// the others. Nil: the poll is over, after three that failed, or once the next poll is due.
 func (p *Planner) nextUnread(c Clock) *window {
 	us := &p.unread
 	if p.once != nil {
@@ -147,7 +147,8 @@ func (p *Planner) nextUnread(c Clock) *window {
 	return nil
 }
 
-// untried is an unread range that was not asked for again yet, nil: none is. One that fails is divided until each part was asked for.
+// untried is an unread range that was not asked for again yet, nil: none is. One that fails is divided until each
+// part was asked for.
 func (us *unreadRanges) untried() *window {
 	for _, u := range us.list {
 		if t := us.retry(rangeOf(u)); t.fails == 0 {

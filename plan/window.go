@@ -92,8 +92,9 @@ func (p *Planner) plan() {
 	p.poll.stack = windows
 }
 
-// settle advances the watermark to what is known after w was read, or set aside. The answer's own Date has the last word on the
-// time at which it was asked for: while it disputes the time we took it for, nothing is settled, and the next poll asks again.
+// settle advances the watermark to what is known after w was read, or set aside. The answer's own Date has the last
+// word on the time at which it was asked for: while it disputes the time we took it for, nothing is settled, and the
+// next poll asks again.
 func (p *Planner) settle(c Clock, w *window) {
 	if c.Disputed || c.Service.IsZero() {
 		return
@@ -114,7 +115,8 @@ func (p *Planner) planAgo() {
 
 // answeredByAgo takes an answer by ago. Where it may not be all, the poll goes on with windows.
 func (p *Planner) answeredByAgo(c Clock, w *window, a Answer) {
-	// The service counted back from its own present, which is later than the poll's: it may have begun after the watermark.
+	// The service counted back from its own present, which is later than the poll's: it may have begun after the
+	// watermark.
 	began := c.Service.Add(edge - p.cfg.Ago)
 	if c.Service.IsZero() || began.After(p.watermark) || a.Cached || p.limited(w, a) || p.capped(w, a) {
 		return
@@ -163,8 +165,8 @@ func (p *Planner) limited(w *window, a Answer) bool {
 	return p.cfg.Limit > 0 && !w.unlimited && (a.Rows >= p.cfg.Limit || a.Resynced)
 }
 
-// capped tells whether an answer without a limit looks like one that the service has cut: it holds a round number of rows (caps are round), or
-// as many as the one before it. Nobody knows how many rows invalid text holds.
+// capped tells whether an answer without a limit looks like one that the service has cut: it holds a round number of
+// rows (caps are round), or as many as the one before it. Nobody knows how many rows invalid text holds.
 func (p *Planner) capped(w *window, a Answer) bool {
 	if p.cfg.PageSize > 0 || p.cfg.Limit > 0 && !w.unlimited {
 		return false

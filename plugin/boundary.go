@@ -47,7 +47,8 @@ func resume() {
 	}
 }
 
-// leave tells every engine that the core empties no ring any more: the first instance exits, and the others wait for that.
+// leave tells every engine that the core empties no ring any more: the first instance exits, and the others wait for
+// that.
 func leave() {
 	for _, in := range instances.all() {
 		in.engine.Leave()
@@ -74,8 +75,9 @@ func each(what string, f func(*instance)) {
 	}
 }
 
-// guard calls f and turns a panic into a log line and the value safe: a panic that leaves an exported function ends Fluent
-// Bit. It is a net, not a plan: after SIGHUP the core's own signal handlers stand, and a nil dereference aborts even so.
+// guard calls f and turns a panic into a log line and the value safe: a panic that leaves an exported function ends
+// Fluent Bit. It is a net, not a plan: after SIGHUP the core's own signal handlers stand, and a nil dereference
+// aborts even so.
 func guard(what string, in *instance, safe int, f func() int) (result int) {
 	defer func() {
 		if p := recover(); p != nil {

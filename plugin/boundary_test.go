@@ -86,8 +86,8 @@ func (l *lines) has(t *testing.T, text string) {
 	}
 }
 
-// setup puts instances of these engines on the test's thread, as `threaded off` does when there are several, and returns
-// their tokens. The thread is the test's own until it ends.
+// setup puts instances of these engines on the test's thread, as `threaded off` does when there are several, and
+// returns their tokens. The thread is the test's own until it ends.
 func setup(t *testing.T, engines ...*fake) ([]uintptr, *lines) {
 	t.Helper()
 	runtime.LockOSThread()

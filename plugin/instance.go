@@ -44,7 +44,8 @@ type instance struct {
 	pausedSince time.Time
 	toldPause   time.Time
 
-	// old: the core is older than 4.1. Up to 4.0.8 it pauses an input that ran anew each second for which an output keeps it from exiting.
+	// old: the core is older than 4.1. Up to 4.0.8 it pauses an input that ran anew each second for which an output
+	// keeps it from exiting.
 	old bool
 
 	batch *pull.Batch // with the core, pinned
@@ -92,8 +93,9 @@ func (in *instance) pause() {
 	if in.pauses++; in.pauses == 1 {
 		in.pausedSince = time.Now()
 	}
-	// By their number the engine tells an exit from back-pressure. Old cores, which have no rate gate, leave alone what they hold under
-	// back-pressure: their second pause is an exit's for certain, and those that follow say nothing more.
+	// By their number the engine tells an exit from back-pressure. Old cores, which have no rate gate, leave alone what
+	// they hold under back-pressure: their second pause is an exit's for certain, and those that follow say nothing
+	// more.
 	if !in.old || in.pauses <= 2 {
 		in.engine.Pause()
 	}
@@ -116,8 +118,8 @@ func (in *instance) resume() {
 	in.flush()
 }
 
-// close ends the instance within 2 s, whatever hangs. What hangs is left to end by itself, and the next Init waits for it.
-// A batch that is still with the core is not given back as handed over: nobody knows whether it was copied.
+// close ends the instance within 2 s, whatever hangs. What hangs is left to end by itself, and the next Init waits
+// for it. A batch that is still with the core is not given back as handed over: nobody knows whether it was copied.
 func (in *instance) close() {
 	// Come what may: the runtime ends the process when it finds a pin that nobody can undo any more.
 	defer in.pin.Unpin()

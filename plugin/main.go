@@ -1,6 +1,7 @@
 // Package main is the shared object in_defender.so: the functions that Fluent Bit calls. Each one recovers, finds its
-// instance and calls it (boundary.go); what an instance does stands in instance.go, how it is found in table.go.
-// The functions that the core calls also in a child it forked pass through forked.c first; here they are called defender...
+// instance and calls it (boundary.go); what an instance does stands in instance.go, how it is found in table.go. The
+// functions that the core calls also in a child it forked pass through forked.c first; here they are called
+// defender...
 //
 // Tokens and data cross the boundary as integers, not as pointers: a token is no address, and the Go runtime ends the
 // process when it meets such a value in a pointer.
@@ -25,8 +26,8 @@ const (
 	description = "Microsoft Defender alerts"
 )
 
-// FLBPluginPreRegister is called once per load, on the main thread. A hot reload calls it while the old instances still run, so it
-// touches nothing that is shared, as do Register and Unregister.
+// FLBPluginPreRegister is called once per load, on the main thread. A hot reload calls it while the old instances
+// still run, so it touches nothing that is shared, as do Register and Unregister.
 //
 //export FLBPluginPreRegister
 func FLBPluginPreRegister(hotReload C.int) C.int { return input.FLB_OK }
@@ -97,8 +98,8 @@ func defenderPreExit(byHotReload C.int) {
 	each("pre-exit", (*instance).flush)
 }
 
-// defenderExit ends one instance of this thread, the last initialised first. With `threaded off` the core calls it even for
-// a stanza that was never initialised: then there may be none left.
+// defenderExit ends one instance of this thread, the last initialised first. With `threaded off` the core calls it
+// even for a stanza that was never initialised: then there may be none left.
 //
 //export defenderExit
 func defenderExit() C.int {
@@ -115,8 +116,8 @@ func defenderUnregister(def unsafe.Pointer) {
 	})
 }
 
-// The heap is small and mostly bytes without pointers, so collecting it more often costs next to nothing, and keeps the memory of the node it
-// shares: without this, twice what lives is resident. Whoever sets GOGC has the last word.
+// The heap is small and mostly bytes without pointers, so collecting it more often costs next to nothing, and keeps
+// the memory of the node it shares: without this, twice what lives is resident. Whoever sets GOGC has the last word.
 func init() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(12)

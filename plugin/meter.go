@@ -21,7 +21,8 @@ type meter struct {
 
 var noMetrics sync.Once
 
-// newMeter makes the metrics of an instance, in its Init. Where the core has none it says so, once for all stanzas, and returns nil.
+// newMeter makes the metrics of an instance, in its Init. Where the core has none it says so, once for all stanzas,
+// and returns nil.
 func newMeter(core *flb.Core, log *slog.Logger, started time.Time, s pull.Stats) *meter {
 	all, width := make([]flb.Metric, len(metrics)), 0
 	for i, m := range metrics {

@@ -185,7 +185,8 @@ func TestMetricsTellAPauseAtOnce(t *testing.T) {
 	h.MustStop(t, limit)
 }
 
-// Cores differ in what they offer. Alerts flow whatever it is, and what is missing is said once, not once for each stanza.
+// Cores differ in what they offer. Alerts flow whatever it is, and what is missing is said once, not once for each
+// stanza.
 func TestCoresWithFewerMetrics(t *testing.T) {
 	t.Parallel()
 	f := func(without flbhost.Without, said int) {

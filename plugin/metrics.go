@@ -276,8 +276,8 @@ func behind(r *reading) float64 {
 	return r.Now.Sub(r.Watermark).Seconds()
 }
 
-// unix is a time in seconds. A time that is not known is NaN, not 0: no rule about its age fires, and no chart shows 1970. The series cannot
-// be left out instead, because the core may read while it would be made later.
+// unix is a time in seconds. A time that is not known is NaN, not 0: no rule about its age fires, and no chart shows
+// 1970. The series cannot be left out instead, because the core may read while it would be made later.
 func unix(t time.Time) float64 {
 	if t.IsZero() {
 		return math.NaN()

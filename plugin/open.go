@@ -13,14 +13,16 @@ import (
 	"fluent-bit-defender/pull"
 )
 
-// startWithin is how long after its Exit Init waits for a runner that outlived it. Its last commit waits for a disk, which may well be slow for
-// seconds, and a stanza that is refused at a reload ends Fluent Bit. Nothing else of Fluent Bit runs meanwhile; it sets no limit to an Init.
+// startWithin is how long after its Exit Init waits for a runner that outlived it. Its last commit waits for a disk,
+// which may well be slow for seconds, and a stanza that is refused at a reload ends Fluent Bit. Nothing else of
+// Fluent Bit runs meanwhile; it sets no limit to an Init.
 const startWithin = 30 * time.Second
 
 // errHeld: a runner that outlived its Exit has the state of the stanza.
 var errHeld = errors.New("what ran before the reload holds the state")
 
-// open makes an instance of the stanza that Init is called for and starts it. False: it was told why, and nothing is left.
+// open makes an instance of the stanza that Init is called for and starts it. False: it was told why, and nothing is
+// left.
 func open(plugin unsafe.Pointer) bool {
 	core := flb.Attach(plugin, kind, instances.count())
 	log := core.Log().Logger()

@@ -16,8 +16,9 @@ const (
 	remindMost  = 20               // faults of one reminder
 )
 
-// refusals repeats why stanzas do not run, as long as Fluent Bit runs without them: before 4.0.3 it goes on when the Init of an input with a
-// thread of its own fails (src/flb_input_thread.c), and what was said at its start scrolls away. From 4.0.3 on it ends.
+// refusals repeats why stanzas do not run, as long as Fluent Bit runs without them: before 4.0.3 it goes on when the
+// Init of an input with a thread of its own fails (src/flb_input_thread.c), and what was said at its start scrolls
+// away. From 4.0.3 on it ends.
 type refusals struct {
 	mu    sync.Mutex
 	stops []context.CancelFunc

@@ -33,7 +33,8 @@ type openPod struct {
 	stanzas  int
 }
 
-// joinPods returns the place of this process for a stanza, which leaves it by leavePods. log is that of the first stanza.
+// joinPods returns the place of this process for a stanza, which leaves it by leavePods. log is that of the first
+// stanza.
 func joinPods(cfg *conf.Config, log *slog.Logger) (podPlace, *openPod, error) {
 	namespace, name, _ := cfg.Shared()
 	place := podPlace{cfg.Kubeconfig, namespace, name}
@@ -71,7 +72,8 @@ func leavePods(place podPlace) {
 	}
 }
 
-// podIdentity is the pod's name and a part that is new at each start, so that no pod takes itself for the one that it was before.
+// podIdentity is the pod's name and a part that is new at each start, so that no pod takes itself for the one that it
+// was before.
 func podIdentity() string {
 	name := os.Getenv("POD_NAME")
 	if name == "" {
@@ -80,7 +82,8 @@ func podIdentity() string {
 	return name + "_" + rand.Text()[:8]
 }
 
-// shared is a stanza whose sources are pulled by one of several pods. It is the share.Puller of those that are pulled here.
+// shared is a stanza whose sources are pulled by one of several pods. It is the share.Puller of those that are pulled
+// here.
 type shared struct {
 	stanza *stanza
 	place  podPlace

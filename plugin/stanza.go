@@ -19,10 +19,12 @@ import (
 	"fluent-bit-defender/tenants"
 )
 
-// mostStopping is how many tenants are stopped or changed at once: each waits some seconds until what was delivered is durable.
+// mostStopping is how many tenants are stopped or changed at once: each waits some seconds until what was delivered
+// is durable.
 const mostStopping = 32
 
-// stanza is what runs behind an instance: a runner with the source of its tenant, or with those of its tenants_file, which it follows.
+// stanza is what runs behind an instance: a runner with the source of its tenant, or with those of its tenants_file,
+// which it follows.
 type stanza struct {
 	*pull.Runner
 	conf   *conf.Stanza

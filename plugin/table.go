@@ -9,8 +9,9 @@ import (
 	"fluent-bit-defender/state"
 )
 
-// table finds the instance that a call is about: by the token of the context slot on cores from 4.1 on, else by the OS
-// thread that Init ran on. With `threaded off` all instances share one thread. Its methods may be called from any thread.
+// table finds the instance that a call is about: by the token of the context slot on cores from 4.1 on, else by the
+// OS thread that Init ran on. With `threaded off` all instances share one thread. Its methods may be called from any
+// thread.
 type table struct {
 	mu     sync.Mutex
 	token  uintptr // the last one given; never given again, so that a stale one finds nothing
@@ -43,8 +44,8 @@ func (t *table) add(in *instance, thread int, token uintptr) {
 	t.threads[thread] = append(t.threads[thread], in)
 }
 
-// find returns the instance of a token, nil for a stale one. Zero comes from cores that hand no token over: then it is the
-// instance of the thread, nil when there are several.
+// find returns the instance of a token, nil for a stale one. Zero comes from cores that hand no token over: then it
+// is the instance of the thread, nil when there are several.
 func (t *table) find(token uintptr, thread int) *instance {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -118,8 +119,8 @@ func (t *table) leave(gone <-chan struct{}, keys []state.Key) {
 	t.leaving = append(t.leaving, leaver{gone, keys, time.Now()})
 }
 
-// await waits until all that outlived their Exit have stopped, for a hot reload may begin the same stanza anew. False: some
-// have not within limit after it, however many Inits wait.
+// await waits until all that outlived their Exit have stopped, for a hot reload may begin the same stanza anew.
+// False: some have not within limit after it, however many Inits wait.
 func (t *table) await(limit time.Duration) bool {
 	t.mu.Lock()
 	leaving := slices.Clone(t.leaving)

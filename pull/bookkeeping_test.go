@@ -160,7 +160,8 @@ func TestAReadRangeDoesNotComeAgain(t *testing.T) {
 	})
 }
 
-// A raw row has no time by which it could be told whether it lies in an unread range: it must stay known as long as the gap is open.
+// A raw row has no time by which it could be told whether it lies in an unread range: it must stay known as long as
+// the gap is open.
 func TestARawRowOfAnUnreadRangeComesOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var rows []defendersim.Row
@@ -218,7 +219,8 @@ func TestAFullDiskDoesNotFillMemory(t *testing.T) {
 	})
 }
 
-// A core that stops empties no ring any more: what it was given just before comes again, what it was given earlier does not.
+// A core that stops empties no ring any more: what it was given just before comes again, what it was given earlier
+// does not.
 func TestWhatALeavingCoreWasGivenLastComesAgain(t *testing.T) {
 	for _, before := range []time.Duration{0, 400 * time.Millisecond, 600 * time.Millisecond} {
 		synctest.Test(t, func(t *testing.T) {
@@ -244,8 +246,8 @@ func TestWhatALeavingCoreWasGivenLastComesAgain(t *testing.T) {
 	}
 }
 
-// A source that is being removed when the core begins to end, as one that moves to another pod is, loses no more of what is durable than one that is
-// stopped.
+// A source that is being removed when the core begins to end, as one that moves to another pod is, loses no more of
+// what is durable than one that is stopped.
 func TestARemovalThatTheExitCutsShortRepeatsNothing(t *testing.T) {
 	for _, before := range []time.Duration{0, 600 * time.Millisecond} {
 		synctest.Test(t, func(t *testing.T) {

@@ -11,7 +11,8 @@ import (
 	"go.uber.org/goleak"
 )
 
-// TestMain takes the number of histories from HISTORIES: 100 in each shard by default, thousands in `make test`, a million in `make soak`.
+// TestMain takes the number of histories from HISTORIES: 100 in each shard by default, thousands in `make test`, a
+// million in `make soak`.
 func TestMain(m *testing.M) {
 	if n, err := strconv.Atoi(os.Getenv("HISTORIES")); err == nil {
 		flag.Set("rapid.checks", strconv.Itoa((n+1)/2))

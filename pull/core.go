@@ -7,15 +7,15 @@ import (
 )
 
 const (
-	// safeAfter is the unpaused time after which Fluent Bit has surely moved a batch out of its ring and, with storage.type filesystem, to
-	// disk. Versions 2.2.3 to 5.1.1 empty the ring every 250 ms and whenever it fills; an engine that stands still for eight of these
-	// rounds is out of reach (docs/guarantees.md).
+	// safeAfter is the unpaused time after which Fluent Bit has surely moved a batch out of its ring and, with
+	// storage.type filesystem, to disk. Versions 2.2.3 to 5.1.1 empty the ring every 250 ms and whenever it fills; an
+	// engine that stands still for eight of these rounds is out of reach (docs/guarantees.md).
 	safeAfter = 2 * time.Second
 	ringTime  = 500 * time.Millisecond // twice the time in which Fluent Bit empties its ring
 )
 
-// coreClock knows what Fluent Bit does with what it was given: a paused input's ring stays as it is, and one that ends is not emptied.
-// Guarded by the queue's lock.
+// coreClock knows what Fluent Bit does with what it was given: a paused input's ring stays as it is, and one that
+// ends is not emptied. Guarded by the queue's lock.
 type coreClock struct {
 	pauses  int // since the last Resume
 	unpause time.Duration
@@ -50,8 +50,8 @@ func (q *queue) Resume() {
 	q.core.pauses = 0
 }
 
-// Leave says that the core is about to end: what it was given in the half second before may lie in its ring, which nobody empties any
-// more. Stop leaves that uncommitted. Where Leave is not called, Stop takes all for durable.
+// Leave says that the core is about to end: what it was given in the half second before may lie in its ring, which
+// nobody empties any more. Stop leaves that uncommitted. Where Leave is not called, Stop takes all for durable.
 func (q *queue) Leave() {
 	q.lock.Lock()
 	defer q.lock.Unlock()
@@ -68,7 +68,8 @@ func (q *queue) durable() func(ledger.Delivered) bool {
 	return func(d ledger.Delivered) bool { return active-d.Active >= safeAfter }
 }
 
-// durableAtLast returns what is durable when a source is closed: while the core runs, or when it has begun to end meanwhile.
+// durableAtLast returns what is durable when a source is closed: while the core runs, or when it has begun to end
+// meanwhile.
 func (q *queue) durableAtLast() func(ledger.Delivered) bool {
 	q.lock.Lock()
 	left := q.core.left
@@ -79,10 +80,11 @@ func (q *queue) durableAtLast() func(ledger.Delivered) bool {
 	return q.durableAtExit()
 }
 
-// durableAtExit returns what is durable when the core ends: all but what may lie in its ring. By back-pressure or a rate limit the core may
-// have paused the input before. On its way out an input that ran gets two pauses, one that is paused none more, or two more
-// (flb_input_pause in 5.1.1); what old cores give beyond that the plugin keeps to itself. With `threaded off` every instance of the thread
-// sees the pauses of all, two each. Cores without pauses give none.
+// durableAtExit returns what is durable when the core ends: all but what may lie in its ring. By back-pressure or a
+// rate limit the core may have paused the input before. On its way out an input that ran gets two pauses, one that is
+// paused none more, or two more (flb_input_pause in 5.1.1); what old cores give beyond that the plugin keeps to
+// itself. With `threaded off` every instance of the thread sees the pauses of all, two each. Cores without pauses
+// give none.
 func (q *queue) durableAtExit() func(ledger.Delivered) bool {
 	q.lock.Lock()
 	defer q.lock.Unlock()

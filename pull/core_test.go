@@ -13,8 +13,9 @@ import (
 	"fluent-bit-defender/state"
 )
 
-// core stands for Fluent Bit: it takes a batch a second and keeps it in a ring until that is drained, 250 ms later unless the
-// input is paused. What lies in the ring at a crash, or at the exit of an input that back-pressure has paused, is lost.
+// core stands for Fluent Bit: it takes a batch a second and keeps it in a ring until that is drained, 250 ms later
+// unless the input is paused. What lies in the ring at a crash, or at the exit of an input that back-pressure has
+// paused, is lost.
 type core struct {
 	engine *Runner
 	paused bool
@@ -92,7 +93,8 @@ func (c *core) drain(all bool) {
 	}
 }
 
-// inInvalidText tells whether what identifies an alert came in text that was delivered raw: invalid text may take the row behind it along.
+// inInvalidText tells whether what identifies an alert came in text that was delivered raw: invalid text may take the
+// row behind it along.
 func (c *core) inInvalidText(identity ...string) bool {
 	return slices.ContainsFunc(c.bad, func(text string) bool {
 		return !slices.ContainsFunc(identity, func(id string) bool { return !strings.Contains(text, id) })

@@ -15,7 +15,8 @@ import (
 	"fluent-bit-defender/internal/defendersim"
 )
 
-// scene is a history without chance: a service with alerts evenly spread over a span, and an engine that polls it every minute.
+// scene is a history without chance: a service with alerts evenly spread over a span, and an engine that polls it
+// every minute.
 func scene(rows int, span time.Duration, change func(*life)) *history {
 	p := life{seed: 7, span: span, cfg: conf.Config{
 		PollInterval: time.Minute, Overlap: 2 * time.Minute, MaxWindow: time.Hour, InitialLookback: 10 * time.Minute,
@@ -42,8 +43,8 @@ func (h *history) liveFor(d time.Duration) {
 	}
 }
 
-// A span that cannot be read for two days delays what is newer by minutes, is known as an unread range meanwhile, also over a restart, and
-// comes when the service heals.
+// A span that cannot be read for two days delays what is newer by minutes, is known as an unread range meanwhile,
+// also over a restart, and comes when the service heals.
 func TestAStuckSpanDoesNotHoldWhatIsNewer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const span = 48 * time.Hour
@@ -180,8 +181,8 @@ func TestTheQueueIsBounded(t *testing.T) {
 	})
 }
 
-// The secret changes every ten minutes, in the file after the service has already dropped the old one, while tokens live for one
-// minute: no alert is lost or comes twice.
+// The secret changes every ten minutes, in the file after the service has already dropped the old one, while tokens
+// live for one minute: no alert is lost or comes twice.
 func TestRotationLosesNothing(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "secret")
 	write := func(secret string) {

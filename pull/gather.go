@@ -14,8 +14,8 @@ import (
 // mostGathered bounds the kinds of lines that are gathered at once; further ones are logged as they come.
 const mostGathered = 200
 
-// Gatherer makes one line of what many tenants of a stanza say alike within a while: the first text, with a count and three names. Lines of
-// one tenant alone get its name. Its methods may be called from anywhere.
+// Gatherer makes one line of what many tenants of a stanza say alike within a while: the first text, with a count and
+// three names. Lines of one tenant alone get its name. Its methods may be called from anywhere.
 type Gatherer struct {
 	log  *slog.Logger
 	wait time.Duration
@@ -41,7 +41,8 @@ func NewGatherer(log *slog.Logger, wait time.Duration) *Gatherer {
 	return &Gatherer{log: log, wait: wait, kinds: map[string]*gathered{}}
 }
 
-// Logger returns the logger of the tenant with this id, which lines call by its label. What is below slog.LevelInfo is logged at once.
+// Logger returns the logger of the tenant with this id, which lines call by its label. What is below slog.LevelInfo
+// is logged at once.
 func (g *Gatherer) Logger(label, id string) *slog.Logger {
 	return slog.New(tenantHandler{g: g, label: label, id: id})
 }

@@ -30,7 +30,8 @@ func (l *lockedText) take() string {
 	return l.text.String()
 }
 
-// gathers runs a test with a Gatherer that waits a minute, in virtual time. logged returns what was logged since its last call.
+// gathers runs a test with a Gatherer that waits a minute, in virtual time. logged returns what was logged since its
+// last call.
 func gathers(t *testing.T, test func(g *Gatherer, logged func() string)) {
 	synctest.Test(t, func(*testing.T) {
 		var text lockedText

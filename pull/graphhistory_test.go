@@ -70,8 +70,8 @@ func (h *history) graphKey(fields map[string]any) string {
 	return key
 }
 
-// checkGraph looks for what was lost: the last version of each alert, and every other that was there long enough to be seen by a poll
-// that nothing disturbed.
+// checkGraph looks for what was lost: the last version of each alert, and every other that was there long enough to
+// be seen by a poll that nothing disturbed.
 func (h *history) checkGraph(from time.Time) {
 	stay := time.Duration(-1)
 	if h.faultShare == 0 && h.failSpan == 0 && h.slowOver == 0 && h.poison == 0 && !h.skews && h.shift == 0 && len(h.events) == 0 && !h.modes.Graph.LastLink && h.modes.Graph.LinkLife == 0 {

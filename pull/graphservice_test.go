@@ -109,7 +109,8 @@ func lastLink(rt http.RoundTripper, r *http.Request, token string) (*http.Respon
 	return resp, err
 }
 
-// Links of the last page that lead to empty pages, in a chain, to themselves or without end, or are refused: no alert is held up by them.
+// Links of the last page that lead to empty pages, in a chain, to themselves or without end, or are refused: no alert
+// is held up by them.
 func TestLinksThatLeadNowhere(t *testing.T) {
 	serial := 0
 	for name, over := range map[string]wire{
@@ -211,7 +212,8 @@ func TestManyAlertsOfOneMoment(t *testing.T) {
 	}
 }
 
-// What a service calls incomplete for days: the alerts come, the work does not grow, and unread ranges are asked again meanwhile.
+// What a service calls incomplete for days: the alerts come, the work does not grow, and unread ranges are asked
+// again meanwhile.
 func TestIncompleteForDays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, all := graphScene(4*24, time.Hour, func(p *life) { p.cfg.PollInterval, p.modes.Graph.Partial = 10*time.Minute, 0.0001 })
@@ -263,7 +265,8 @@ func TestIncompleteAnswersDoNotHoldAnUnreadRange(t *testing.T) {
 	})
 }
 
-// Bad text at the end of a page takes the link behind the list along: it is found there all the same, and the bad alert is delivered once.
+// Bad text at the end of a page takes the link behind the list along: it is found there all the same, and the bad
+// alert is delivered once.
 func TestALinkInInvalidText(t *testing.T) {
 	for _, late := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
@@ -325,7 +328,8 @@ func TestAWrongDateMakesNothingForgotten(t *testing.T) {
 	})
 }
 
-// While every third answer is incomplete, what was read whole is not asked for again: the engine keeps up at the pace of its requests.
+// While every third answer is incomplete, what was read whole is not asked for again: the engine keeps up at the pace
+// of its requests.
 func TestIncompleteAnswersDoNotMultiplyTheWork(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, all := graphScene(120, 30*time.Second, func(p *life) { p.cfg.Limit, p.cfg.Overlap = 3, time.Minute })
@@ -374,7 +378,8 @@ func TestPagesBehindAGateway(t *testing.T) {
 	})
 }
 
-// A link that is refused is the proof that more is there: windows are split until there are no links, and nothing is passed.
+// A link that is refused is the proof that more is there: windows are split until there are no links, and nothing is
+// passed.
 func TestRefusedLinksHideNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, all := dense(func(p *life) { p.modes.Graph.RefuseLinks = true })

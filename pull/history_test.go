@@ -23,8 +23,8 @@ import (
 	"fluent-bit-defender/internal/defendersim"
 )
 
-// plan is one history: what the service does, what goes wrong, and when the process pauses, restarts or dies. All of it is drawn
-// before the history is lived, so that rapid can shrink and replay it.
+// plan is one history: what the service does, what goes wrong, and when the process pauses, restarts or dies. All of
+// it is drawn before the history is lived, so that rapid can shrink and replay it.
 type life struct {
 	seed  uint64
 	cfg   conf.Config
@@ -554,7 +554,8 @@ func (h *history) journal() string {
 	return text.String()
 }
 
-// checkRequests holds the requests against the back-off: after an error nothing is asked for three quarters of a second.
+// checkRequests holds the requests against the back-off: after an error nothing is asked for three quarters of a
+// second.
 func (h *history) checkRequests() {
 	if h.shift != 0 || h.modes.StallCut != 0 {
 		return // service times cannot be compared; an answer that we held is asked again at once

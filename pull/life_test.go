@@ -14,8 +14,8 @@ import (
 	"fluent-bit-defender/state"
 )
 
-// What the histories do not draw: spans that stay bad, a configuration that changes between two lives, a service that is slow, changes its mind
-// or sends strange Dates.
+// What the histories do not draw: spans that stay bad, a configuration that changes between two lives, a service that
+// is slow, changes its mind or sends strange Dates.
 
 // testStarved has gaps that stay bad before one that heals, which must be filled all the same.
 func testStarved(t *testing.T, poll, bad time.Duration, later *defendersim.Fault) {
@@ -223,7 +223,8 @@ func testOutside(t *testing.T, limit int) {
 	})
 }
 
-// Two wrong Dates in a row are believed. When the right ones come back nothing is asked for again that was settled before.
+// Two wrong Dates in a row are believed. When the right ones come back nothing is asked for again that was settled
+// before.
 func TestAJumpOfTheClockThatIsTakenBack(t *testing.T) {
 	for _, by := range []time.Duration{30 * 24 * time.Hour, 100 * 365 * 24 * time.Hour} {
 		t.Run(by.String(), func(t *testing.T) {

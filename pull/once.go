@@ -30,14 +30,15 @@ func (e *UnreadError) Error() string {
 	return text
 }
 
-// Once pulls what was processed from since to until, oldest first, with the splitting, limits and memory of Start, which must not be called as
-// well; s was not added. It goes on where the store of s ends, and asks for its unread ranges again; a store belongs to one such range.
-// Neither ago nor initial_lookback play a part. Rows without a usable time come whenever the service shows them.
+// Once pulls what was processed from since to until, oldest first, with the splitting, limits and memory of Start,
+// which must not be called as well; s was not added. It goes on where the store of s ends, and asks for its unread
+// ranges again; a store belongs to one such range. Neither ago nor initial_lookback play a part. Rows without a
+// usable time come whenever the service shows them.
 //
-// deliver is called from one goroutine with whole records, one or more, which are its own until it returns; they count as delivered then,
-// unless it returns an error, which ends the pull and is returned. Once returns when all was delivered, or at the first error that only an
-// operator can mend, after some minutes of others, or with ctx's cause. An *UnreadError comes when all the rest was delivered. Call Stop in
-// any case: it stores what was.
+// deliver is called from one goroutine with whole records, one or more, which are its own until it returns; they
+// count as delivered then, unless it returns an error, which ends the pull and is returned. Once returns when all was
+// delivered, or at the first error that only an operator can mend, after some minutes of others, or with ctx's cause.
+// An *UnreadError comes when all the rest was delivered. Call Stop in any case: it stores what was.
 func (r *Runner) Once(ctx context.Context, s *Source, since, until time.Time, deliver func(records []byte) error) error {
 	s.only = &plan.Range{Since: since, Until: until}
 	s.planner.Once(*s.only)
@@ -72,7 +73,8 @@ func (r *Runner) Once(ctx context.Context, s *Source, since, until time.Time, de
 	return err
 }
 
-// outsideOnce tells whether a row is not of the range that Once was asked for: windows are asked with edges around them.
+// outsideOnce tells whether a row is not of the range that Once was asked for: windows are asked with edges around
+// them.
 func (s *Source) outsideOnce(row record.Row) bool {
 	t := row.Updated
 	return s.only != nil && t != 0 && (t < s.only.Since.UnixNano() || t >= s.only.Until.UnixNano())

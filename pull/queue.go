@@ -61,8 +61,8 @@ type delivered struct {
 // sums count what was delivered.
 type sums struct{ rows, raw, repaired, bytes uint64 }
 
-// queue holds what was fetched until Fluent Bit's thread takes it, from each source in its turn. Its own lock keeps the callback apart from
-// everything that takes longer.
+// queue holds what was fetched until Fluent Bit's thread takes it, from each source in its turn. Its own lock keeps
+// the callback apart from everything that takes longer.
 type queue struct {
 	limit, size int         // bytes of all, and of a full batch
 	fence       func() bool // nil: none. False: nothing is delivered now
@@ -170,7 +170,8 @@ func (q *queue) forgetSpare() {
 	q.spare = nil
 }
 
-// push gives away a full buffer and returns the next one to fill, which begins with rest: that may stand behind the end of b.
+// push gives away a full buffer and returns the next one to fill, which begins with rest: that may stand behind the
+// end of b.
 func (q *queue) push(l *lane, b *buffer, rest []byte) *buffer {
 	q.lock.Lock()
 	defer q.lock.Unlock()
@@ -187,8 +188,8 @@ func (q *queue) push(l *lane, b *buffer, rest []byte) *buffer {
 	return next
 }
 
-// crowded tells whether a source that holds held bytes beside has to wait: the queue is full, or its own half of one that others share. The
-// channel is closed when something was taken.
+// crowded tells whether a source that holds held bytes beside has to wait: the queue is full, or its own half of one
+// that others share. The channel is closed when something was taken.
 func (q *queue) crowded(l *lane, held int) (<-chan struct{}, bool) {
 	q.lock.Lock()
 	defer q.lock.Unlock()
@@ -210,7 +211,8 @@ func (q *queue) wait(ctx context.Context, l *lane) bool {
 	}
 }
 
-// next takes the next buffer of the lane whose turn it is, if it has at most most bytes; nil: there is none. The caller holds lock.
+// next takes the next buffer of the lane whose turn it is, if it has at most most bytes; nil: there is none. The
+// caller holds lock.
 func (q *queue) next(most int) (*lane, *buffer) {
 	for len(q.row) > 0 {
 		l := q.row[0]
@@ -248,8 +250,8 @@ func partOf(l *lane, b *buffer) part {
 	return part{lane: l, seq: b.seq, ids: b.ids, raw: b.raw, repaired: b.repaired, size: len(b.data)}
 }
 
-// Take gives the next batch to Fluent Bit's thread; nil when none is ready, the input is paused or the fence is down. It never waits. Small
-// buffers are joined, so that many sources need few batches.
+// Take gives the next batch to Fluent Bit's thread; nil when none is ready, the input is paused or the fence is down.
+// It never waits. Small buffers are joined, so that many sources need few batches.
 func (q *queue) Take() *Batch {
 	if q.fence != nil && !q.fence() {
 		return nil

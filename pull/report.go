@@ -112,7 +112,8 @@ func (s *Source) textOf(err error) string {
 	return s.client.Mask(err.Error())
 }
 
-// named gives an error of an answer the name of its request, which the reader does not know and the client's own errors bear.
+// named gives an error of an answer the name of its request, which the reader does not know and the client's own
+// errors bear.
 func named(err error) error {
 	const request = "alerts request: "
 	if err == nil || strings.HasPrefix(err.Error(), request) {
@@ -131,8 +132,9 @@ func sortOf(text string) string {
 	return text[:min(len(text), most)]
 }
 
-// streak keeps failures in a row from flooding the log: one line for each kind of failure, again every ten minutes with a count while it
-// lasts, one when it is over, and no more than mostLines a minute, however the kinds alternate. Not safe for concurrent use.
+// streak keeps failures in a row from flooding the log: one line for each kind of failure, again every ten minutes
+// with a count while it lasts, one when it is over, and no more than mostLines a minute, however the kinds alternate.
+// Not safe for concurrent use.
 type streak struct {
 	kinds map[string]time.Time // when each was logged; their number is bounded by mostLines
 	lines []time.Time          // logged in the last minute, less those that room was made for

@@ -22,7 +22,8 @@ func written(out *strings.Builder) *slog.Logger {
 	}}))
 }
 
-// A failure that lasts is told at once, when it turns into one of another kind, every ten minutes with a count, and when it is over.
+// A failure that lasts is told at once, when it turns into one of another kind, every ten minutes with a count, and
+// when it is over.
 func TestStreakDoesNotFlood(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out strings.Builder
@@ -73,7 +74,8 @@ level=WARN msg="cause 2 (603 failures since 2000-01-01T00:00:00Z)"
 	})
 }
 
-// Neither a cause that is new at every request nor one that goes and comes again makes more than a few lines a minute, or memory that grows.
+// Neither a cause that is new at every request nor one that goes and comes again makes more than a few lines a
+// minute, or memory that grows.
 func TestNewFailuresAtEveryRequestDoesNotFlood(t *testing.T) {
 	const minutes = 30
 	for name, heals := range map[string]bool{"always new": false, "it comes and goes": true} {

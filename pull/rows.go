@@ -70,7 +70,8 @@ func (s *Source) request(ctx context.Context, req plan.Request) (plan.Answer, er
 	return a.Answer, err
 }
 
-// read reads all rows. A fault of ours in one answer must not hide what is newer: it counts as the window's own failure.
+// read reads all rows. A fault of ours in one answer must not hide what is newer: it counts as the window's own
+// failure.
 func (a *answer) read(ctx context.Context) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -87,8 +88,8 @@ func (a *answer) read(ctx context.Context) (err error) {
 	return err
 }
 
-// barren is a body that fails once more than most bytes of it came without a new row: white space, repetitions or one row without end would
-// else keep the source busy for ever.
+// barren is a body that fails once more than most bytes of it came without a new row: white space, repetitions or one
+// row without end would else keep the source busy for ever.
 type barren struct {
 	body       io.Reader
 	read, most int64
@@ -199,8 +200,8 @@ type syntaxErrors map[record.ID]int
 // mostSyntax bounds the syntax errors that are remembered.
 const mostSyntax = 10_000
 
-// passOver decides, at a syntax error, whether the invalid text is delivered raw: when three answers ended there, and then for the rest of
-// that answer and for the same text in any other.
+// passOver decides, at a syntax error, whether the invalid text is delivered raw: when three answers ended there, and
+// then for the rest of that answer and for the same text in any other.
 func (a *answer) passOver(sig record.ID) bool {
 	s := a.source
 	n := s.syntax[sig] + 1

@@ -1,8 +1,9 @@
-// Package pull drives the planners of the sources of one stanza: it asks what they plan, drops the rows that were seen before, queues the
-// rest for Fluent Bit and commits what was delivered. It knows nothing of HTTP or of C.
+// Package pull drives the planners of the sources of one stanza: it asks what they plan, drops the rows that were
+// seen before, queues the rest for Fluent Bit and commits what was delivered. It knows nothing of HTTP or of C.
 //
-// A Runner has two goroutines from Start to Stop, one that says which source is due and one that commits once a second, and one for each step
-// that is under way. Take, Done, Pause, Resume and Leave are called from Fluent Bit's thread and never wait.
+// A Runner has two goroutines from Start to Stop, one that says which source is due and one that commits once a
+// second, and one for each step that is under way. Take, Done, Pause, Resume and Leave are called from Fluent Bit's
+// thread and never wait.
 package pull
 
 import (
@@ -86,8 +87,9 @@ func (r *Runner) Add(s *Source) error {
 	return nil
 }
 
-// Remove stops pulling a source: what of it is queued is thrown away, what was delivered is awaited until it is durable, and committed. Its
-// store and client are closed then, also when ctx ends first, whose error is returned: what was delivered last may come again.
+// Remove stops pulling a source: what of it is queued is thrown away, what was delivered is awaited until it is
+// durable, and committed. Its store and client are closed then, also when ctx ends first, whose error is returned:
+// what was delivered last may come again.
 func (r *Runner) Remove(ctx context.Context, key state.Key) error {
 	s, idle := r.sched.remove(key)
 	if s == nil {
@@ -125,8 +127,8 @@ func (r *Runner) closeSource(s *Source, durable func(ledger.Delivered) bool) err
 	return err
 }
 
-// Stop ends the pulling, commits what was delivered and closes the stores and clients. It returns ctx's error when that takes longer than
-// ctx allows; the rest is then finished in the background. Nothing may be taken after Stop.
+// Stop ends the pulling, commits what was delivered and closes the stores and clients. It returns ctx's error when
+// that takes longer than ctx allows; the rest is then finished in the background. Nothing may be taken after Stop.
 func (r *Runner) Stop(ctx context.Context) error {
 	r.cancel()
 	finished := make(chan error, 1)
@@ -187,7 +189,8 @@ func internal(what string, p any) error {
 	return fmt.Errorf("internal error while %s: %v; please report this: %s", what, p, debug.Stack())
 }
 
-// guard runs loop until Stop, and starts it again after a rest when it panics: a fault must not end Fluent Bit, nor the pulling.
+// guard runs loop until Stop, and starts it again after a rest when it panics: a fault must not end Fluent Bit, nor
+// the pulling.
 func (r *Runner) guard(what string, loop func(context.Context)) {
 	for r.ctx.Err() == nil {
 		func() {
@@ -231,7 +234,8 @@ func (r *Runner) commitLoop(ctx context.Context) {
 	}
 }
 
-// commit stores what of sources became durable, those that share a file in one transaction. It tells of failures itself; the error is the first.
+// commit stores what of sources became durable, those that share a file in one transaction. It tells of failures
+// itself; the error is the first.
 func (r *Runner) commit(sources ...*Source) (err error) {
 	r.committing.Lock()
 	defer r.committing.Unlock()

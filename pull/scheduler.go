@@ -32,7 +32,8 @@ type job struct {
 	idle   chan struct{} // closed once it is removed and no step runs
 }
 
-// scheduler says which source is due. At most parallel steps run at once, and all but one of these slots at most are for slow sources.
+// scheduler says which source is due. At most parallel steps run at once, and all but one of these slots at most are
+// for slow sources.
 type scheduler struct {
 	mu       sync.Mutex
 	parallel int
@@ -139,9 +140,10 @@ func (s *scheduler) next(ctx context.Context, now time.Time) (start []*job, cont
 	return start, contexts, due
 }
 
-// putOff makes room while every slot is taken by a slow step and a source is due: the youngest step of a source that was not known to be slow
-// is cut short, and goes on among the slow ones. Without it a region that hangs would take all slots until each of its sources was met
-// once. It tells when to look again; zero: when a step ends. The caller holds mu.
+// putOff makes room while every slot is taken by a slow step and a source is due: the youngest step of a source that
+// was not known to be slow is cut short, and goes on among the slow ones. Without it a region that hangs would take
+// all slots until each of its sources was met once. It tells when to look again; zero: when a step ends. The caller
+// holds mu.
 func (s *scheduler) putOff(now, due time.Time) time.Time {
 	var young *job
 	for j := range s.running {
@@ -182,7 +184,8 @@ func (s *scheduler) done(j *job, due time.Time, asked bool) {
 	case !due.IsZero():
 		j.due = due
 		if len(s.jobs) > fewSources && time.Until(due) > 10*together {
-			// All that is due in the same moment runs in one go: a processor that is woken for each source alone works twice as long.
+			// All that is due in the same moment runs in one go: a processor that is woken for each source alone works twice
+			// as long.
 			j.due = s.born.Add((due.Sub(s.born)/together + 1) * together) // Time.Truncate would lose the monotonic clock
 		}
 		heap.Push(&s.due, j)
@@ -209,8 +212,8 @@ func (s *scheduler) all() []*Source {
 	return all
 }
 
-// clientStats are the sums over all clients, those of removed sources included, of times the earliest, the number of sources, and of those
-// that are pulled from Microsoft Graph.
+// clientStats are the sums over all clients, those of removed sources included, of times the earliest, the number of
+// sources, and of those that are pulled from Microsoft Graph.
 func (s *scheduler) clientStats() (sum client.Stats, sources, onGraph int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -256,7 +259,8 @@ func (r *Runner) schedule(ctx context.Context) {
 	}
 }
 
-// freeStart gives back what the start of a process needs and no later moment does: the system's certificates and the first handshake.
+// freeStart gives back what the start of a process needs and no later moment does: the system's certificates and the
+// first handshake.
 var freeStart sync.Once
 
 func (r *Runner) step(ctx context.Context, j *job) {

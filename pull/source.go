@@ -25,8 +25,9 @@ const (
 	crashPause = time.Minute // rest after an internal error
 )
 
-// Source is one tenant with its filters: it asks, drops what was seen, and delivers the rest into the queue of its runner. It does one step
-// at a time, when the runner tells it to; between two it has no goroutine, timer, connection or buffer.
+// Source is one tenant with its filters: it asks, drops what was seen, and delivers the rest into the queue of its
+// runner. It does one step at a time, when the runner tells it to; between two it has no goroutine, timer, connection
+// or buffer.
 type Source struct {
 	key     state.Key
 	store   state.Store
@@ -64,8 +65,8 @@ type tuning struct {
 	maxIDs   int // 0: as in life
 }
 
-// NewSource loads the state of one tenant from st. The source owns st and the clients once it was added to a runner, which closes them. next is
-// the client of cfg.Successor, nil where that is. It returns the error of Store.Load.
+// NewSource loads the state of one tenant from st. The source owns st and the clients once it was added to a runner,
+// which closes them. next is the client of cfg.Successor, nil where that is. It returns the error of Store.Load.
 func NewSource(cfg *conf.Config, c, next *client.Client, st state.Store, log *slog.Logger) (*Source, error) {
 	return newSource(cfg, c, next, st, log, tuning{jitter: rand.Float64, capFloor: capFloor})
 }
@@ -138,8 +139,8 @@ func (s *Source) newReader() *record.Reader {
 	return record.NewReader(opt)
 }
 
-// shapedMost is how many times the size of its alert a record in another shape may have: with the native alert beside it up to three times. One
-// that is larger than a batch is a batch of its own.
+// shapedMost is how many times the size of its alert a record in another shape may have: with the native alert beside
+// it up to three times. One that is larger than a batch is a batch of its own.
 const shapedMost = 4
 
 // clock is what is known of the time now.
@@ -161,8 +162,8 @@ type result struct {
 	err  error
 }
 
-// step does what the planner asks for next, and tells when the next is due, by the local clock; zero: never. asked: it sent a request. An end
-// of ctx cuts it short.
+// step does what the planner asks for next, and tells when the next is due, by the local clock; zero: never. asked:
+// it sent a request. An end of ctx cuts it short.
 func (s *Source) step(ctx context.Context) (due time.Time, asked bool) {
 	defer func() {
 		if p := recover(); p != nil { // a fault of ours must not end Fluent Bit, nor the pulling

@@ -11,8 +11,9 @@ import (
 	"fluent-bit-defender/client"
 )
 
-// Outcomes are what a request for alerts can come to, in the order of Stats.Requests. "ok" was read to its end, "partial" as well, but the
-// service said that something is missing from it, "broken" began well and did not end so; the others are the kinds of client.Error.
+// Outcomes are what a request for alerts can come to, in the order of Stats.Requests. "ok" was read to its end,
+// "partial" as well, but the service said that something is missing from it, "broken" began well and did not end so;
+// the others are the kinds of client.Error.
 var Outcomes = [...]string{"ok", "partial", "broken", "network", "throttled", "service", "refused", "unauthorized", "forbidden", "token", "config"}
 
 const (
@@ -40,8 +41,8 @@ func (h *Histogram) observe(d time.Duration) {
 	h.Sum += s
 }
 
-// Stats are the counters of a runner's sources since it was made, and what they stand at now. Rows = Delivered + Raw + Duplicates, once
-// nothing is queued.
+// Stats are the counters of a runner's sources since it was made, and what they stand at now. Rows = Delivered + Raw
+// + Duplicates, once nothing is queued.
 type Stats struct {
 	Requests       [len(Outcomes)]uint64
 	Seconds        Histogram     // of requests: to the end of their answer, held downloads included

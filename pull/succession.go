@@ -13,7 +13,8 @@ import (
 	"fluent-bit-defender/record"
 )
 
-// leastAlerts is how long behind the watermark the alerts of detections are remembered at least (next.md, The successor).
+// leastAlerts is how long behind the watermark the alerts of detections are remembered at least (next.md, The
+// successor).
 const leastAlerts = 24 * time.Hour
 
 // firstAlerts is the same where each alert is to come once only: longer than Graph keeps any.
@@ -28,8 +29,8 @@ type successor struct {
 	fails  streak
 }
 
-// rememberAlerts is how long behind the watermark the alerts of detections are remembered. A row of the successor is asked for from an overlap
-// before the watermark on, and may be older than the detection by one more.
+// rememberAlerts is how long behind the watermark the alerts of detections are remembered. A row of the successor is
+// asked for from an overlap before the watermark on, and may be older than the detection by one more.
 func rememberAlerts(cfg *conf.Config) time.Duration {
 	if cfg.Successor.Updates == "first" {
 		return firstAlerts
@@ -95,8 +96,8 @@ func (s *Source) askSuccessor(ctx context.Context) result {
 	return r
 }
 
-// succeed goes on with the successor, from an overlap before the watermark on, or before the first unread range: an alert in it may have been
-// updated since, and is found by the time of that.
+// succeed goes on with the successor, from an overlap before the watermark on, or before the first unread range: an
+// alert in it may have been updated since, and is found by the time of that.
 func (s *Source) succeed(now, gone time.Time) {
 	next := s.next
 	var start plan.Start
@@ -116,7 +117,8 @@ func (s *Source) succeed(now, gone time.Time) {
 		"what was delivered of the SIEM API does not come again; `defenderctl state --successor-back` would return", gone.UTC().Format(time.RFC3339), from))
 }
 
-// remember notes of a row of an API with a successor which alert it belongs to, and returns that if it is to be delivered with the row.
+// remember notes of a row of an API with a successor which alert it belongs to, and returns that if it is to be
+// delivered with the row.
 func (s *Source) remember(row record.Row, now time.Time) (alert record.ID) {
 	if s.next == nil || row.Alerts[0] == (record.ID{}) {
 		return record.ID{}
@@ -131,7 +133,8 @@ func (s *Source) remember(row record.Row, now time.Time) (alert record.ID) {
 	return row.Alerts[0]
 }
 
-// came tells whether a row of the successor is of an alert of which a detection was delivered, and was not updated since.
+// came tells whether a row of the successor is of an alert of which a detection was delivered, and was not updated
+// since.
 func (s *Source) came(row record.Row) bool {
 	if s.next != nil || len(s.clients) == 1 || row.Updated == 0 {
 		return false

@@ -131,8 +131,8 @@ func (h *history) keyOfBoth(fields map[string]any) string {
 
 var wentOn = regexp.MustCompile(`going on with Microsoft Graph from (\d[^,]*),`)
 
-// checkBoth holds against a history that nothing of Graph was lost, and that nothing came which a detection had told of. from is since when the
-// SIEM API was asked.
+// checkBoth holds against a history that nothing of Graph was lost, and that nothing came which a detection had told
+// of. from is since when the SIEM API was asked.
 func (h *history) checkBoth(from time.Time) {
 	if s := h.core.engine.Stats(); s.OnGraph != 1 {
 		h.fail("the source did not go on with the successor: %s", h.log.String())
@@ -189,8 +189,8 @@ func (h *history) checkBoth(from time.Time) {
 	}
 }
 
-// TestHistoriesOfSuccession lives histories in which the SIEM API ends: whatever Graph shows from then on comes, and nothing that a detection
-// told of comes again.
+// TestHistoriesOfSuccession lives histories in which the SIEM API ends: whatever Graph shows from then on comes, and
+// nothing that a detection told of comes again.
 func TestHistoriesOfSuccession(t *testing.T) {
 	for shard := range 2 {
 		t.Run(strconv.Itoa(shard), func(t *testing.T) {

@@ -133,9 +133,9 @@ func (l *tenantsLife) live(minutes int, alerts bool) {
 	}
 }
 
-// A third of the tenants is plagued, more than there are slots. That touches no other: each alert of those that are well comes within two
-// polls, and once. So do all alerts of the plagued ones, once they are well again. One tenant leaves and comes back, and the stanza is
-// restarted.
+// A third of the tenants is plagued, more than there are slots. That touches no other: each alert of those that are
+// well comes within two polls, and once. So do all alerts of the plagued ones, once they are well again. One tenant
+// leaves and comes back, and the stanza is restarted.
 func TestTenantsDoNotTouchEachOther(t *testing.T) {
 	seeds := 2
 	if os.Getenv("SOAK") != "" {
@@ -206,7 +206,8 @@ func tenantsTogether(t *testing.T, seed uint64) {
 	}
 }
 
-// A region whose tenants were all well hangs from one moment on, with many more of them than there are slots: those of the others go on.
+// A region whose tenants were all well hangs from one moment on, with many more of them than there are slots: those
+// of the others go on.
 func TestARegionThatHangsHoldsNoOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const tenants, region = 120, 50

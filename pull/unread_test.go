@@ -149,7 +149,8 @@ func TestALongGapThatStaysIncompleteIsHalved(t *testing.T) {
 	})
 }
 
-// More steps than are planned at once are asked for in one cycle all the same: what holds settled must not hold the newest.
+// More steps than are planned at once are asked for in one cycle all the same: what holds settled must not hold the
+// newest.
 func TestAPlanOfManyStepsReachesThePresent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := sceneAt(spread(30, -30*time.Minute, 0), func(p *life) { p.cfg.InitialLookback, p.cfg.MaxWindow = 40*time.Hour, time.Minute }, nil)

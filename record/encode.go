@@ -26,8 +26,8 @@ type Alert struct {
 	Native []byte    // the native record's fields: one MessagePack map, see Cursor
 }
 
-// EncodeRaw is Encode for a row that is delivered raw. At most 12 fields may be written, of no more than RawFrame bytes beside the text and the
-// reason, each of which may stand there once.
+// EncodeRaw is Encode for a row that is delivered raw. At most 12 fields may be written, of no more than RawFrame
+// bytes beside the text and the reason, each of which may stand there once.
 type EncodeRaw func(dst []byte, r *Raw) (out []byte, fields int)
 
 // RawFrame is the most that EncodeRaw may write beside a row's text and reason.
@@ -41,8 +41,9 @@ type Raw struct {
 	Reason string    // why it is raw
 }
 
-// ParseTime reads a time such as 2017-01-23T07:32:54.1861171Z as the record's time is read, into Unix seconds and nanoseconds: RFC 3339, also
-// with a blank for the T, without a zone (UTC), with any number of digits of a fraction. Times before 1970 and after 2106 are not ok.
+// ParseTime reads a time such as 2017-01-23T07:32:54.1861171Z as the record's time is read, into Unix seconds and
+// nanoseconds: RFC 3339, also with a blank for the T, without a zone (UTC), with any number of digits of a fraction.
+// Times before 1970 and after 2106 are not ok.
 func ParseTime(text []byte) (sec int64, nsec uint32, ok bool) { return parseTime(text) }
 
 // encode replaces the native record, which stands in t.out, by that of Options.Encode behind dst, and tells where its

@@ -128,8 +128,8 @@ func (t *transcoder) identity(row []byte) ID {
 	return t.endHash()
 }
 
-// alerts returns the IDs of the alerts that a row names. One that had to be repaired, or is an object or array, is none. The first byte begins
-// no other identity.
+// alerts returns the IDs of the alerts that a row names. One that had to be repaired, or is an object or array, is
+// none. The first byte begins no other identity.
 func (t *transcoder) alerts() (ids [maxAlerts]ID) {
 	for k := range t.opt.Alerts {
 		if sp := t.found.alerts[k]; sp.from < sp.to && !sp.vague {

@@ -116,7 +116,8 @@ type Row struct {
 	Repaired bool   // U+FFFD stands for what was no UTF-8
 	Size     int    // bytes of JSON, before any cut
 
-	// Alerts are the alerts that Options.Alerts name, by the XXH3 of the name in 128 bits: no IDs of rows. Zero: there is none.
+	// Alerts are the alerts that Options.Alerts name, by the XXH3 of the name in 128 bits: no IDs of rows. Zero: there
+	// is none.
 	Alerts [maxAlerts]ID
 }
 

@@ -133,7 +133,8 @@ func cutText(text []byte, n int) []byte {
 	return text[:wholeRunes(text[:n])]
 }
 
-// A raw record is {"raw": text, "error": reason}, or what Options.EncodeRaw makes of that, and the tenant and event id where they are asked for.
+// A raw record is {"raw": text, "error": reason}, or what Options.EncodeRaw makes of that, and the tenant and event
+// id where they are asked for.
 
 // rawFrame is the room that it needs beside text, reason and event id.
 const rawFrame = headSize + 1 + len(rawKey) + 5 + len(errorKey) + 3

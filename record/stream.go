@@ -65,7 +65,8 @@ func NewReader(opt Options) *Reader {
 	return r
 }
 
-// SetTenant sets the tenant that Options.TenantKey adds, and Encode gets, from now on; of an empty one nothing is added.
+// SetTenant sets the tenant that Options.TenantKey adds, and Encode gets, from now on; of an empty one nothing is
+// added.
 func (r *Reader) SetTenant(id string) {
 	r.t.tenantID = id[:min(len(id), maxTenant)]
 	r.t.tenant = r.t.tenant[:0]

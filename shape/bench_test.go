@@ -10,8 +10,8 @@ import (
 	"fluent-bit-defender/record"
 )
 
-// BenchmarkShapes reads the same alerts in each shape in turns, and states what each takes beside native: the best of all turns, so that a
-// busy machine spoils little.
+// BenchmarkShapes reads the same alerts in each shape in turns, and states what each takes beside native: the best of
+// all turns, so that a busy machine spoils little.
 func BenchmarkShapes(b *testing.B) {
 	type kind struct {
 		name string

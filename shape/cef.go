@@ -7,8 +7,9 @@ import (
 	"fluent-bit-defender/record"
 )
 
-// CEF, the Common Event Format of ArcSight: one line of text in the field message, with the keys of Microsoft's published mapping of the SIEM API's
-// fields. A target of its tables is group.key: groups are only for the pieces of evidence, the key is what stands in the line.
+// CEF, the Common Event Format of ArcSight: one line of text in the field message, with the keys of Microsoft's
+// published mapping of the SIEM API's fields. A target of its tables is group.key: groups are only for the pieces of
+// evidence, the key is what stands in the line.
 
 // cefHead begins each line. The version names the mapping, as Microsoft's does.
 const cefHead = `CEF:0|Microsoft|Windows Defender ATP|2.0|`
@@ -34,8 +35,8 @@ func cefLabel(api, key string) string {
 	return cefLabels[key]
 }
 
-// cefMost is the most characters of a value, where ArcSight's schema has fewer than for most (1023). externalId, for which it has 40, is never cut:
-// an id that is cut is none.
+// cefMost is the most characters of a value, where ArcSight's schema has fewer than for most (1023). externalId, for
+// which it has 40, is never cut: an id that is cut is none.
 var cefMost = map[string]int{
 	"name": 512, "act": 63, "dvchost": 100, "sntdom": 255, "sourceDnsDomain": 255, "fileHash": 255, "deviceExternalId": 255, "cs1": 4000, "cs2": 4000, "cs3": 4000,
 	"cs4": 4000, "cs5": 4000, "cs6": 4000, "externalId": 1 << 20,
@@ -134,7 +135,8 @@ func (e *encoder) header(dst []byte, k *slot, none string, most int) []byte {
 	return appendDigits(dst, n)
 }
 
-// cefSpecial are bytes that a line may not show as they are: control characters, what CEF escapes, and the beginnings of the line breaks of Unicode.
+// cefSpecial are bytes that a line may not show as they are: control characters, what CEF escapes, and the beginnings
+// of the line breaks of Unicode.
 var cefSpecial = func() (t [256]bool) {
 	for c := range 0x20 {
 		t[c] = true
@@ -145,7 +147,8 @@ var cefSpecial = func() (t [256]bool) {
 	return t
 }()
 
-// appendCEFHeader appends text in which nothing ends a part of the header: \ and | are escaped, a line break or other control character is a blank.
+// appendCEFHeader appends text in which nothing ends a part of the header: \ and | are escaped, a line break or other
+// control character is a blank.
 func appendCEFHeader(dst, s []byte, most int) []byte {
 	return appendEscaped(dst, cut(s, most), '|', " ", " ")
 }
@@ -187,7 +190,8 @@ func appendEscaped(dst, s []byte, also byte, newLine, carriageReturn string) []b
 	return append(dst, s[from:]...)
 }
 
-// unicodeBreak returns the length of the line break of Unicode (next line, line or paragraph separator) that s begins with.
+// unicodeBreak returns the length of the line break of Unicode (next line, line or paragraph separator) that s begins
+// with.
 func unicodeBreak(s []byte) int {
 	switch r, n := utf8.DecodeRune(s); r {
 	case '\u0085', '\u2028', '\u2029':

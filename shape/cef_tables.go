@@ -1,7 +1,7 @@
 package shape
 
-// cefSIEM maps an alert of the SIEM API to CEF. What it has more than Microsoft's mapping: dvchost, deviceExternalId, dvc, msg, act, cs2, cs3,
-// deviceCustomDate1, and addresses of version 6.
+// cefSIEM maps an alert of the SIEM API to CEF. What it has more than Microsoft's mapping: dvchost, deviceExternalId,
+// dvc, msg, act, cs2, cs3, deviceCustomDate1, and addresses of version 6.
 var cefSIEM = table{rows: []row{
 	{"IoaDefinitionId", "header.id", text},
 	{"IoaDefinitiondId", "header.id", text}, // so in Microsoft's example

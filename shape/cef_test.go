@@ -20,8 +20,8 @@ type cefEvent struct {
 
 var cefKey = regexp.MustCompile(`(?:^| )([A-Za-z0-9_.]+)=`)
 
-// parseCEF takes a line apart by the rules of the format: seven parts up to bars that no backslash stands before, then keys up to =, their values
-// up to the blank before the next key.
+// parseCEF takes a line apart by the rules of the format: seven parts up to bars that no backslash stands before,
+// then keys up to =, their values up to the blank before the next key.
 func parseCEF(line string) (e cefEvent, err error) {
 	rest, found := strings.CutPrefix(line, "CEF:")
 	if !found {

@@ -57,8 +57,8 @@ func compile(t table) *program {
 	return p
 }
 
-// rank lets an upper row take a single target from a lower one only where nothing is lost by that. Else the first that comes has it, and the other
-// stays under the vendor's name.
+// rank lets an upper row take a single target from a lower one only where nothing is lost by that. Else the first
+// that comes has it, and the other stays under the vendor's name.
 func (p *program) rank() {
 	for _, rows := range p.single {
 		lost := false

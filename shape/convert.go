@@ -60,7 +60,8 @@ func numberIn(v []byte) (int64, bool) {
 	return 0, false
 }
 
-// date takes times, and writes those that some reader of ISO 8601 does not take (a blank for the T, no zone) in the usual form.
+// date takes times, and writes those that some reader of ISO 8601 does not take (a blank for the T, no zone) in the
+// usual form.
 var date = conv{doc: "time", fn: func(e *encoder, r *rule, v []byte) bool {
 	s := textIn(v)
 	sec, nsec, ok := record.ParseTime(s)
@@ -88,8 +89,8 @@ func isIP(s []byte) bool {
 	return isIPv4(s)
 }
 
-// isIPv6 takes what net/netip does, without a zone: eight groups, or fewer around one ::, the last two perhaps as an address of version 4. Two
-// addresses come with most alerts, and net/netip takes twice the time.
+// isIPv6 takes what net/netip does, without a zone: eight groups, or fewer around one ::, the last two perhaps as an
+// address of version 4. Two addresses come with most alerts, and net/netip takes twice the time.
 func isIPv6(s []byte) bool {
 	groups, short := 0, false
 	if s[0] == ':' {
@@ -214,7 +215,8 @@ func enum(doc string, coded map[string][]byte) conv {
 	}}
 }
 
-// dictionary finds what stands for words, whatever their case. Most words that it does not have are known by their length and first letter.
+// dictionary finds what stands for words, whatever their case. Most words that it does not have are known by their
+// length and first letter.
 type dictionary[T any] struct {
 	words map[string]T
 	first [65]uint32 // by length: the first letters
@@ -293,8 +295,9 @@ var notHex = func() (t [256]byte) {
 	return t
 }()
 
-// isHex tells whether text has so many hex digits, a multiple of eight, and nothing else. It looks at eight bytes at a time: of those up to 9 the
-// sum with 0x46 stays below 0x80, of a letter without its 0x20 bit, less 0x40 and one, lies below 6.
+// isHex tells whether text has so many hex digits, a multiple of eight, and nothing else. It looks at eight bytes at
+// a time: of those up to 9 the sum with 0x46 stays below 0x80, of a letter without its 0x20 bit, less 0x40 and one,
+// lies below 6.
 func isHex(s []byte, digits int) bool {
 	if len(s) != digits {
 		return false

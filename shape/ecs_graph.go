@@ -2,8 +2,9 @@ package shape
 
 import "slices"
 
-// ecsGraph maps an alert of Microsoft Graph to ECS. All of the evidence stays under the vendor's name too, for only there one sees what of it
-// belongs together; beside that the first piece of each kind fills the fields of its kind, and all go to the lists of related.*.
+// ecsGraph maps an alert of Microsoft Graph to ECS. All of the evidence stays under the vendor's name too, for only
+// there one sees what of it belongs together; beside that the first piece of each kind fills the fields of its kind,
+// and all go to the lists of related.*.
 var ecsGraph = table{
 	vendor: ecsVendor,
 	derived: slices.Concat(ecsDerived, []derived{

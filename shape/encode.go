@@ -6,7 +6,8 @@ import (
 	"fluent-bit-defender/record"
 )
 
-// encoder runs a program over one alert after the other. It belongs to one Reader and allocates nothing once it has met all fields.
+// encoder runs a program over one alert after the other. It belongs to one Reader and allocates nothing once it has
+// met all fields.
 type encoder struct {
 	*program
 	alert  *record.Alert
@@ -97,7 +98,8 @@ func (e *encoder) derive(all []derivation) {
 	}
 }
 
-// put puts a value that fits to the rule's targets, and tells whether there was room: a single target may hold another already.
+// put puts a value that fits to the rule's targets, and tells whether there was room: a single target may hold
+// another already.
 func (e *encoder) put(r *rule, v []byte) bool {
 	taken := false
 	for i := range r.puts {
@@ -132,8 +134,8 @@ func (e *encoder) put1(p *put, v []byte) bool {
 	return true
 }
 
-// claim tells whether the piece of evidence at hand may fill an object of the record: the first may, and one for which the object is made
-// takes it from one that merely had something for it.
+// claim tells whether the piece of evidence at hand may fill an object of the record: the first may, and one for
+// which the object is made takes it from one that merely had something for it.
 func (e *encoder) claim(p *put) bool {
 	c := &e.claims[p.group]
 	if c.piece == e.pieces && c.weak == p.weak {

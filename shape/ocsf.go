@@ -6,8 +6,8 @@ import (
 	"fluent-bit-defender/record"
 )
 
-// OCSF: the class Detection Finding. An enum has its number in x_id and its caption in x; 0 is unknown, 99 something else, whose text is the
-// source's then. Times are milliseconds.
+// OCSF: the class Detection Finding. An enum has its number in x_id and its caption in x; 0 is unknown, 99 something
+// else, whose text is the source's then. Times are milliseconds.
 
 const (
 	ocsfVersion = "1.8.0"
@@ -76,8 +76,8 @@ type idName struct {
 	name string
 }
 
-// pair takes texts of an enum, in whatever case: the number goes to the first target, the caption to the second, and so on with further pairs. Of a
-// text that is none of the enum the number is 99, and the text stands for the caption.
+// pair takes texts of an enum, in whatever case: the number goes to the first target, the caption to the second, and
+// so on with further pairs. Of a text that is none of the enum the number is 99, and the text stands for the caption.
 func pair(doc string, of map[string]idName) conv {
 	type coded struct{ id, name []byte }
 	m := map[string]coded{}

@@ -2,8 +2,8 @@ package shape
 
 import "slices"
 
-// ocsfGraph maps an alert of Microsoft Graph to a Detection Finding. Each piece of evidence becomes one of evidences[], whole in data, and with
-// the objects that OCSF has for it.
+// ocsfGraph maps an alert of Microsoft Graph to a Detection Finding. Each piece of evidence becomes one of
+// evidences[], whole in data, and with the objects that OCSF has for it.
 var ocsfGraph = table{
 	vendor: "unmapped",
 	derived: slices.Concat(ocsfDerived, []derived{

@@ -2,8 +2,8 @@ package shape
 
 import "slices"
 
-// ocsfSIEM maps an alert of the SIEM API to a Detection Finding with one piece of evidence. A field of an object that the schema allows only
-// together with another stays in unmapped too.
+// ocsfSIEM maps an alert of the SIEM API to a Detection Finding with one piece of evidence. A field of an object that
+// the schema allows only together with another stays in unmapped too.
 var ocsfSIEM = table{
 	vendor:  "unmapped",
 	derived: slices.Concat(ocsfDerived, []derived{{"evidences[].file.path", []string{"evidences[].file.parent_folder", "evidences[].file.name"}, joinPath, "folder and name, joined"}}),

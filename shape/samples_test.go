@@ -152,7 +152,8 @@ func graphRows(alerts, updates int) [][]byte {
 	return rows
 }
 
-// kindRows are alerts of Graph with a piece of evidence of each kind, as Microsoft documents them, and of one that nobody knows.
+// kindRows are alerts of Graph with a piece of evidence of each kind, as Microsoft documents them, and of one that
+// nobody knows.
 func kindRows(t testing.TB) [][]byte {
 	t.Helper()
 	text, err := os.ReadFile("testdata/evidence.json")

@@ -6,7 +6,8 @@ import (
 	"github.com/zeebo/xxh3"
 )
 
-// set finds a value in a list of a slot in time that does not grow with the list. Short lists, which are nearly all, are compared one by one.
+// set finds a value in a list of a slot in time that does not grow with the list. Short lists, which are nearly all,
+// are compared one by one.
 type set struct {
 	at []int32 // a hash table of places in the list, from 1 on; its size is a power of two
 	n  int     // values in it

@@ -1,10 +1,11 @@
-// Package shape gives records the shapes that SIEMs read without an ingest pipeline: the Elastic Common Schema, Detection Findings of OCSF, and
-// lines of CEF. Each shape has one table for each API (ecs_siem.go, ecs_graph.go, ...), from the fields of an alert to those of the shape;
-// docs/shapes.md is generated from them. Whoever wants another field changes a line there.
+// Package shape gives records the shapes that SIEMs read without an ingest pipeline: the Elastic Common Schema,
+// Detection Findings of OCSF, and lines of CEF. Each shape has one table for each API (ecs_siem.go, ecs_graph.go,
+// ...), from the fields of an alert to those of the shape; docs/shapes.md is generated from them. Whoever wants
+// another field changes a line there.
 //
-// A table is compiled once. An encoder goes over an alert's native record once: each field that has rows puts what it becomes into the slots of
-// their targets, as MessagePack; the rest is noted as it stands. Then the slots are written in the order of the table. So the JSON is read once,
-// nothing is decoded into maps, and no row costs an allocation.
+// A table is compiled once. An encoder goes over an alert's native record once: each field that has rows puts what it
+// becomes into the slots of their targets, as MessagePack; the rest is noted as it stands. Then the slots are written
+// in the order of the table. So the JSON is read once, nothing is decoded into maps, and no row costs an allocation.
 package shape
 
 import (
@@ -71,8 +72,9 @@ func shapeOf(format, api string) *shape {
 	return nil
 }
 
-// Encoders returns what record.Options needs for the alerts of an API ("siem" or "graph") in a format; keepNative adds the whole native alert.
-// Each Reader needs encoders of its own. They are nil for a format that is none of Formats: native records need none.
+// Encoders returns what record.Options needs for the alerts of an API ("siem" or "graph") in a format; keepNative
+// adds the whole native alert. Each Reader needs encoders of its own. They are nil for a format that is none of
+// Formats: native records need none.
 func Encoders(format, api string, keepNative bool) (record.Encode, record.EncodeRaw) {
 	s := shapeOf(format, api)
 	if s == nil {

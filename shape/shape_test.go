@@ -188,7 +188,8 @@ func TestManyValuesOfOneList(t *testing.T) {
 	}
 }
 
-// SHAPE_SAMPLES names a directory of public samples, which are not ours to keep: files with one alert, an array or an object around one, or JSON lines.
+// SHAPE_SAMPLES names a directory of public samples, which are not ours to keep: files with one alert, an array or an
+// object around one, or JSON lines.
 func TestPublicSamples(t *testing.T) {
 	dir := os.Getenv("SHAPE_SAMPLES")
 	if dir == "" {

@@ -1,15 +1,18 @@
 package shape
 
-// row is one line of a table: a field of the alert, where its value goes, and what it becomes on the way. A field that is null or an empty text
-// says nothing and is left out; one whose value fits none of its targets stays under the vendor's name, as fields without a row do.
+// row is one line of a table: a field of the alert, where its value goes, and what it becomes on the way. A field
+// that is null or an empty text says nothing and is left out; one whose value fits none of its targets stays under
+// the vendor's name, as fields without a row do.
 //
-// from is the field's path. Lists are gone through without a word about it. evidence[process] is a piece of evidence of that kind, evidence[*] one of
-// any. What is no field stands in parentheses: see the constants. Empty: the value is as's.
+// from is the field's path. Lists are gone through without a word about it. evidence[process] is a piece of evidence
+// of that kind, evidence[*] one of any. What is no field stands in parentheses: see the constants. Empty: the value
+// is as's.
 //
-// to are targets, separated by blanks. One that ends in [] takes all values, each once; any other the first that comes, but of several rows of
-// the table that name it the upper row's, if what the others say stands elsewhere too. One in parentheses is only a part of a
-// derived one. x[].y is a field y of what becomes of each piece of evidence in the list x. ~ before a target: only where no row without ~ has
-// filled that object (the first part of the target). * alone: the field stays under the vendor's name as well.
+// to are targets, separated by blanks. One that ends in [] takes all values, each once; any other the first that
+// comes, but of several rows of the table that name it the upper row's, if what the others say stands elsewhere too.
+// One in parentheses is only a part of a derived one. x[].y is a field y of what becomes of each piece of evidence in
+// the list x. ~ before a target: only where no row without ~ has filled that object (the first part of the target). *
+// alone: the field stays under the vendor's name as well.
 type row struct {
 	from, to string
 	as       conv

@@ -7,7 +7,8 @@ import (
 	"fluent-bit-defender/record"
 )
 
-// met is a field that was met at some place of an object. Objects at one path mostly have their fields in the same order.
+// met is a field that was met at some place of an object. Objects at one path mostly have their fields in the same
+// order.
 type met struct {
 	words [4]uint64 // the key
 	masks [4]uint64 // of the bits that count
@@ -251,7 +252,8 @@ const (
 	typeSuffix = "Evidence"
 )
 
-// pieceKindOf returns the kind of a piece of evidence: process for #microsoft.graph.security.processEvidence. It mostly stands first.
+// pieceKindOf returns the kind of a piece of evidence: process for #microsoft.graph.security.processEvidence. It
+// mostly stands first.
 func pieceKindOf(c record.Cursor) []byte {
 	for n := c.Open(); n > 0; n-- {
 		if string(c.Text()) == typeKey && c.Kind() == record.Text {

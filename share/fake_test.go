@@ -19,7 +19,8 @@ type fakeAPI struct {
 	settings Settings
 	skew     time.Duration // of the pod's clock
 	leads    func()        // called when it has won a Lease; may be nil
-	// before and after are asked at each request; an error from before is one of a request that was not done, one from after of one that was.
+	// before and after are asked at each request; an error from before is one of a request that was not done, one from
+	// after of one that was.
 	before, after func(ctx context.Context, verb, name string) error
 }
 

@@ -18,11 +18,12 @@ import (
 	"fluent-bit-defender/state"
 )
 
-// A history is a few minutes of some pods that share some sources, in virtual time: they join, leave, are killed with their nodes, freeze and are cut
-// off; the API server is away, slow to answer or refuses. What pulls is a model (puller_test.go), as simple as the guarantees let it be.
+// A history is a few minutes of some pods that share some sources, in virtual time: they join, leave, are killed with
+// their nodes, freeze and are cut off; the API server is away, slow to answer or refuses. What pulls is a model
+// (puller_test.go), as simple as the guarantees let it be.
 //
-// At the end no alert is lost, also of what was in the buffers of nodes that died; whatever came twice came because a pod was taken over from, within
-// the bound that is promised; and no pod was taken over from that was well.
+// At the end no alert is lost, also of what was in the buffers of nodes that died; whatever came twice came because a
+// pod was taken over from, within the bound that is promised; and no pod was taken over from that was well.
 
 const (
 	historySafe    = 5 * time.Second // after its delivery an alert is durable
@@ -232,7 +233,8 @@ func (p *simPod) exit() {
 	}
 }
 
-// kill ends the process, and the node with what its Fluent Bit had not sent for a while, as far as it is of sources that the pod had then.
+// kill ends the process, and the node with what its Fluent Bit had not sent for a while, as far as it is of sources
+// that the pod had then.
 func (p *simPod) kill(buffered time.Duration) {
 	h := p.h
 	h.changed(costOfDeath)
@@ -343,8 +345,8 @@ func (h *history) check() {
 	}
 }
 
-// patience is how long an alert may wait: for a poll, for each death lease_duration and 5 s, and for each change among the workers the time of a
-// move, in which what was delivered has to become durable.
+// patience is how long an alert may wait: for a poll, for each death lease_duration and 5 s, and for each change
+// among the workers the time of a move, in which what was delivered has to become durable.
 func (h *history) patience(from, to time.Time) time.Duration {
 	most := 3 * time.Second
 	for _, c := range h.changes {
@@ -373,7 +375,8 @@ func (h *history) changed(cost time.Duration) {
 	h.changes = append(h.changes, change{time.Now(), cost})
 }
 
-// checkRepeated: between two deliveries the source was taken over from the first, and what was delivered was not much older than promised.
+// checkRepeated: between two deliveries the source was taken over from the first, and what was delivered was not much
+// older than promised.
 func (h *history) checkRepeated(first, second delivery) {
 	for _, t := range h.takeovers {
 		if t.source != first.source || t.from != first.pod.id || t.at.Before(first.at) || t.at.After(second.at) {

@@ -10,9 +10,10 @@ import (
 	"fluent-bit-defender/state"
 )
 
-// image is the state of a source as its ConfigMap holds it: the changes of the last takeover_overlap one by one, each with the time of its
-// commit, and all that came before them as the first. A pod that takes over from a dead one leaves out the last of them, and has the state as it
-// was then: watermark, unread ranges and ids fit together, whatever the engine meant by each. An image is not changed; its parts are shared.
+// image is the state of a source as its ConfigMap holds it: the changes of the last takeover_overlap one by one, each
+// with the time of its commit, and all that came before them as the first. A pod that takes over from a dead one
+// leaves out the last of them, and has the state as it was then: watermark, unread ranges and ids fit together,
+// whatever the engine meant by each. An image is not changed; its parts are shared.
 type image struct {
 	steps []step
 }
@@ -48,8 +49,9 @@ func (m image) newest() step {
 // last is the time of the newest commit; zero: there is none.
 func (m image) last() time.Time { return m.newest().at }
 
-// with adds a commit, which may hold again what is there, and makes one of what is older than overlap before it. Commits that seem to be newer than now, because the clock was set
-// back, count as of now: after a takeover too much comes again rather than too little.
+// with adds a commit, which may hold again what is there, and makes one of what is older than overlap before it.
+// Commits that seem to be newer than now, because the clock was set back, count as of now: after a takeover too much
+// comes again rather than too little.
 func (m image) with(now time.Time, c state.Change, overlap time.Duration) image {
 	now = now.UTC().Truncate(time.Microsecond)
 	c.Add = sorted(c.Add)
@@ -100,7 +102,8 @@ func (m image) base() image {
 // epoch is the time of what an earlier owner committed, by whatever clock.
 var epoch = time.Unix(0, 0).UTC()
 
-// before is the state as it was committed at the time given. That can be nothing at all, if everything was done by the present owner since.
+// before is the state as it was committed at the time given. That can be nothing at all, if everything was done by
+// the present owner since.
 func (m image) before(t time.Time) image {
 	n := 0
 	for n < len(m.steps) && (m.steps[n].at.Equal(epoch) || !m.steps[n].at.After(t)) {

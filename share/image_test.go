@@ -100,7 +100,8 @@ func TestAnImageIsItsCommits(t *testing.T) {
 	})
 }
 
-// The clock of a pod may be set back: what was committed since counts as new, and no more is kept for it than otherwise.
+// The clock of a pod may be set back: what was committed since counts as new, and no more is kept for it than
+// otherwise.
 func TestAClockSetBackKeepsTheOrder(t *testing.T) {
 	var m image
 	now := begin

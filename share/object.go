@@ -30,7 +30,8 @@ const (
 	reasonMost  = 256 // bytes; 1,000 ranges are the most that an engine keeps, and have to fit
 )
 
-// The keys of a ConfigMap. What people read stands beside the image, which alone is read by this plugin; the checksum covers all.
+// The keys of a ConfigMap. What people read stands beside the image, which alone is read by this plugin; the checksum
+// covers all.
 const (
 	dataVersion   = "version"
 	dataKey       = "source"

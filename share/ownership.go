@@ -52,8 +52,8 @@ const (
 	orphanAfter  = time.Minute // until it is told that no worker has a source
 )
 
-// ownership decides which sources this process takes and gives back. It is a state machine: what is seen and what came of its actions goes in,
-// actions come out. It is not safe for concurrent use.
+// ownership decides which sources this process takes and gives back. It is a state machine: what is seen and what
+// came of its actions goes in, actions come out. It is not safe for concurrent use.
 type ownership struct {
 	identity string
 	sources  map[Hash]*holding
@@ -218,7 +218,8 @@ func (o *ownership) given(source Hash, now time.Time, failed bool) {
 	o.forget()
 }
 
-// lost: a held source turned out to be another's. Its puller is to stop, whatever this process is. It may do so before taken is called.
+// lost: a held source turned out to be another's. Its puller is to stop, whatever this process is. It may do so
+// before taken is called.
 func (o *ownership) lost(source Hash) {
 	if h := o.sources[source]; h != nil {
 		h.lost = h.phase == taking || h.phase == held || h.phase == checking

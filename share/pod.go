@@ -39,7 +39,8 @@ func (s Settings) RetryPeriod() time.Duration { return s.LeaseDuration * 2 / 15 
 type Puller interface {
 	// Add begins to pull a source whose state is in st, and owns st from then on, also when it fails: it closes it.
 	Add(key state.Key, st *Store) error
-	// Remove stops pulling a source, waits until what was delivered is durable, commits and closes its store. It returns the error of that.
+	// Remove stops pulling a source, waits until what was delivered is durable, commits and closes its store. It returns
+	// the error of that.
 	Remove(ctx context.Context, key state.Key) error
 }
 
@@ -98,7 +99,8 @@ func New(sources *Sources, settings Settings) *Pod {
 	return p
 }
 
-// Close gives up the Lease. What the stanzas pulled they have given back before. It returns after a second, whatever hangs.
+// Close gives up the Lease. What the stanzas pulled they have given back before. It returns after a second, whatever
+// hangs.
 func (p *Pod) Close() {
 	p.cancel()
 	gone := make(chan struct{})
@@ -111,8 +113,8 @@ func (p *Pod) Close() {
 	}
 }
 
-// Fence tells whether anything may be delivered to Fluent Bit now: the Lease was renewed so lately that no other pod can have taken this one for
-// dead.
+// Fence tells whether anything may be delivered to Fluent Bit now: the Lease was renewed so lately that no other pod
+// can have taken this one for dead.
 func (p *Pod) Fence() bool { return p.lease.fresh() }
 
 // Stats returns how this pod stands.
@@ -195,8 +197,9 @@ func (p *Pod) look() {
 	p.informed = p.informed || p.workers.informed(p.sources.Identity)
 }
 
-// pause is the time to the next look. Pods that stand by are many, and look seldom: the more workers live the less, for all of them will hardly die
-// at once. Only when a Lease looks old do they look again in time to see it become stale.
+// pause is the time to the next look. Pods that stand by are many, and look seldom: the more workers live the less,
+// for all of them will hardly die at once. Only when a Lease looks old do they look again in time to see it become
+// stale.
 func (p *Pod) pause() time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -7,7 +7,8 @@ import (
 
 const tellEvery = 10 * time.Minute // between two lines about one lasting trouble
 
-// reporter writes about what lasts: once when it begins, in a while again, and once when it is over. It is not safe for concurrent use.
+// reporter writes about what lasts: once when it begins, in a while again, and once when it is over. It is not safe
+// for concurrent use.
 type reporter struct {
 	log   *slog.Logger
 	said  string // the last state that was told

@@ -1,6 +1,7 @@
-// Package share lets the pods of a DaemonSet share the work: each source (a tenant with its filters) is pulled by one pod, and its state lives in
-// the Kubernetes API, where the next pod finds it. The engine of it is Kubernetes: a Lease for each worker, elected by client-go, and a ConfigMap
-// for each source, written by compare-and-swap only. This package decides and encodes; what speaks to an API server is behind API.
+// Package share lets the pods of a DaemonSet share the work: each source (a tenant with its filters) is pulled by one
+// pod, and its state lives in the Kubernetes API, where the next pod finds it. The engine of it is Kubernetes: a
+// Lease for each worker, elected by client-go, and a ConfigMap for each source, written by compare-and-swap only.
+// This package decides and encodes; what speaks to an API server is behind API.
 package share
 
 import (
@@ -34,13 +35,13 @@ var (
 	ErrRefused = errors.New("refused by the API server")
 )
 
-// API is a namespace of a Kubernetes API server, with the objects of one NAME. Its methods may be called concurrently. Errors other than those
-// above are of the network, or time-outs.
+// API is a namespace of a Kubernetes API server, with the objects of one NAME. Its methods may be called
+// concurrently. Errors other than those above are of the network, or time-outs.
 type API interface {
 	// Leases returns the workers' Leases.
 	Leases(ctx context.Context) ([]Lease, error)
-	// Lead tries to become the holder of the Lease of this slot. It returns when that fails, when the Lease is lost later, or when ctx ends; then it
-	// is released first.
+	// Lead tries to become the holder of the Lease of this slot. It returns when that fails, when the Lease is lost
+	// later, or when ctx ends; then it is released first.
 	Lead(ctx context.Context, slot int, c Candidate) error
 
 	Get(ctx context.Context, name string) (Object, error)
@@ -54,13 +55,15 @@ type API interface {
 // Candidate is who wants to lead, and what it is told. Its functions are called from a goroutine of Lead.
 type Candidate struct {
 	Identity string
-	// Dead is the Lease as it was when its holder had not renewed it for the lease duration: while it is so, it is free. Zero: none.
+	// Dead is the Lease as it was when its holder had not renewed it for the lease duration: while it is so, it is free.
+	// Zero: none.
 	Dead Lease
 	// Sources is asked at each write of the Lease.
 	Sources func() []Hash
 	// Leading is called once when the Lease is held.
 	Leading func()
-	// Renewed is called after each write of the Lease that succeeded, the first included, with the time before the request was sent.
+	// Renewed is called after each write of the Lease that succeeded, the first included, with the time before the
+	// request was sent.
 	Renewed func(sent time.Time)
 	// Failed is called after each write that did not.
 	Failed func(err error)

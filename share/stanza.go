@@ -36,8 +36,8 @@ type Stanza struct {
 	quiet chan struct{} // of Leave: closed when busy is 0
 }
 
-// Join adds a stanza. Its sources are taken from now on, by other goroutines than the caller's. state.ErrKeyInUse: another stanza of this Pod has
-// one of the keys.
+// Join adds a stanza. Its sources are taken from now on, by other goroutines than the caller's. state.ErrKeyInUse:
+// another stanza of this Pod has one of the keys.
 func (p *Pod) Join(puller Puller, keys []state.Key) (*Stanza, error) {
 	s := &Stanza{pod: p, puller: puller}
 	s.ctx, s.cancel = context.WithCancel(p.ctx)
@@ -100,8 +100,8 @@ func (p *Pod) tidy() {
 	maps.DeleteFunc(p.entries, func(h Hash, e *entry) bool { return e.gone && p.own.sources[h] == nil })
 }
 
-// Leave ends the taking and giving back of the stanza's sources, and waits for what is under way until ctx ends. What the stanza still pulls is
-// given back when its stores are closed.
+// Leave ends the taking and giving back of the stanza's sources, and waits for what is under way until ctx ends. What
+// the stanza still pulls is given back when its stores are closed.
 func (s *Stanza) Leave(ctx context.Context) {
 	s.cancel()
 	p := s.pod
@@ -262,7 +262,8 @@ func (p *Pod) take(h Hash, e *entry) {
 	}
 }
 
-// check makes sure of a source by writing its ConfigMap: whoever wanted to take it over, and read it before, cannot do so any more.
+// check makes sure of a source by writing its ConfigMap: whoever wanted to take it over, and read it before, cannot
+// do so any more.
 func (p *Pod) check(h Hash, e *entry) {
 	ctx, cancel := context.WithTimeout(e.stanza.ctx, callWithin)
 	defer cancel()

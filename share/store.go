@@ -35,16 +35,17 @@ type Sources struct {
 // Verdict is what a pod knows of the owner of a source.
 type Verdict struct {
 	Dead bool
-	// Renewed is when it renewed its Lease last, by its own clock. Zero: not known, so it may have died right after it wrote the state.
+	// Renewed is when it renewed its Lease last, by its own clock. Zero: not known, so it may have died right after it
+	// wrote the state.
 	Renewed time.Time
 }
 
 // ErrOwned: a pod that lives owns the source.
 var ErrOwned = errors.New("another pod owns it")
 
-// Take makes this process the owner of a source, unless judge says that its owner is alive: then it returns ErrOwned. judge is not asked for an
-// empty owner, nor for this process itself. from is the dead owner that the source was taken over from, if there was one. Other errors are
-// ErrNewer, ErrEdited and ErrForeign, and those of the API.
+// Take makes this process the owner of a source, unless judge says that its owner is alive: then it returns ErrOwned.
+// judge is not asked for an empty owner, nor for this process itself. from is the dead owner that the source was
+// taken over from, if there was one. Other errors are ErrNewer, ErrEdited and ErrForeign, and those of the API.
 func (s *Sources) Take(ctx context.Context, key state.Key, judge func(owner string) Verdict) (st *Store, from string, err error) {
 	st = &Store{sources: s, rec: record{key: key}, turn: make(chan struct{}, 1)}
 	st.object.Name = objectName(s.Name, key)
@@ -163,7 +164,8 @@ func (st *Store) Ready(c state.Change) bool {
 	return st.written.IsZero() || time.Since(st.written) >= wait
 }
 
-// Commit stores a change. state.ErrTaken: another pod owns the source, or somebody wrote to its ConfigMap; nothing more is ever stored.
+// Commit stores a change. state.ErrTaken: another pod owns the source, or somebody wrote to its ConfigMap; nothing
+// more is ever stored.
 func (st *Store) Commit(c state.Change) error {
 	st.turn <- struct{}{}
 	defer st.done()
@@ -176,8 +178,8 @@ func (st *Store) Commit(c state.Change) error {
 	return st.named(st.write(ctx, st.wanted, st.sources.Identity))
 }
 
-// Close gives the source back: its ConfigMap has no owner then, and holds the last change also when its Commit failed. After an error it may still
-// have this process as its owner (see giveBack).
+// Close gives the source back: its ConfigMap has no owner then, and holds the last change also when its Commit
+// failed. After an error it may still have this process as its owner (see giveBack).
 func (st *Store) Close() error {
 	st.turn <- struct{}{}
 	closed := st.closed
@@ -241,7 +243,8 @@ func (st *Store) named(err error) error {
 	return fmt.Errorf("ConfigMap %s: %w", st.object.Name, err)
 }
 
-// write is the one place that writes a ConfigMap: from the version that was read when the source was taken, or that the last write gave.
+// write is the one place that writes a ConfigMap: from the version that was read when the source was taken, or that
+// the last write gave.
 func (st *Store) write(ctx context.Context, m image, owner string) error {
 	rec := st.rec
 	rec.image, rec.owner, rec.writer = m, owner, st.sources.Identity
@@ -290,7 +293,8 @@ func (st *Store) put(ctx context.Context, rec record) error {
 	return nil
 }
 
-// recognise reads the ConfigMap after a conflict. Where the last one to write it was this Store, it goes on from there. ErrConflict: it was not.
+// recognise reads the ConfigMap after a conflict. Where the last one to write it was this Store, it goes on from
+// there. ErrConflict: it was not.
 func (st *Store) recognise(ctx context.Context) (mine bool, err error) {
 	object, err := st.sources.API.Get(ctx, st.object.Name)
 	if errors.Is(err, ErrNotFound) {
@@ -308,7 +312,8 @@ func (st *Store) recognise(ctx context.Context) (mine bool, err error) {
 	return true, nil
 }
 
-// Release gives back a source that this process owns without knowing, because the answer to Take was lost. It does nothing when the owner is another.
+// Release gives back a source that this process owns without knowing, because the answer to Take was lost. It does
+// nothing when the owner is another.
 func (s *Sources) Release(ctx context.Context, key state.Key) error {
 	st := &Store{sources: s, rec: record{key: key}, turn: make(chan struct{}, 1)}
 	object, err := s.API.Get(ctx, objectName(s.Name, key))

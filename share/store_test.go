@@ -193,7 +193,8 @@ func TestAWriteWhoseAnswerWasLostIsKnownAgain(t *testing.T) {
 	wantSnapshot(t, snap, state.Snapshot{Found: true, Watermark: begin, IDs: rows(0, 8)})
 }
 
-// After an answer that was lost, a conflict is not one's own write when another pod took the source, or somebody edited it.
+// After an answer that was lost, a conflict is not one's own write when another pod took the source, or somebody
+// edited it.
 func TestAConflictAfterALostAnswerIsLookedAt(t *testing.T) {
 	for name, meddle := range map[string]func(t *testing.T, s *server){
 		"taken": func(t *testing.T, s *server) {

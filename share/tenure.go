@@ -28,8 +28,8 @@ func (t *tenure) contend(slot int) {
 	t.trying, t.slot = true, slot
 }
 
-// renewed notes a renewal. first tells whether it is the one that made this process a worker, late whether other pods may have taken it for dead
-// since the one before.
+// renewed notes a renewal. first tells whether it is the one that made this process a worker, late whether other pods
+// may have taken it for dead since the one before.
 func (t *tenure) renewed(sent time.Time) (first, late bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -98,7 +98,8 @@ func (t *tenure) role() role {
 // within tells whether the Lease was renewed within the renew deadline. t.mu is held.
 func (t *tenure) within() bool { return t.held && since(t.sent) < t.deadline }
 
-// since is the time since t by the monotonic clock or by the wall clock, whichever says more: one of them may stand still while a machine sleeps.
+// since is the time since t by the monotonic clock or by the wall clock, whichever says more: one of them may stand
+// still while a machine sleeps.
 func since(t time.Time) time.Duration {
 	now := time.Now()
 	return max(now.Sub(t), now.Round(0).Sub(t.Round(0)))

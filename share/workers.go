@@ -8,9 +8,10 @@ import (
 	"github.com/zeebo/xxh3"
 )
 
-// workers is what a pod has seen of the workers' Leases. All is judged by the pod's own clock, as client-go does: a Lease whose record did not
-// change for the lease duration is stale, whatever times stand in it. Unlike client-go it wants to have looked on at the end of that time,
-// or a pod that was frozen itself, or an API server that was, would make dead workers of all others.
+// workers is what a pod has seen of the workers' Leases. All is judged by the pod's own clock, as client-go does: a
+// Lease whose record did not change for the lease duration is stale, whatever times stand in it. Unlike client-go it
+// wants to have looked on at the end of that time, or a pod that was frozen itself, or an API server that was, would
+// make dead workers of all others.
 //
 // It is a state machine: times and Leases come in. It is not safe for concurrent use.
 type workers struct {
@@ -103,8 +104,8 @@ func (w *workers) live() []sighting {
 	return out
 }
 
-// informed tells whether this pod knows of each Lease whether its holder lives. A worker that does not would be given the sources of dead ones by
-// those who do, and not dare to take them.
+// informed tells whether this pod knows of each Lease whether its holder lives. A worker that does not would be given
+// the sources of dead ones by those who do, and not dare to take them.
 func (w *workers) informed(identity string) bool {
 	for _, s := range w.seen {
 		if s.Holder != "" && s.Holder != identity && !s.alive && !s.stale {
@@ -114,7 +115,8 @@ func (w *workers) informed(identity string) bool {
 	return !w.since.IsZero()
 }
 
-// free are the slots below n that this process can have: of nobody, of itself (it could not renew in time), or with the Lease of a dead worker.
+// free are the slots below n that this process can have: of nobody, of itself (it could not renew in time), or with
+// the Lease of a dead worker.
 func (w *workers) free(n int, identity string) []Lease {
 	var out []Lease
 	for slot := range n {
@@ -128,8 +130,8 @@ func (w *workers) free(n int, identity string) []Lease {
 	return out
 }
 
-// aged tells whether a held Lease looks as if it were stale, going by the times in it and the wall clock. That is good for nothing but to look
-// again sooner.
+// aged tells whether a held Lease looks as if it were stale, going by the times in it and the wall clock. That is
+// good for nothing but to look again sooner.
 func (w *workers) aged(wall time.Time) bool {
 	for _, s := range w.seen {
 		if s.Holder != "" && !s.stale && wall.Sub(s.Renewed) > w.duration {
@@ -151,16 +153,18 @@ func (w *workers) judge(owner string) Verdict {
 			return Verdict{Dead: true, Renewed: s.Renewed}
 		}
 	}
-	// It let go of its Lease, or somebody deleted that, or another pod has it already. It may be alive for as long as its Lease would have lasted.
+	// It let go of its Lease, or somebody deleted that, or another pod has it already. It may be alive for as long as
+	// its Lease would have lasted.
 	if s, found := w.left[owner]; found {
 		return Verdict{Dead: w.silent(s), Renewed: s.Renewed}
 	}
 	return Verdict{Dead: w.watched(w.duration)}
 }
 
-// spread tells which worker, by its identity, each source belongs to: by rendezvous hashing over the live Leases whose holders have the source, but no
-// worker gets a fifth more than its share while another has room. All pods that see the same Leases compute the same. The slot counts, not
-// its holder, so that a pod that was replaced leaves its sources to the one that takes its place.
+// spread tells which worker, by its identity, each source belongs to: by rendezvous hashing over the live Leases
+// whose holders have the source, but no worker gets a fifth more than its share while another has room. All pods that
+// see the same Leases compute the same. The slot counts, not its holder, so that a pod that was replaced leaves its
+// sources to the one that takes its place.
 func spread(live []sighting) map[Hash]string {
 	known := map[Hash]bool{}
 	for _, s := range live {

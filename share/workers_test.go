@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// looks plays a pod's looks at the Lease of another, which renews it every two seconds while renews says so. It returns the second in which the pod
-// finds it stale; -1: never in a minute.
+// looks plays a pod's looks at the Lease of another, which renews it every two seconds while renews says so. It
+// returns the second in which the pod finds it stale; -1: never in a minute.
 func looks(t *testing.T, every time.Duration, renews, answers func(second int) bool) int {
 	t.Helper()
 	w := newWorkers(15 * time.Second)

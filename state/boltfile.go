@@ -21,9 +21,9 @@ const (
 	tidyEvery = 24 * time.Hour
 )
 
-// boltOptions are those of every open. The free list is kept in the file: without it bbolt finds the free pages at open
-// and after each failed commit by reading the whole map in a goroutine of its own, where neither a panic nor a fault can
-// be recovered from.
+// boltOptions are those of every open. The free list is kept in the file: without it bbolt finds the free pages at
+// open and after each failed commit by reading the whole map in a goroutine of its own, where neither a panic nor a
+// fault can be recovered from.
 var boltOptions = bbolt.Options{
 	Timeout:      lockWait, // never waited for: the lock is ours already
 	NoStatistics: true,

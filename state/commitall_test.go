@@ -104,7 +104,8 @@ func TestAFileThatIsGoneFailsAllOfItAndNoOther(t *testing.T) {
 	}
 }
 
-// One more source costs the same beside ten and beside 1,000: to open, to load, to commit. Allocations, so that it holds on a busy machine.
+// One more source costs the same beside ten and beside 1,000: to open, to load, to commit. Allocations, so that it
+// holds on a busy machine.
 func TestASourceCostsTheSameHoweverManyThereAre(t *testing.T) {
 	withoutSync(t)
 	cost := func(others int) float64 {

@@ -193,8 +193,8 @@ func fails(t *testing.T, path string, breakIt, mend func()) {
 	wantLoad(t, mustOpen(t, path, key), Snapshot{Found: true, Watermark: at(3), IDs: entries(50, 20_500)})
 }
 
-// alone runs the test in a process of its own, as a limit on files is the process's: the go command has this one keep a log in a file.
-// It tells whether it did.
+// alone runs the test in a process of its own, as a limit on files is the process's: the go command has this one keep
+// a log in a file. It tells whether it did.
 func alone(t *testing.T) bool {
 	const env = "STATE_TEST_ALONE"
 	if os.Getenv(env) == t.Name() {

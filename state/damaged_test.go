@@ -351,8 +351,8 @@ func FuzzOpen(f *testing.F) {
 	})
 }
 
-// FuzzPatch changes some bytes of the sample: patch is a list of 2 bytes of place (in units of 4 bytes), 1 of length and
-// as many as that to write.
+// FuzzPatch changes some bytes of the sample: patch is a list of 2 bytes of place (in units of 4 bytes), 1 of length
+// and as many as that to write.
 func FuzzPatch(f *testing.F) {
 	withoutSync(f)
 	f.Fuzz(func(t *testing.T, patch []byte, sealed bool) {

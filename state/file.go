@@ -21,13 +21,13 @@ type fileStore struct {
 	closed bool
 }
 
-// OpenFile opens the state of key in the file at path, which is created (mode 0600) in a directory that has to be there.
-// Stores of different keys share one file within this process; another process that has it open gives ErrLocked after
-// 5 s. A damaged file is moved aside to <path>.damaged-<UTC time> (the newest three are kept), which log is told, and
-// a new one is begun; one of a newer version or of another program is refused.
+// OpenFile opens the state of key in the file at path, which is created (mode 0600) in a directory that has to be
+// there. Stores of different keys share one file within this process; another process that has it open gives
+// ErrLocked after 5 s. A damaged file is moved aside to <path>.damaged-<UTC time> (the newest three are kept), which
+// log is told, and a new one is begun; one of a newer version or of another program is refused.
 //
-// The first Store of a file reads all of it, about 0.1 s for a million rows, and no part is mapped into memory before it was found
-// sound. Each further Store costs the same, however many there are. None writes.
+// The first Store of a file reads all of it, about 0.1 s for a million rows, and no part is mapped into memory before
+// it was found sound. Each further Store costs the same, however many there are. None writes.
 func OpenFile(path string, key Key, log *slog.Logger) (Store, error) {
 	if path == "" {
 		return nil, errors.New("state file: no path was given")
@@ -89,8 +89,9 @@ type Pending struct {
 	Err    error // set by CommitAll: what Store.Commit would have returned
 }
 
-// CommitAll commits each Change to its Store and sets its Err. The Stores that share a file do so in one transaction, with one write to the
-// disk: when that fails, all of them fail. A Change that is itself to blame fails alone. It counts as a call to each Store.
+// CommitAll commits each Change to its Store and sets its Err. The Stores that share a file do so in one transaction,
+// with one write to the disk: when that fails, all of them fail. A Change that is itself to blame fails alone. It
+// counts as a call to each Store.
 func CommitAll(all []Pending) {
 	shared := map[*boltFile][]*Pending{}
 	var alone []func()
@@ -191,8 +192,8 @@ func (f *boltFile) commit(group []*Pending) {
 	}
 }
 
-// inPlace tells whether the open file is the one at its path. What goes to a file without a name is lost with the process, and nobody
-// would know.
+// inPlace tells whether the open file is the one at its path. What goes to a file without a name is lost with the
+// process, and nobody would know.
 func (f *boltFile) inPlace() error {
 	switch info, err := os.Stat(f.path); {
 	case errors.Is(err, fs.ErrNotExist), err == nil && !os.SameFile(info, f.info):

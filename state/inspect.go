@@ -43,8 +43,8 @@ type SourceReport struct {
 }
 
 // Inspect reads the state file at path, also while another process has it open. It changes nothing, maps nothing into
-// memory, and checks every page as an open does: a damaged file, one of a newer version (ErrNewer) and one of another program
-// (ErrForeign) are errors.
+// memory, and checks every page as an open does: a damaged file, one of a newer version (ErrNewer) and one of another
+// program (ErrForeign) are errors.
 //
 // A commit writes to pages that the version before it does not use. So what was read is one version, whole, when no
 // other one was complete at the end; else it is read again, ten times at most.

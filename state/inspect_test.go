@@ -79,8 +79,8 @@ func TestInspectShowsWhatWasCommitted(t *testing.T) {
 	}
 }
 
-// While another goroutine commits as fast as it can, every reading is one of the versions it made: as many rows as the watermark
-// time says.
+// While another goroutine commits as fast as it can, every reading is one of the versions it made: as many rows as
+// the watermark time says.
 func TestInspectReadsOneVersionWhileItIsWritten(t *testing.T) {
 	path := filepath.Join(tempDir(t), "state.db")
 	s := mustOpen(t, path, newKey(t))

@@ -22,9 +22,10 @@ import (
 //	    "meta"                 record of a sourceMeta
 //	    bucket "ids"           8 bytes of Age, 16 bytes of ID -> nothing
 //
-// The sources of a tenant stand together, so that a Load finds its neighbours whatever else the file holds. Age comes first and sorts as a number, so that what a commit drops and adds lies on the pages at the two ends. A
-// record is a CRC-32C, a format byte and JSON. IDs have no checksum of their own: one that the disk altered can
-// let its row come again, and lose nothing.
+// The sources of a tenant stand together, so that a Load finds its neighbours whatever else the file holds. Age comes
+// first and sorts as a number, so that what a commit drops and adds lies on the pages at the two ends. A record is a
+// CRC-32C, a format byte and JSON. IDs have no checksum of their own: one that the disk altered can let its row come
+// again, and lose nothing.
 
 const (
 	layoutVersion = 1
@@ -132,8 +133,9 @@ func newestUse(tx *bbolt.Tx) (newest time.Time, err error) {
 
 // tidy notes that open sources are in use, and deletes what was unused for 90 days, whose keys it returns.
 //
-// Unused means: last used 90 days before both the local clock and newest, and not open. newest is the latest use of any source as this
-// process found the file. Neither a clock that is far ahead nor 90 days without Fluent Bit delete the state of a source.
+// Unused means: last used 90 days before both the local clock and newest, and not open. newest is the latest use of
+// any source as this process found the file. Neither a clock that is far ahead nor 90 days without Fluent Bit delete
+// the state of a source.
 func tidy(tx *bbolt.Tx, now, newest time.Time, open func(Key) bool) (deleted []Key, err error) {
 	var stale []sourceMeta
 	err = eachSource(tx, func(_ []byte, m sourceMeta) error {

@@ -130,8 +130,8 @@ func (s *memoryStore) Commit(c Change) error {
 	return nil
 }
 
-// Release lets go of the ids that Load gave out: who holds them can bring them all back with the last Commit before Close, since
-// nothing here outlives the process anyway. They would be held twice otherwise.
+// Release lets go of the ids that Load gave out: who holds them can bring them all back with the last Commit before
+// Close, since nothing here outlives the process anyway. They would be held twice otherwise.
 func (s *memoryStore) Release() {
 	memory.mu.Lock()
 	defer memory.mu.Unlock()
@@ -156,8 +156,8 @@ func (s *memoryStore) Close() error {
 	return nil
 }
 
-// evict takes out what no source took up for a day, and the longest unused beyond maxUnused with a tenth more, so that it has to look
-// at all only now and then. t.mu is held.
+// evict takes out what no source took up for a day, and the longest unused beyond maxUnused with a tenth more, so
+// that it has to look at all only now and then. t.mu is held.
 func (t *table) evict(now time.Time) {
 	if since := now.Sub(t.evicted); since >= 0 && since < time.Minute && t.unused <= maxUnused {
 		return
@@ -191,8 +191,8 @@ func (t *table) evict(now time.Time) {
 // chunkLen entries of 24 bytes fill an allocation class of Go exactly (12 KiB).
 const chunkLen = 512
 
-// idSet is an ordered set of entries: sorted chunks in order. It exists because a map takes two to three times the memory
-// (52 to 83 bytes an entry, not 24), and gives no order: with 600,000 rows that would be 27 MB of the 64 MB
+// idSet is an ordered set of entries: sorted chunks in order. It exists because a map takes two to three times the
+// memory (52 to 83 bytes an entry, not 24), and gives no order: with 600,000 rows that would be 27 MB of the 64 MB
 // that the whole plugin may add. A change moves at most one chunk's entries and the list of chunks, whatever is held.
 type idSet struct {
 	chunks [][]Entry // none empty

@@ -10,8 +10,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// Any mix of commits, loads, closes and reopens of three sources acts like a map, in memory and in one file, which is sound
-// after each step.
+// Any mix of commits, loads, closes and reopens of three sources acts like a map, in memory and in one file, which is
+// sound after each step.
 func TestStoresActLikeTheModel(t *testing.T) {
 	withoutSync(t)
 	for _, kind := range openers {

@@ -25,8 +25,8 @@ const (
 	asideTime = "20060102T150405Z" // sorts as text
 )
 
-// moveAside renames a damaged file to <path>.damaged-<UTC time>, deletes all but the newest keepDamaged of its kind, and
-// returns the new name. The caller holds the file's lock.
+// moveAside renames a damaged file to <path>.damaged-<UTC time>, deletes all but the newest keepDamaged of its kind,
+// and returns the new name. The caller holds the file's lock.
 func moveAside(path string, now time.Time) (string, error) {
 	dir, base := filepath.Split(path)
 	entries, err := os.ReadDir(dir)
@@ -114,8 +114,8 @@ func openError(err error) error {
 	return err
 }
 
-// reserve takes the room of a new database: one that bbolt could write in part only would look damaged at the next start. A file system
-// that cannot do that is trusted.
+// reserve takes the room of a new database: one that bbolt could write in part only would look damaged at the next
+// start. A file system that cannot do that is trusted.
 func reserve(fd *os.File) error {
 	err := unix.Fallocate(int(fd.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, int64(4*os.Getpagesize()))
 	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
@@ -159,8 +159,8 @@ func lock(fd *os.File, until time.Time) error {
 	}
 }
 
-// unlock gives the lock back and closes the file. To close it is not enough where bbolt left its map behind: a map holds
-// the open file, and that the lock. On a file that bbolt closed it does nothing.
+// unlock gives the lock back and closes the file. To close it is not enough where bbolt left its map behind: a map
+// holds the open file, and that the lock. On a file that bbolt closed it does nothing.
 func unlock(fd *os.File) {
 	_ = unix.Flock(int(fd.Fd()), unix.LOCK_UN)
 	_ = fd.Close()

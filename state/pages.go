@@ -9,10 +9,11 @@ import (
 )
 
 // This file reads a bbolt file page by page and tells whether bbolt can use it. bbolt itself trusts what it maps into
-// memory: a damaged page makes it panic in goroutines of its own (DB.freepages, where nothing recovers), recurse without
-// end, or touch memory outside the file, and a fault is not even Go's to recover from once Fluent Bit has put its own
-// signal handlers back (facts, "What can hurt" 5). So nothing is mapped before this walk, which uses plain reads, has
-// seen each page that a transaction can reach. The format is that of bbolt 1.5 (internal/common: page.go, meta.go).
+// memory: a damaged page makes it panic in goroutines of its own (DB.freepages, where nothing recovers), recurse
+// without end, or touch memory outside the file, and a fault is not even Go's to recover from once Fluent Bit has put
+// its own signal handlers back (facts, "What can hurt" 5). So nothing is mapped before this walk, which uses plain
+// reads, has seen each page that a transaction can reach. The format is that of bbolt 1.5 (internal/common: page.go,
+// meta.go).
 
 // errDamaged marks what the file's bytes are to blame for, unlike errors of reading them.
 var errDamaged = errors.New("damaged")

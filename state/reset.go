@@ -9,9 +9,9 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// Reset makes the state of key in the file at path begin at to: what was processed from then on is pulled again, including what was
-// handed over before. Ids and unread ranges before to stay as they are; of a later to, nothing before it is pulled but open unread ranges. A
-// key that the file does not hold gets a state.
+// Reset makes the state of key in the file at path begin at to: what was processed from then on is pulled again,
+// including what was handed over before. Ids and unread ranges before to stay as they are; of a later to, nothing
+// before it is pulled but open unread ranges. A key that the file does not hold gets a state.
 //
 // The file must be there and sound, and nobody may have it open: ErrLocked, at once. Nothing is changed after an error.
 func Reset(path string, key Key, to time.Time) error {
@@ -25,8 +25,8 @@ func Reset(path string, key Key, to time.Time) error {
 	return edit(path, "reset", func(tx *bbolt.Tx) error { return reset(tx, key, to, time.Now()) })
 }
 
-// Return makes the state of key one of its own API again, after it went on with the API's successor. What is remembered stays. As Reset it
-// needs the file for itself; a key that the file does not hold is an error.
+// Return makes the state of key one of its own API again, after it went on with the API's successor. What is
+// remembered stays. As Reset it needs the file for itself; a key that the file does not hold is an error.
 func Return(path string, key Key) error {
 	return edit(path, "return", func(tx *bbolt.Tx) error {
 		b := tx.Bucket(bucketName(key))

@@ -23,7 +23,8 @@ var (
 	ErrReadOnly = errors.New("not writable: give the user that runs Fluent Bit write permission on the directory and the file, or set db to another place")
 	// ErrNoRoom: a file cannot be begun. One that is there is opened all the same, and its commits wait for room.
 	ErrNoRoom = errors.New("no room for it: make room on the disk, or set db to another place")
-	// ErrNoDirectory: the directory that the file shall live in does not exist. It is not made, so that a volume that is not mounted is noticed.
+	// ErrNoDirectory: the directory that the file shall live in does not exist. It is not made, so that a volume that is
+	// not mounted is noticed.
 	ErrNoDirectory = errors.New("no such directory: create it, mount it, or set db to another place")
 	// ErrNewer: a later version of this plugin wrote the file. It is left as it is.
 	ErrNewer = errors.New("written by a newer version: use that version again, or move the file away to start without state")
@@ -31,7 +32,8 @@ var (
 	ErrForeign = errors.New("belongs to another program: set db to a file of its own")
 	// ErrReplaced: the file was deleted, or another put in its place, while this process had it open.
 	ErrReplaced = errors.New("removed or replaced while in use: nothing is stored until Fluent Bit is restarted or reloaded")
-	// ErrTaken: another process owns the state now, or somebody changed it. Nothing more can be stored, and nothing more must be pulled by it.
+	// ErrTaken: another process owns the state now, or somebody changed it. Nothing more can be stored, and nothing more
+	// must be pulled by it.
 	ErrTaken = errors.New("it is not this process's any more")
 	// ErrClosed: the Store was closed before.
 	ErrClosed = errors.New("the state store is closed")
@@ -62,7 +64,8 @@ type UnreadRange struct {
 	Reason string    `json:"reason"` // never a secret; stored up to maxReason bytes
 }
 
-// Key names the state of a source: one tenant with its filters. Two sources with one Key would take each other's alerts.
+// Key names the state of a source: one tenant with its filters. Two sources with one Key would take each other's
+// alerts.
 type Key struct {
 	API     string `json:"api"`
 	Place   string `json:"place"`
@@ -82,7 +85,8 @@ type Snapshot struct {
 	Unread    []UnreadRange
 	Succeeded time.Time // since when the API's successor is pulled in its place; zero: it is not
 	Neighbour time.Time // the latest watermark of another Key with the same API and Tenant; zero: none
-	// NeighbourUnread are the unread ranges of all such Keys, by their Since: whose filters became this Key's nobody knows.
+	// NeighbourUnread are the unread ranges of all such Keys, by their Since: whose filters became this Key's nobody
+	// knows.
 	NeighbourUnread []UnreadRange
 }
 
@@ -155,8 +159,8 @@ func boundsOf(unread []UnreadRange) []time.Time {
 	return times
 }
 
-// claims are the Keys of the open Stores of this process. They span memory and all files: two sources that pull the same
-// are a mistake wherever they store it.
+// claims are the Keys of the open Stores of this process. They span memory and all files: two sources that pull the
+// same are a mistake wherever they store it.
 var claims = struct {
 	sync.Mutex
 	keys map[Key]bool

@@ -7,8 +7,8 @@ import (
 	"io"
 )
 
-// visitor is told what the walk comes by. path holds the names of the buckets around an element, outermost first; it and
-// the slices of an element are valid during the call only.
+// visitor is told what the walk comes by. path holds the names of the buckets around an element, outermost first; it
+// and the slices of an element are valid during the call only.
 type visitor interface {
 	element(path [][]byte, key, value []byte, bucket bool) error
 	leave(path [][]byte) error // all elements of the bucket at path were visited
@@ -140,9 +140,9 @@ func (w *walker) freelist() error {
 	return nil
 }
 
-// tree walks the pages below id. Their keys have to begin with lo, by which the page above refers to this one, and to be
-// less than hi; nil, at a root and at the right edge, is no bound. bbolt finds a page's entry in the page above by its
-// first key (node.spill, node.rebalance), so a key that differs would make it leave an old entry behind.
+// tree walks the pages below id. Their keys have to begin with lo, by which the page above refers to this one, and to
+// be less than hi; nil, at a root and at the right edge, is no bound. bbolt finds a page's entry in the page above by
+// its first key (node.spill, node.rebalance), so a key that differs would make it leave an old entry behind.
 func (w *walker) tree(id uint64, path [][]byte, lo, hi []byte, level int, root bool) error {
 	if level >= maxDepth {
 		return damaged("more than %d pages on top of each other", maxDepth)

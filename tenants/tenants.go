@@ -11,8 +11,8 @@ import (
 	"fluent-bit-defender/conf"
 )
 
-// Load reads a stanza as conf.LoadStanza does, and its tenants: those of tenants_file, else the one that the stanza is. The error is of
-// type conf.Faults and holds every fault of both.
+// Load reads a stanza as conf.LoadStanza does, and its tenants: those of tenants_file, else the one that the stanza
+// is. The error is of type conf.Faults and holds every fault of both.
 func Load(get, env func(name string) string) (*conf.Stanza, []*conf.Config, error) {
 	s, faults := conf.LoadStanza(get, env)
 	if s.TenantsFile == "" {

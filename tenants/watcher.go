@@ -13,7 +13,8 @@ import (
 )
 
 const (
-	// A change is known after lookEvery and used once the file was the same for stillFor: an editor may write it piece by piece.
+	// A change is known after lookEvery and used once the file was the same for stillFor: an editor may write it piece
+	// by piece.
 	lookEvery = 5 * time.Second
 	stillFor  = time.Second
 	// retryEvery is the time between tries to begin a tenant that could not begin.

@@ -19,8 +19,8 @@ func schema(cfg *conf.Config) record.Schema {
 // hint is what is wrong with a key that the plugin takes.
 type hint struct{ key, message string }
 
-// otherAPI finds the values of one API in a stanza of the other. The plugin takes them, as any host may stand in for the usual ones,
-// but what answers there, or takes the token, is hardly what the stanza asks for.
+// otherAPI finds the values of one API in a stanza of the other. The plugin takes them, as any host may stand in for
+// the usual ones, but what answers there, or takes the token, is hardly what the stanza asks for.
 func otherAPI(cfg *conf.Config) (found []hint) {
 	u, err := url.Parse(cfg.URL)
 	if err != nil {

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// desktop puts nothing but a program named xdg-open on PATH, and returns what it is called with: its number of arguments and the
-// first of them, in one line.
+// desktop puts nothing but a program named xdg-open on PATH, and returns what it is called with: its number of
+// arguments and the first of them, in one line.
 func desktop(t *testing.T) (called *bufio.Reader) {
 	t.Helper()
 	dir := t.TempDir()

@@ -158,8 +158,8 @@ func checkDaemon(r *report, c *flbconf.Config) {
 	}
 }
 
-// checkStanza tells of all that can be seen without a network, in the order of the file. It returns nil when the plugin would refuse
-// the stanza. Offline a file of tenants that is not here is left out.
+// checkStanza tells of all that can be seen without a network, in the order of the file. It returns nil when the
+// plugin would refuse the stanza. Offline a file of tenants that is not here is left out.
 func checkStanza(r *report, s stanza, offline bool) (cfgs []*conf.Config, refused bool) {
 	var found []line
 	add := func(p flbconf.Property, format string, args ...any) {

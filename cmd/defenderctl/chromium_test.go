@@ -27,7 +27,8 @@ func chromium(t *testing.T) string {
 	return ""
 }
 
-// engine starts a browser without a window that can reach loopback alone, and takes the simulated Entra ID's certificate by its key.
+// engine starts a browser without a window that can reach loopback alone, and takes the simulated Entra ID's
+// certificate by its key.
 func (w *world) engine() context.Context {
 	w.Helper()
 	path := chromium(w.T)
@@ -64,7 +65,8 @@ func (w *world) engine() context.Context {
 	return ctx
 }
 
-// A person in a real browser: the page of consent, its button, the way back over the loopback redirect, and what is shown there.
+// A person in a real browser: the page of consent, its button, the way back over the loopback redirect, and what is
+// shown there.
 func TestLoginInABrowserEngine(t *testing.T) {
 	w := loginWorld(t)
 	browser := w.engine()

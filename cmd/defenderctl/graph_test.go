@@ -70,7 +70,8 @@ func TestCheckGraph(t *testing.T) {
 	}
 }
 
-// What belongs to the other API is told offline: by the plugin's own words where it refuses, and where it would take it as well.
+// What belongs to the other API is told offline: by the plugin's own words where it refuses, and where it would take
+// it as well.
 func TestCheckKnowsTheOtherAPIsKeys(t *testing.T) {
 	w := newWorld(t)
 	w.write("graph.conf", w.graphStanza("db defender.db", "region eu", "machine_groups a", "device_created_machine_tags b", "ago PT1H", "limit 5000", "url",

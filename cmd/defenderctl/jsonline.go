@@ -11,8 +11,8 @@ import (
 	"github.com/vmihailenco/msgpack/v5/msgpcode"
 )
 
-// lines turns records as Fluent Bit gets them into lines of JSON: the fields in their order, integers to the last digit, other
-// numbers as the shortest text of the same double.
+// lines turns records as Fluent Bit gets them into lines of JSON: the fields in their order, integers to the last
+// digit, other numbers as the shortest text of the same double.
 type lines struct {
 	out     io.Writer
 	written int

@@ -70,7 +70,8 @@ func plain(key string) string {
 	return strings.NewReplacer("-", "_", ".", "_", " ", "_").Replace(strings.ToLower(key))
 }
 
-// counterpart is the plugin's own key for one of Fluent Bit's that has no effect here: net.connect_timeout, tls.ca_file.
+// counterpart is the plugin's own key for one of Fluent Bit's that has no effect here: net.connect_timeout,
+// tls.ca_file.
 func counterpart(key string) string {
 	if key = strings.ToLower(key); key == "host" || key == "port" {
 		return "url"

@@ -122,8 +122,8 @@ func loopback(port int) ([]net.Listener, error) {
 	return listeners, nil
 }
 
-// await shows the person the way and serves the browser until it brings a code, or an error, or the time is over. It closes the
-// listeners.
+// await shows the person the way and serves the browser until it brings a code, or an error, or the time is over. It
+// closes the listeners.
 func (a *app) await(ctx context.Context, l *client.Login, listeners []net.Listener, browser bool) (*client.LoggedIn, error) {
 	type outcome struct {
 		in  *client.LoggedIn
@@ -189,7 +189,8 @@ func (a *app) await(ctx context.Context, l *client.Login, listeners []net.Listen
 	}
 }
 
-// ownLogin refuses to use the login of another user: what is written beside it would be ours, and Fluent Bit locked out.
+// ownLogin refuses to use the login of another user: what is written beside it would be ours, and Fluent Bit locked
+// out.
 func ownLogin(cfg *conf.Config) error {
 	info, err := os.Stat(cfg.RefreshTokenFile)
 	if cfg.Auth != conf.AuthorizationCode || err != nil {

@@ -24,7 +24,8 @@ var (
 	hiddenForm = regexp.MustCompile(`<input type="hidden" name="([^"]*)" value="([^"]*)">`)
 )
 
-// person opens the page as a browser would, follows its form with the answer, and returns what the page at the end shows.
+// person opens the page as a browser would, follows its form with the answer, and returns what the page at the end
+// shows.
 func (w *world) person(address, answer string) (string, error) {
 	tr := &http.Transport{TLSClientConfig: w.srv.TLSConfig()}
 	defer tr.CloseIdleConnections()

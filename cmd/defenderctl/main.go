@@ -1,6 +1,6 @@
-// Command defenderctl is the operator's tool of the defender input: it checks a configuration as far as to one answer of the
-// service, logs a user in, pulls alerts as JSON lines, and shows and resets what the plugin remembers. It reads the same stanzas
-// as the plugin, by the same code (conf, client, pull, state), and needs no cgo.
+// Command defenderctl is the operator's tool of the defender input: it checks a configuration as far as to one answer
+// of the service, logs a user in, pulls alerts as JSON lines, and shows and resets what the plugin remembers. It
+// reads the same stanzas as the plugin, by the same code (conf, client, pull, state), and needs no cgo.
 package main
 
 import (

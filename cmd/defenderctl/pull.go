@@ -103,7 +103,8 @@ func (a *app) pull(ctx context.Context, o pullOptions) error {
 	return a.once(ctx, pull.NewRunner(pull.OptionsOf(&span, log)), source, since, until)
 }
 
-// windowStore remembers what was written of one window: apart from what the plugin remembers in the same file, if it is the same.
+// windowStore remembers what was written of one window: apart from what the plugin remembers in the same file, if it
+// is the same.
 func windowStore(cfg *conf.Config, db string, since, until moment, log *slog.Logger) (state.Store, error) {
 	key := stateKey(cfg)
 	key.API += " pull"

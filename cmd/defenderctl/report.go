@@ -45,7 +45,8 @@ type report struct {
 // marks are what a line begins with.
 type marks map[level]string
 
-// marksFor gives ticks and crosses to a terminal that can show them, with colour unless NO_COLOR is set, and words to all others.
+// marksFor gives ticks and crosses to a terminal that can show them, with colour unless NO_COLOR is set, and words to
+// all others.
 func (a *app) marksFor() marks {
 	get := func(name string) string { v, _ := a.env(name); return v }
 	locale := get("LC_ALL")

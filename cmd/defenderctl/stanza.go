@@ -62,7 +62,8 @@ func (s stanza) get(key string) string {
 	return s.text(key)
 }
 
-// load checks the stanza as the plugin does, with all its tenants. Of one tenant_id the only tenant is the stanza itself.
+// load checks the stanza as the plugin does, with all its tenants. Of one tenant_id the only tenant is the stanza
+// itself.
 func (s stanza) load() (*conf.Stanza, []*conf.Config, error) {
 	return tenants.Load(s.get, func(name string) string { v, _ := s.env(name); return v })
 }
@@ -123,7 +124,8 @@ func (a *app) readConfig(path string) (*flbconf.Config, error) {
 	return c, err
 }
 
-// oneTenant reads a configuration and picks a tenant of the stanza of that name; without names there must be just one of each.
+// oneTenant reads a configuration and picks a tenant of the stanza of that name; without names there must be just one
+// of each.
 func (a *app) oneTenant(path, name, tenant string) (stanza, *conf.Config, error) {
 	c, err := a.readConfig(path)
 	if err != nil {

@@ -207,8 +207,8 @@ func inspectFile(path string) (state.Report, error) {
 	return rep, err
 }
 
-// inspect reads one file and sorts what it holds by its stanzas: first those of the configuration, then what no stanza uses. What is
-// worst comes first among the tenants of a stanza, and among what no stanza uses.
+// inspect reads one file and sorts what it holds by its stanzas: first those of the configuration, then what no
+// stanza uses. What is worst comes first among the tenants of a stanza, and among what no stanza uses.
 func (a *app) inspect(path string, owners []owner, only bool) (stateFile, error) {
 	rep, err := inspectFile(path)
 	f := stateFile{Path: path, Bytes: rep.Bytes, Held: rep.Held, Buckets: []bucket{}}

@@ -13,7 +13,8 @@ import (
 	"fluent-bit-defender/state"
 )
 
-// checkTenants asks the service for each tenant of a stanza, several at once. The lines are noted for machines; people get a table.
+// checkTenants asks the service for each tenant of a stanza, several at once. The lines are noted for machines;
+// people get a table.
 func (a *app) checkTenants(ctx context.Context, r *report, s stanza, cfgs []*conf.Config, limit time.Duration) {
 	if cfgs[0].DB != "" {
 		a.checkStates(r, s, cfgs)

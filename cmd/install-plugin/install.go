@@ -13,9 +13,9 @@ import (
 // mode lets the user that Fluent Bit runs as read the plugin, whoever copied it. Loading it needs no right to execute.
 const mode fs.FileMode = 0o644
 
-// install copies the file source to target and returns its size. Whoever opens target meanwhile, or after a crash, finds the old
-// file or the new one whole: the copy is made under another name beside it, synced and renamed. A Fluent Bit that has the old file
-// loaded keeps it. What failed leaves nothing behind.
+// install copies the file source to target and returns its size. Whoever opens target meanwhile, or after a crash,
+// finds the old file or the new one whole: the copy is made under another name beside it, synced and renamed. A
+// Fluent Bit that has the old file loaded keeps it. What failed leaves nothing behind.
 func install(source, target string) (size int64, err error) {
 	from, err := os.Open(source)
 	if err != nil {

@@ -13,7 +13,8 @@ import (
 	"testing"
 )
 
-// image is a directory with a plugin of this text, as the image's root is, and a function that stands in for os.Executable.
+// image is a directory with a plugin of this text, as the image's root is, and a function that stands in for
+// os.Executable.
 func image(t *testing.T, text string) func() (string, error) {
 	t.Helper()
 	dir := t.TempDir()

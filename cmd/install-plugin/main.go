@@ -1,6 +1,6 @@
-// Command install-plugin copies in_defender.so, or in_defender_kubernetes.so, which lie beside it, into a directory; or it gives a directory to a user. It
-// is what init containers run: Fluent Bit's official image has neither a shell nor cp or chown, and the image of this project has nothing but
-// static binaries.
+// Command install-plugin copies in_defender.so, or in_defender_kubernetes.so, which lie beside it, into a directory;
+// or it gives a directory to a user. It is what init containers run: Fluent Bit's official image has neither a shell
+// nor cp or chown, and the image of this project has nothing but static binaries.
 package main
 
 import (

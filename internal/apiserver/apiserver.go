@@ -1,7 +1,7 @@
 //go:build kubernetes
 
-// Package apiserver runs a real kube-apiserver with its etcd on loopback, for tests. Its programs are named by KUBE_APISERVER and ETCD, which
-// make test-kubernetes sets.
+// Package apiserver runs a real kube-apiserver with its etcd on loopback, for tests. Its programs are named by
+// KUBE_APISERVER and ETCD, which make test-kubernetes sets.
 package apiserver
 
 import (
@@ -192,7 +192,8 @@ func Rules(t *testing.T, path string) []rbac.PolicyRule {
 	return role.Rules
 }
 
-// Namespace makes a namespace with a service account that has rules, and returns the path of a kubeconfig with a bound token of it.
+// Namespace makes a namespace with a service account that has rules, and returns the path of a kubeconfig with a
+// bound token of it.
 func (s *Server) Namespace(t *testing.T, name string, rules []rbac.PolicyRule) (kubeconfig string) {
 	t.Helper()
 	must := func(err error) {

@@ -40,8 +40,8 @@ func (a *Alert) Key() string {
 	return fmt.Sprintf("%s|%d|%s", id, a.Part, a.Processed)
 }
 
-// KeyOf computes an Alert's Key from a received alert, decoded from JSON or msgpack by whatever library. A record of a row
-// that could not be read, {"raw": ..., "error": ...}, is known by its text.
+// KeyOf computes an Alert's Key from a received alert, decoded from JSON or msgpack by whatever library. A record of
+// a row that could not be read, {"raw": ..., "error": ...}, is known by its text.
 func KeyOf(fields map[string]any) string {
 	id := textOf(fields["FullId"])
 	if id == "" {

@@ -82,8 +82,8 @@ func (st *appStore) change(id string, f func(*application)) {
 	st.apps[id] = a
 }
 
-// SetSecrets gives an application its secrets, all of which are good, and makes it if it is new. An application that is left
-// without a credential is removed. Tokens already given stay good.
+// SetSecrets gives an application its secrets, all of which are good, and makes it if it is new. An application that
+// is left without a credential is removed. Tokens already given stay good.
 func (s *Service) SetSecrets(clientID string, secrets ...string) {
 	s.apps.change(clientID, func(a *application) { a.secrets = slices.Clone(secrets) })
 }
@@ -98,8 +98,8 @@ func (s *Service) SetFederation(clientID string, trusts ...Federation) {
 	s.apps.change(clientID, func(a *application) { a.trusts = slices.Clone(trusts) })
 }
 
-// SetNative says whether an application is a native one: people log in with it, by a redirect to http://localhost at any
-// port, and it has no credential.
+// SetNative says whether an application is a native one: people log in with it, by a redirect to http://localhost at
+// any port, and it has no credential.
 func (s *Service) SetNative(clientID string, native bool) {
 	s.apps.change(clientID, func(a *application) { a.public = native })
 }
@@ -114,7 +114,8 @@ func (s *Service) SetRoles(clientID string, roles ...string) {
 	s.apps.change(clientID, func(a *application) { a.roles = slices.Clone(roles) })
 }
 
-// redirects tells whether an application may be led back to an address: Entra ID does not look at the port of localhost.
+// redirects tells whether an application may be led back to an address: Entra ID does not look at the port of
+// localhost.
 func (a application) redirects(text string) bool {
 	u, err := url.Parse(text)
 	return err == nil && a.public && u.Scheme == "http" && u.Hostname() == "localhost" && (u.Path == "" || u.Path == "/") &&

@@ -43,8 +43,8 @@ func (a *assertionIDs) fresh(id string, now, ends time.Time) bool {
 	return true
 }
 
-// checkAssertion checks the assertion that a client sends in place of a secret: its own, signed by a registered certificate,
-// or one of a cluster that the application trusts. 0: it is good.
+// checkAssertion checks the assertion that a client sends in place of a secret: its own, signed by a registered
+// certificate, or one of a cluster that the application trusts. 0: it is good.
 func (x *exchange) checkAssertion(id string, a application, form url.Values) int {
 	if form.Get("client_assertion_type") != jwtBearer {
 		return 900144
@@ -88,7 +88,8 @@ func (x *exchange) checkCertified(raw string, token *jwt.Token, claims jwt.Regis
 	return 0
 }
 
-// named tells whether the header names the certificate: PS256 with the SHA-256 thumbprint, or RS256 with the older SHA-1 one.
+// named tells whether the header names the certificate: PS256 with the SHA-256 thumbprint, or RS256 with the older
+// SHA-1 one.
 func named(token *jwt.Token, c *x509.Certificate) bool {
 	is := func(header string, sum []byte) bool {
 		return token.Header[header] == base64.RawURLEncoding.EncodeToString(sum)

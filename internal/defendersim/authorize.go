@@ -10,9 +10,9 @@ import (
 	"github.com/go-oauth2/oauth2/v4/errors"
 )
 
-// serveAuthorize is the page on which a person logs in and consents: GET shows it, its form posts the answer back, and the
-// answer leads to the application with a code. A fault of the request is told on a page: Entra ID leads nobody to an address that
-// it does not know.
+// serveAuthorize is the page on which a person logs in and consents: GET shows it, its form posts the answer back,
+// and the answer leads to the application with a code. A fault of the request is told on a page: Entra ID leads
+// nobody to an address that it does not know.
 func (x *exchange) serveAuthorize() {
 	r := x.r
 	switch {

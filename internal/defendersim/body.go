@@ -26,8 +26,9 @@ var (
 	bufferPool = sync.Pool{New: func() any { return bufio.NewWriterSize(nil, 32<<10) }}
 )
 
-// body writes the text of an answer. On the way: garbage and cut (counted in text), gzip, a buffer, the rate. A connection
-// that breaks, here or at the client, ends the exchange by a panic of http.ErrAbortHandler, which both wires know.
+// body writes the text of an answer. On the way: garbage and cut (counted in text), gzip, a buffer, the rate. A
+// connection that breaks, here or at the client, ends the exchange by a panic of http.ErrAbortHandler, which both
+// wires know.
 type body struct {
 	x    *exchange
 	buf  *bufio.Writer
@@ -174,7 +175,8 @@ func (b *body) Flush() {
 	http.NewResponseController(b.x.w).Flush()
 }
 
-// wireOut is the way to the wire: it keeps the rate and breaks the exchange off when the client is gone or takes nothing.
+// wireOut is the way to the wire: it keeps the rate and breaks the exchange off when the client is gone or takes
+// nothing.
 type wireOut struct{ x *exchange }
 
 func (o wireOut) Write(p []byte) (int, error) {

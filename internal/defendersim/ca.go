@@ -20,8 +20,8 @@ type authority struct {
 	leaf tls.Certificate
 }
 
-// newAuthority makes a CA and one certificate for loopback and the further names. Validity is by the process's clock: TLS
-// clients know no other.
+// newAuthority makes a CA and one certificate for loopback and the further names. Validity is by the process's clock:
+// TLS clients know no other.
 func newAuthority(names []string) (*authority, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

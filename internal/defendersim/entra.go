@@ -17,8 +17,8 @@ import (
 	"github.com/go-oauth2/oauth2/v4/server"
 )
 
-// newOAuth sets the OAuth 2.0 library up: it does the grants (client, secret, code, PKCE, refresh, token), this package gives
-// it a clock, a store without goroutines, and Entra ID's words.
+// newOAuth sets the OAuth 2.0 library up: it does the grants (client, secret, code, PKCE, refresh, token), this
+// package gives it a clock, a store without goroutines, and Entra ID's words.
 func (s *Service) newOAuth() *server.Server {
 	m := manage.NewManager()
 	m.MapClientStorage(s.apps)
@@ -127,8 +127,8 @@ func client(r *http.Request) (id, secret string, err error) {
 	return id, secret, nil
 }
 
-// serveToken checks what is Entra ID's own (tenant, form, v1 against v2, resource, assertions) and leaves the rest to the
-// library.
+// serveToken checks what is Entra ID's own (tenant, form, v1 against v2, resource, assertions) and leaves the rest to
+// the library.
 func (x *exchange) serveToken() {
 	if x.req.badness != nil {
 		x.entraError(900144, 0)

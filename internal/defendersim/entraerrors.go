@@ -1,7 +1,7 @@
 package defendersim
 
-// entraErrors is Entra ID's table of errors, as far as an unattended client meets them: the number after AADSTS, the OAuth
-// error beside it, the status, and the text in words of our own.
+// entraErrors is Entra ID's table of errors, as far as an unattended client meets them: the number after AADSTS, the
+// OAuth error beside it, the status, and the text in words of our own.
 var entraErrors = map[int]struct {
 	error  string
 	status int

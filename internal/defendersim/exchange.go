@@ -183,8 +183,8 @@ func (x *exchange) breakOff(why error) {
 	panic(http.ErrAbortHandler)
 }
 
-// endlessHeader sends header lines until the client has had enough. The in-memory wire has no header lines: it gives the
-// error that net/http's client gives at its default limit.
+// endlessHeader sends header lines until the client has had enough. The in-memory wire has no header lines: it gives
+// the error that net/http's client gives at its default limit.
 func (x *exchange) endlessHeader() {
 	if b, ok := x.w.(interface{ fail(error) }); ok {
 		b.fail(fmt.Errorf("net/http: server response headers exceeded %d bytes; aborted", 10<<20))

@@ -24,9 +24,9 @@ func (f *Fate) text(text []byte, now time.Time) []byte {
 	return text
 }
 
-// Poison renders the row, or the version of an alert of Graph, with this key broken until the given time (zero: for ever):
-// garbage stands in the middle of its text. Empty garbage means the control character 0x01, a syntax error inside and outside
-// of strings.
+// Poison renders the row, or the version of an alert of Graph, with this key broken until the given time (zero: for
+// ever): garbage stands in the middle of its text. Empty garbage means the control character 0x01, a syntax error
+// inside and outside of strings.
 func (s *Service) Poison(key string, until time.Time, garbage string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

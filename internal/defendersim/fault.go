@@ -38,8 +38,8 @@ type Fault struct {
 	partial float64 // Partial
 }
 
-// Garble puts Text into the body, before compression, at byte At, or, where Of is set, at that share (0 to 1) of a body of
-// known length.
+// Garble puts Text into the body, before compression, at byte At, or, where Of is set, at that share (0 to 1) of a
+// body of known length.
 type Garble struct {
 	At   int64
 	Of   float64
@@ -183,8 +183,8 @@ func (s *Service) Queue(k Kind, faults ...*Fault) {
 	s.queue[k] = append(s.queue[k], faults...)
 }
 
-// OnRequest asks f for the fault of each request that has none queued. f runs on the request's goroutine, so it may come
-// from several at once, and it may call the service. nil: nobody is asked.
+// OnRequest asks f for the fault of each request that has none queued. f runs on the request's goroutine, so it may
+// come from several at once, and it may call the service. nil: nobody is asked.
 func (s *Service) OnRequest(f func(Request) *Fault) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -196,8 +196,9 @@ type span struct {
 	fault           *Fault
 }
 
-// FailSpan gives every query whose window touches [from, to] the fault, until the service's clock reaches until: Status(500)
-// for days, a page, a cut. It comes after the checks of token and query, and only to queries without another fault.
+// FailSpan gives every query whose window touches [from, to] the fault, until the service's clock reaches until:
+// Status(500) for days, a page, a cut. It comes after the checks of token and query, and only to queries without
+// another fault.
 func (s *Service) FailSpan(from, to, until time.Time, f *Fault) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -9,10 +9,11 @@ import (
 	"sync"
 )
 
-// Fleet is many tenants behind one address each for logins and alerts, as all of a cloud are: a request for a token says its tenant in the
-// path, a query by its token. Each tenant is a Service with modes, faults and alerts of its own. One application, that of the Config, is
-// known in all of them, unless a tenant refuses it. A tenant that the Fleet does not have is in no directory of this cloud: another cloud
-// is another Fleet. All methods may be called from anywhere at any time. A tenant costs 3 KB beside its alerts and tokens.
+// Fleet is many tenants behind one address each for logins and alerts, as all of a cloud are: a request for a token
+// says its tenant in the path, a query by its token. Each tenant is a Service with modes, faults and alerts of its
+// own. One application, that of the Config, is known in all of them, unless a tenant refuses it. A tenant that the
+// Fleet does not have is in no directory of this cloud: another cloud is another Fleet. All methods may be called
+// from anywhere at any time. A tenant costs 3 KB beside its alerts and tokens.
 type Fleet struct {
 	cfg Config
 	// nobody answers what no tenant is named for.
@@ -65,7 +66,8 @@ func (f *Fleet) Tenants() []string {
 	return ids
 }
 
-// Consent says whether the tenant's administrator has admitted the application; a new tenant's has. Tokens already given stay good.
+// Consent says whether the tenant's administrator has admitted the application; a new tenant's has. Tokens already
+// given stay good.
 func (s *Service) Consent(given bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -31,9 +31,10 @@ type GraphModes struct {
 	Order   GraphOrder
 	PageCap int // the most alerts of a page, whatever $top says; 0: MaxTop
 
-	// RefuseLinks answers every next link with 400, as in June 2024. LinkLife does so with a link that is older; 0: never.
-	// LinkHost, a scheme and host, is where links lead to; "": whence the request came. LoopLinks makes each page's link lead to that page
-	// again. LastLink gives a link on the last page too: it leads to an empty one. LateLink puts links behind the alerts.
+	// RefuseLinks answers every next link with 400, as in June 2024. LinkLife does so with a link that is older; 0:
+	// never. LinkHost, a scheme and host, is where links lead to; "": whence the request came. LoopLinks makes each
+	// page's link lead to that page again. LastLink gives a link on the last page too: it leads to an empty one.
+	// LateLink puts links behind the alerts.
 	RefuseLinks bool
 	LinkLife    time.Duration
 	LinkHost    string
@@ -41,13 +42,16 @@ type GraphModes struct {
 	LastLink    bool
 	LateLink    bool
 
-	// Partial is the share (0 to 1) of alerts that are left out of every answer, which is 206 then; see the fault of that name.
+	// Partial is the share (0 to 1) of alerts that are left out of every answer, which is 206 then; see the fault of
+	// that name.
 	Partial float64
-	// PerMinute is how many requests a minute are taken, beyond which 429 comes with the Retry-After that is needed; 0: any.
+	// PerMinute is how many requests a minute are taken, beyond which 429 comes with the Retry-After that is needed; 0:
+	// any.
 	PerMinute int
 }
 
-// Partial makes an answer of Graph's incomplete: status 206 and a Warning, and a share (0 to 1) of its alerts is left out.
+// Partial makes an answer of Graph's incomplete: status 206 and a Warning, and a share (0 to 1) of its alerts is left
+// out.
 func Partial(share float64) *Fault { return &Fault{Name: "partial", partial: share} }
 
 func (s *Service) isGraph(audience string) bool {

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// GraphAlert is one version of an alert of Microsoft Graph: an update is a further GraphAlert with the same ID and a later
-// Updated. Once added it belongs to the service: its text may not change.
+// GraphAlert is one version of an alert of Microsoft Graph: an update is a further GraphAlert with the same ID and a
+// later Updated. Once added it belongs to the service: its text may not change.
 type GraphAlert struct {
 	ID string
 	// UpdatedText is lastUpdateDateTime as the text has it, Updated its time, with which windows are compared.
@@ -30,8 +30,8 @@ func (a *GraphAlert) Key() string {
 	return a.ID + "|" + a.UpdatedText
 }
 
-// GraphKeyOf computes a GraphAlert's Key from a received alert, decoded from JSON or msgpack by whatever library. A record of
-// an alert that could not be read, {"raw": ..., "error": ...}, is known by its text.
+// GraphKeyOf computes a GraphAlert's Key from a received alert, decoded from JSON or msgpack by whatever library. A
+// record of an alert that could not be read, {"raw": ..., "error": ...}, is known by its text.
 func GraphKeyOf(fields map[string]any) string {
 	id := textOf(fields["id"])
 	if id == "" {

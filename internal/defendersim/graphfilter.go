@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// graphFilter is an OData $filter as Graph takes it for alerts: comparisons of eight properties with a constant, joined by
-// and, or, not and parentheses. nil lets everything through.
+// graphFilter is an OData $filter as Graph takes it for alerts: comparisons of eight properties with a constant,
+// joined by and, or, not and parentheses. nil lets everything through.
 type graphFilter struct {
 	op          string // and, or, not; else of a comparison: eq, ne, gt, ge, lt, le
 	left, right *graphFilter
@@ -26,8 +26,8 @@ const (
 	maxNested = 50
 )
 
-// enums are the members of each property that has a fixed set, as they are ordered. "unknownFutureValue" parts those that
-// came later: a reader gets them only when it asks for them.
+// enums are the members of each property that has a fixed set, as they are ordered. "unknownFutureValue" parts those
+// that came later: a reader gets them only when it asks for them.
 var enums = map[string][]string{
 	"severity": {"unknown", "informational", "low", "medium", "high", sentinel},
 	"status":   {"unknown", "new", "inProgress", "resolved", sentinel},
@@ -43,8 +43,8 @@ var enums = map[string][]string{
 
 const sentinel = "unknownFutureValue"
 
-// parseFilter reads an expression. Keywords and names are those of OData 4.0, in their own case. Only what is documented is
-// taken; any other property, function or operator is refused.
+// parseFilter reads an expression. Keywords and names are those of OData 4.0, in their own case. Only what is
+// documented is taken; any other property, function or operator is refused.
 func parseFilter(text string) (*graphFilter, error) {
 	if len(text) > maxFilter {
 		return nil, fmt.Errorf("filter of %d characters, %d at most", len(text), maxFilter)
@@ -280,7 +280,8 @@ func holds(op string, order int) bool {
 	return order <= 0
 }
 
-// window is the least span of lastUpdateDateTime, in unix ns, outside of which nothing passes; not says that f is negated.
+// window is the least span of lastUpdateDateTime, in unix ns, outside of which nothing passes; not says that f is
+// negated.
 func (f *graphFilter) window(not bool) (since, until int64) {
 	const first, last = math.MinInt64, math.MaxInt64
 	if f == nil {

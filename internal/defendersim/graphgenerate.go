@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// GraphMix says what GenerateGraph makes. Shares are from 0 to 1; the zero GraphMix makes alerts of 2 to 6 KB, visible at
-// once.
+// GraphMix says what GenerateGraph makes. Shares are from 0 to 1; the zero GraphMix makes alerts of 2 to 6 KB,
+// visible at once.
 type GraphMix struct {
 	LateShare float64       // versions that become visible late
 	Late      time.Duration // by at most this
@@ -25,7 +25,8 @@ const (
 	largeSize   = 1 << 20
 )
 
-// GraphGenerator makes alerts of Graph. All it makes differs in Key. It is deterministic for its source and not for concurrent use.
+// GraphGenerator makes alerts of Graph. All it makes differs in Key. It is deterministic for its source and not for
+// concurrent use.
 type GraphGenerator struct {
 	Generator
 	exact bool
@@ -49,7 +50,8 @@ func (g *GraphGenerator) tick(at time.Time) time.Time {
 // Alert makes an alert that is new at the given time, or up to 1/300 s before, and visible at once.
 func (g *GraphGenerator) Alert(at time.Time) GraphAlert { return g.alert(at, 2+g.rnd.IntN(5), 0) }
 
-// Of makes the alert of Graph that a detection of the SIEM API belongs to, last updated at the time given. Its providerAlertId is the AlertId.
+// Of makes the alert of Graph that a detection of the SIEM API belongs to, last updated at the time given. Its
+// providerAlertId is the AlertId.
 func (g *GraphGenerator) Of(a Alert, at time.Time) GraphAlert {
 	out := g.Alert(at)
 	id := "da" + a.AlertID
@@ -63,8 +65,8 @@ func (g *GraphGenerator) Large(at time.Time, pieces, size int) GraphAlert {
 	return g.alert(at, pieces, size/max(1, pieces))
 }
 
-// Update makes a later version of an alert, which is worked on: assigned, classified, resolved, opened again. Its time is after
-// that of the version given, which must be the alert's last.
+// Update makes a later version of an alert, which is worked on: assigned, classified, resolved, opened again. Its
+// time is after that of the version given, which must be the alert's last.
 func (g *GraphGenerator) Update(a GraphAlert, at time.Time) GraphAlert {
 	was := a.UpdatedText
 	at = g.tick(at)

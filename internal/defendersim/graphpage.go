@@ -76,8 +76,8 @@ func (s *Service) findGraph(q GraphQuery, m *Modes, req Request) (page []*GraphV
 	return rows[from:min(from+q.Top, len(rows))], len(rows)
 }
 
-// graphTexts are the versions as an answer carries them: members of enums that came later than a reader's version of the API
-// stand there only for one that asks for them.
+// graphTexts are the versions as an answer carries them: members of enums that came later than a reader's version of
+// the API stand there only for one that asks for them.
 func (s *Service) graphTexts(versions []*GraphVersion, req Request, members bool) (texts [][]byte, fates []*Fate) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// TestAReaderOfGraphCanGetAllThatIsDue reads as simply as can be: every few seconds all of the last minutes, in pages, again
-// until a pass brings nothing new, while the clock moves on between pages. It gets all that the ledger calls due, and nothing
-// that the ledger does not know.
+// TestAReaderOfGraphCanGetAllThatIsDue reads as simply as can be: every few seconds all of the last minutes, in
+// pages, again until a pass brings nothing new, while the clock moves on between pages. It gets all that the ledger
+// calls due, and nothing that the ledger does not know.
 func TestAReaderOfGraphCanGetAllThatIsDue(t *testing.T) {
 	for _, order := range []GraphOrder{NewestFirst, NewestUpdated, OldestUpdated, Shuffled} {
 		t.Run(fmt.Sprint(order), func(t *testing.T) { readGraph(t, order) })

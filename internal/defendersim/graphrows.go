@@ -14,8 +14,8 @@ import (
 type GraphVersion struct {
 	GraphAlert
 	Added time.Time // when the service got it; it comes in no earlier answer
-	// Visible and Replaced bound the time in which answers carry it: until a later version of the alert is visible. Replaced
-	// zero: it is the last. Replaced not after Visible: no answer ever carries it.
+	// Visible and Replaced bound the time in which answers carry it: until a later version of the alert is visible.
+	// Replaced zero: it is the last. Replaced not after Visible: no answer ever carries it.
 	Visible, Replaced time.Time
 	Fate
 	at  int64 // Updated in unix ns
@@ -143,8 +143,8 @@ func mixed(id string) uint64 {
 	return h.Sum64()
 }
 
-// GraphLedger is every version of every alert that Graph has, by lastUpdateDateTime. Texts are shared with the service: read
-// only.
+// GraphLedger is every version of every alert that Graph has, by lastUpdateDateTime. Texts are shared with the
+// service: read only.
 func (s *Service) GraphLedger() []GraphVersion {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -178,9 +178,9 @@ type GraphDue struct {
 	Stay time.Duration
 }
 
-// DueGraph is what a reader must have been given: versions that the filter lets through, updated from Since to At, visible by
-// At and in time, and still there at At or there for Stay. So it holds each alert's last version, where that came in
-// time. Poisoned versions are included. A filter that cannot be read panics.
+// DueGraph is what a reader must have been given: versions that the filter lets through, updated from Since to At,
+// visible by At and in time, and still there at At or there for Stay. So it holds each alert's last version, where
+// that came in time. Poisoned versions are included. A filter that cannot be read panics.
 func (s *Service) DueGraph(d GraphDue) []GraphVersion {
 	var filter *graphFilter
 	if d.Filter != "" {

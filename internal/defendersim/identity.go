@@ -9,8 +9,8 @@ import (
 	"github.com/go-oauth2/oauth2/v4/models"
 )
 
-// SetIdentities gives the machine its managed identities, by client id: the system-assigned one, "" for none, and any number
-// of user-assigned ones. They become applications of the tenant.
+// SetIdentities gives the machine its managed identities, by client id: the system-assigned one, "" for none, and any
+// number of user-assigned ones. They become applications of the tenant.
 func (s *Service) SetIdentities(system string, users ...string) {
 	for _, id := range append(users, system) {
 		if id != "" {

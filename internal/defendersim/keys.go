@@ -54,8 +54,8 @@ type Cluster struct {
 	key *rsa.PrivateKey
 }
 
-// NewCluster makes a cluster with its issuer's URL. Where Entra ID would fetch the keys from there, the simulated one asks the
-// Cluster of a Federation.
+// NewCluster makes a cluster with its issuer's URL. Where Entra ID would fetch the keys from there, the simulated one
+// asks the Cluster of a Federation.
 func NewCluster(url string) (*Cluster, error) {
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {

@@ -90,8 +90,8 @@ func (st *tokenStore) RemoveByCode(_ context.Context, code string) error {
 	return nil
 }
 
-// refuseRefresh says why a refresh token of a client is not good; 0: it is. As in Entra ID a token that was used stays good
-// until it was not used for 90 days, unless Modes.RefreshOnce holds.
+// refuseRefresh says why a refresh token of a client is not good; 0: it is. As in Entra ID a token that was used
+// stays good until it was not used for 90 days, unless Modes.RefreshOnce holds.
 func (st *tokenStore) refuseRefresh(refresh, client string) int {
 	now, once := st.s.Now(), st.s.Modes().RefreshOnce
 	st.mu.Lock()
@@ -131,8 +131,8 @@ func (st *tokenStore) GetByRefresh(_ context.Context, refresh string) (oauth2.To
 // RemoveByRefresh keeps the token: Entra ID does not revoke a refresh token when it is used.
 func (st *tokenStore) RemoveByRefresh(context.Context, string) error { return nil }
 
-// RevokeLogins makes every refresh token given so far bad, with an AADSTS number of the table: 50173 for a changed password,
-// 700082 and 70008 for logins that ended. Access tokens stay good.
+// RevokeLogins makes every refresh token given so far bad, with an AADSTS number of the table: 50173 for a changed
+// password, 700082 and 70008 for logins that ended. Access tokens stay good.
 func (s *Service) RevokeLogins(code int) {
 	s.tokens.mu.Lock()
 	defer s.tokens.mu.Unlock()
@@ -141,8 +141,8 @@ func (s *Service) RevokeLogins(code int) {
 	}
 }
 
-// Login makes a refresh token without a page, as a login with the native application would for the audience, and makes the
-// application native if it is not.
+// Login makes a refresh token without a page, as a login with the native application would for the audience, and
+// makes the application native if it is not.
 func (s *Service) Login(clientID, audience string) string {
 	s.SetNative(clientID, true)
 	refresh := "0." + s.issuer.opaque(24)

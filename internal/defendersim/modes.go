@@ -22,15 +22,15 @@ const (
 	FormSingle             // the bare object when it is exactly one row, else an array
 )
 
-// Modes is the behaviour that Microsoft leaves undocumented, and behaviour that holds until it is switched off. The zero
-// value is a well-behaved service.
+// Modes is the behaviour that Microsoft leaves undocumented, and behaviour that holds until it is switched off. The
+// zero value is a well-behaved service.
 type Modes struct {
 	// Graph is what only Microsoft Graph can do. Modes of bounds, dates, compression and pace hold for both APIs, those of
 	// order, form, caps and rows without a time for the SIEM API alone.
 	Graph GraphModes
 
-	// SinceExclusive and UntilExclusive leave out rows that are exactly at a bound: for Graph ge is then gt, le is lt, where they
-	// compare lastUpdateDateTime.
+	// SinceExclusive and UntilExclusive leave out rows that are exactly at a bound: for Graph ge is then gt, le is lt,
+	// where they compare lastUpdateDateTime.
 	SinceExclusive, UntilExclusive bool
 	// TruncateBounds cuts both bounds down to a multiple of this before they are compared, as a service that parses only
 	// whole seconds does: rows in the last part second of a window are not in the answer. 0: not at all.
@@ -55,8 +55,8 @@ type Modes struct {
 	DateSkew      time.Duration
 	DateSkewShare float64
 
-	// RefreshOnce takes a refresh token only once, as stricter servers do, and revokes the login when one comes again. Entra
-	// ID leaves old refresh tokens good. KeepRefresh gives no new refresh token with an access token.
+	// RefreshOnce takes a refresh token only once, as stricter servers do, and revokes the login when one comes again.
+	// Entra ID leaves old refresh tokens good. KeepRefresh gives no new refresh token with an access token.
 	RefreshOnce, KeepRefresh bool
 
 	// RefuseFuture answers 400 to a query whose untilTimeUtc is later than the service's clock.

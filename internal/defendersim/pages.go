@@ -10,8 +10,8 @@ import (
 	"github.com/klauspost/compress/gzip"
 )
 
-// Page answers 200 with whatever write writes: any body a test can think of, streamed. When write returns an error of its
-// own the connection breaks.
+// Page answers 200 with whatever write writes: any body a test can think of, streamed. When write returns an error of
+// its own the connection breaks.
 func Page(name, contentType string, write func(w io.Writer) error) *Fault {
 	return &Fault{Name: name, Page: write, ContentType: contentType}
 }
@@ -45,8 +45,9 @@ func NoAlerts() *Fault {
 // NeverClosed sends every row and then ends, as a complete answer, before the list closes.
 func NeverClosed() *Fault { return &Fault{Name: "open", open: true} }
 
-// BigBody answers with generated rows of the SIEM API until their text is at least size bytes, in constant memory. They are not in the
-// ledger. Asked for the same window, it gives the same rows: FullId "big-<n>:x", times evenly from since to until.
+// BigBody answers with generated rows of the SIEM API until their text is at least size bytes, in constant memory.
+// They are not in the ledger. Asked for the same window, it gives the same rows: FullId "big-<n>:x", times evenly
+// from since to until.
 func BigBody(size int64) *Fault { return &Fault{Name: "big", big: size} }
 
 func writeBig(w io.Writer, size int64, q Query) error {
@@ -93,8 +94,8 @@ func writeBig(w io.Writer, size int64, q Query) error {
 // GzipBomb is one row whose text is size bytes long once decompressed and about a thousandth of that on the wire. It is
 // declared as gzip whatever the client asked for.
 func GzipBomb(size int64) *Fault {
-	// A gzip stream may be many members, one after the other: the long middle is one member, sent again and again. They are made here, so that
-	// the answer begins at once.
+	// A gzip stream may be many members, one after the other: the long middle is one member, sent again and again. They
+	// are made here, so that the answer begins at once.
 	const unit = 1 << 20
 	member := func(text []byte) []byte {
 		var b bytes.Buffer

@@ -28,9 +28,9 @@ type Query struct {
 	UntilGiven   bool
 }
 
-// ParseQuery reads a raw query as the service does at the time now. Names are case-insensitive, unknown names are ignored,
-// only machinegroups may be repeated. Refused, as nothing documents them: a single parameter given twice, ago beside a
-// bound, more than 7 fractional digits.
+// ParseQuery reads a raw query as the service does at the time now. Names are case-insensitive, unknown names are
+// ignored, only machinegroups may be repeated. Refused, as nothing documents them: a single parameter given twice,
+// ago beside a bound, more than 7 fractional digits.
 func ParseQuery(raw string, now time.Time) (Query, error) {
 	q := Query{Until: now, Limit: -1}
 	values, err := url.ParseQuery(raw)

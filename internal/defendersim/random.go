@@ -41,9 +41,10 @@ var namedFaults = map[string]func(*rand.Rand) *Fault{
 // FaultNames are the names that RandomFaults knows.
 func FaultNames() []string { return slices.Sorted(maps.Keys(namedFaults)) }
 
-// RandomFaults makes a hook for OnRequest that gives a share (0 to 1) of the requests one of the named faults, by chance
-// from the seed and the request's number. No names means all but "hang", "403" and "tokenrefused", which a reader may
-// answer by waiting long. Faults of one endpoint's own do not befall the other, which lowers the share a little.
+// RandomFaults makes a hook for OnRequest that gives a share (0 to 1) of the requests one of the named faults, by
+// chance from the seed and the request's number. No names means all but "hang", "403" and "tokenrefused", which a
+// reader may answer by waiting long. Faults of one endpoint's own do not befall the other, which lowers the share a
+// little.
 func RandomFaults(seed uint64, share float64, names ...string) (func(Request) *Fault, error) {
 	if len(names) == 0 {
 		names = slices.DeleteFunc(FaultNames(), func(n string) bool {

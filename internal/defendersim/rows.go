@@ -195,10 +195,11 @@ func (s *Service) Ledger() []Row {
 	return rows
 }
 
-// Due is what a reader must have been given that started at service time since, asked last at service time at, and counts
-// on rows becoming visible within overlap of their LastProcessedTimeUtc: rows the filter lets through, processed from since
-// on, visible at that time, in time. Rows without a usable time are due when they became visible between since and at; the
-// caller knows whether the reader asked at all within Modes.UntimedFor of that. Poisoned rows are included.
+// Due is what a reader must have been given that started at service time since, asked last at service time at, and
+// counts on rows becoming visible within overlap of their LastProcessedTimeUtc: rows the filter lets through,
+// processed from since on, visible at that time, in time. Rows without a usable time are due when they became visible
+// between since and at; the caller knows whether the reader asked at all within Modes.UntimedFor of that. Poisoned
+// rows are included.
 func (s *Service) Due(f Filter, since, at time.Time, overlap time.Duration) []Row {
 	return slices.DeleteFunc(s.Ledger(), func(r Row) bool {
 		if !f.Match(&r.Alert) || r.VisibleAt.After(at) || r.Added.After(at) {

@@ -23,8 +23,9 @@ type ServerOptions struct {
 	Names      []string // DNS names of the certificate beside localhost
 }
 
-// Server puts a Service behind real connections: login, API and metadata service on ports of their own, as the real hosts are
-// apart; the metadata service speaks plain http, as the real one. It speaks HTTP/1.1, which raw faults need. All methods may be called from anywhere.
+// Server puts a Service behind real connections: login, API and metadata service on ports of their own, as the real
+// hosts are apart; the metadata service speaks plain http, as the real one. It speaks HTTP/1.1, which raw faults
+// need. All methods may be called from anywhere.
 type Server struct {
 	tenant string     // of TokenURL
 	ca     *authority // nil: plain

@@ -1,9 +1,10 @@
-// Package defendersim is a simulated Microsoft side for tests and demos: Entra ID's v1 and v2 endpoints for tokens and logins,
-// the metadata service of a machine with managed identities, the SIEM API of Defender and its successor in Microsoft Graph. What is documented behaves as documented, what is undocumented is a mode (Modes), what can go wrong is a
-// fault on demand (Fault).
+// Package defendersim is a simulated Microsoft side for tests and demos: Entra ID's v1 and v2 endpoints for tokens
+// and logins, the metadata service of a machine with managed identities, the SIEM API of Defender and its successor
+// in Microsoft Graph. What is documented behaves as documented, what is undocumented is a mode (Modes), what can go
+// wrong is a fault on demand (Fault).
 //
-// A Service is the model. Service.Transport reaches it over an in-memory wire, fit for testing/synctest; a Server puts it
-// behind TLS on loopback. The package knows nothing of the plugin.
+// A Service is the model. Service.Transport reaches it over an in-memory wire, fit for testing/synctest; a Server
+// puts it behind TLS on loopback. The package knows nothing of the plugin.
 package defendersim
 
 import (
@@ -157,8 +158,8 @@ func (s *Service) Now() time.Time {
 
 func (s *Service) now() time.Time { return s.cfg.Now().Add(s.shift).UTC() }
 
-// Shift makes the service's clock jump by d, and with it Dates, visibility and token life. For Dates that jump while the
-// clock does not, set Modes.DateOffset.
+// Shift makes the service's clock jump by d, and with it Dates, visibility and token life. For Dates that jump while
+// the clock does not, set Modes.DateOffset.
 func (s *Service) Shift(d time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

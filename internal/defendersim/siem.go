@@ -35,7 +35,8 @@ func (x *exchange) serveAlerts() {
 			return
 		}
 	}
-	// A late answer shows what was visible when the query came; the other way round no reader could be told from a lucky one.
+	// A late answer shows what was visible when the query came; the other way round no reader could be told from a lucky
+	// one.
 	rows, texts := x.s.answerRows(q, x.modes, x.req.At, x.rand)
 	x.rows(rows, texts)
 }
@@ -57,7 +58,8 @@ func (x *exchange) authorized() bool {
 	return false
 }
 
-// bearer finds the token of the request. Why it is not good, if so, is not empty; code is, when there is no token at all.
+// bearer finds the token of the request. Why it is not good, if so, is not empty; code is, when there is no token at
+// all.
 func (x *exchange) bearer(audiences []string) (tok issued, code, why string) {
 	fields := strings.Fields(x.r.Header.Get("Authorization"))
 	if len(fields) != 2 || !strings.EqualFold(fields[0], "Bearer") {

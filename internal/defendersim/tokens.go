@@ -96,7 +96,8 @@ func (i *issuer) Token(_ context.Context, data *oauth2.GenerateBasic, withRefres
 	return access, refresh, err
 }
 
-// extend gives t an extension of its own (the library shares a code's with its token) that holds what the form asks for.
+// extend gives t an extension of its own (the library shares a code's with its token) that holds what the form asks
+// for.
 func extend(t oauth2.ExtendableTokenInfo, form url.Values) url.Values {
 	ext := url.Values{}
 	maps.Copy(ext, t.GetExtension())

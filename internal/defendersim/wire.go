@@ -15,11 +15,11 @@ const wireBuffer = 64 << 10
 
 var errBodyClosed = errors.New("http: read on closed response body")
 
-// Transport is the in-memory wire to the service: no sockets, one goroutine for each request while its handler runs. An
-// answer streams with back-pressure, and what waits does so in ways that testing/synctest knows as durably blocked. A
-// request's context ends both sides; so does closing the body. Like net/http's transport it turns a broken connection, or
-// less body than declared, into io.ErrUnexpectedEOF. Unlike it, it never asks for gzip by itself, nor decompresses: what
-// it hands over is what the request's headers asked for.
+// Transport is the in-memory wire to the service: no sockets, one goroutine for each request while its handler runs.
+// An answer streams with back-pressure, and what waits does so in ways that testing/synctest knows as durably
+// blocked. A request's context ends both sides; so does closing the body. Like net/http's transport it turns a broken
+// connection, or less body than declared, into io.ErrUnexpectedEOF. Unlike it, it never asks for gzip by itself, nor
+// decompresses: what it hands over is what the request's headers asked for.
 func (s *Service) Transport() http.RoundTripper { return wire{s} }
 
 type wire struct{ handler http.Handler }

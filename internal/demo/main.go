@@ -1,6 +1,7 @@
-// Command demo shows records coming out of the real shared object: it starts the simulated service on loopback, with some
-// alerts of either API and a few more every second, runs the plugin in Fluent Bit where there is one, else in the bundled host, and prints
-// records as JSON lines on stdout until it is interrupted or its seconds are over. Everything else goes to stderr.
+// Command demo shows records coming out of the real shared object: it starts the simulated service on loopback, with
+// some alerts of either API and a few more every second, runs the plugin in Fluent Bit where there is one, else in
+// the bundled host, and prints records as JSON lines on stdout until it is interrupted or its seconds are over.
+// Everything else goes to stderr.
 package main
 
 import (

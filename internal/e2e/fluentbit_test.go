@@ -1,5 +1,6 @@
-// Package e2e drives the real shared object in a real Fluent Bit, and in the bundled host where one is enough, against the
-// simulated service over TLS. With SOAK set in the environment the tests that take chances take a hundred instead of a few.
+// Package e2e drives the real shared object in a real Fluent Bit, and in the bundled host where one is enough,
+// against the simulated service over TLS. With SOAK set in the environment the tests that take chances take a hundred
+// instead of a few.
 package e2e
 
 import (
@@ -63,8 +64,8 @@ func times(few, many int) int {
 	return few
 }
 
-// fluentBit is a real Fluent Bit that runs a configuration in a folder of its own, once or again and again; what it logs is
-// kept. A test drives it from one goroutine.
+// fluentBit is a real Fluent Bit that runs a configuration in a folder of its own, once or again and again; what it
+// logs is kept. A test drives it from one goroutine.
 type fluentBit struct {
 	t    *testing.T
 	dir  string
@@ -123,8 +124,8 @@ func needPlugins(t *testing.T, configuration string) {
 	}
 }
 
-// newFluentBit prepares a Fluent Bit with these lines of the service section, these inputs and outputs. Without outputs the
-// records go to files named by their tags (see lines).
+// newFluentBit prepares a Fluent Bit with these lines of the service section, these inputs and outputs. Without
+// outputs the records go to files named by their tags (see lines).
 func newFluentBit(t *testing.T, service, inputs string, outputs ...string) *fluentBit {
 	t.Helper()
 	needFluentBit(t)

@@ -16,9 +16,9 @@ func graphStanza(srv *defendersim.Server, ca, tag string, more ...string) string
 	return strings.ReplaceAll(stanza(srv, ca, tag, more...), "    url "+srv.AlertsURL()+"\n    token_url "+srv.TokenURL()+"\n", "")
 }
 
-// 5,000 alerts with 2,000 updates of Microsoft Graph, over more than 40 pages with faults between them, 1,500 alerts of one moment among
-// them, which only paging can tell apart: each update that a poll could see comes exactly once, and with `updates first` each
-// alert exactly once.
+// 5,000 alerts with 2,000 updates of Microsoft Graph, over more than 40 pages with faults between them, 1,500 alerts
+// of one moment among them, which only paging can tell apart: each update that a poll could see comes exactly once,
+// and with `updates first` each alert exactly once.
 func TestGraphGivesEachUpdateOnce(t *testing.T) {
 	t.Parallel()
 	needFluentBit(t)

@@ -12,7 +12,8 @@ import (
 	"fluent-bit-defender/internal/flbhost"
 )
 
-// victim is a place that runs a stanza, is killed, and runs it again with the same files. When each alert left it is kept.
+// victim is a place that runs a stanza, is killed, and runs it again with the same files. When each alert left it is
+// kept.
 type victim interface {
 	start()
 	ended() bool
@@ -22,14 +23,15 @@ type victim interface {
 	finish()                       // stops it as a service manager does
 }
 
-// Kill -9 at random moments with db, and in Fluent Bit with storage.type filesystem: no alert is missing, and what comes twice was handed
-// over in the last seconds before a kill. In the host what it drained is what the test read: it never sends anything again.
+// Kill -9 at random moments with db, and in Fluent Bit with storage.type filesystem: no alert is missing, and what
+// comes twice was handed over in the last seconds before a kill. In the host what it drained is what the test read:
+// it never sends anything again.
 //
-// Two things repeat after a kill, and the output cannot tell them apart. The plugin hands over again what it had not made
-// durable: that was delivered at most 2 s before the kill (the time a batch may lie in Fluent Bit's ring), plus up to 1 s until
-// the next commit. And Fluent Bit sends again the chunks of its storage that it had sent but not yet deleted: those were
-// under way at the kill. Either way the record had arrived, if it had, after the moment of the kill less those 3 s; lately adds what
-// a busy machine takes for a commit.
+// Two things repeat after a kill, and the output cannot tell them apart. The plugin hands over again what it had not
+// made durable: that was delivered at most 2 s before the kill (the time a batch may lie in Fluent Bit's ring), plus
+// up to 1 s until the next commit. And Fluent Bit sends again the chunks of its storage that it had sent but not yet
+// deleted: those were under way at the kill. Either way the record had arrived, if it had, after the moment of the
+// kill less those 3 s; lately adds what a busy machine takes for a commit.
 func TestKilledAtRandomMoments(t *testing.T) {
 	t.Parallel()
 	db := func(t *testing.T) string { return "db " + filepath.Join(t.TempDir(), "defender.db") }
@@ -104,7 +106,8 @@ func killAtRandomMoments(t *testing.T, svc *defendersim.Service, v victim, choke
 // life is a run between its start and its kill. The last one is not killed.
 type life struct{ start, kill time.Time }
 
-// judge fails if an alert is missing, is none of these, or came again though it had come before the last seconds of a life.
+// judge fails if an alert is missing, is none of these, or came again though it had come before the last seconds of a
+// life.
 func judge(t *testing.T, due []defendersim.Row, lives []life, times map[string][]time.Time, lately time.Duration) {
 	t.Helper()
 	allowed := func(first, again time.Time) bool {

@@ -17,8 +17,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// front stands before the simulated service, on loopback and without TLS, and may answer a request in its place. Each stanza has one of its
-// own, so that several with different plights run in one process.
+// front stands before the simulated service, on loopback and without TLS, and may answer a request in its place. Each
+// stanza has one of its own, so that several with different plights run in one process.
 type front struct {
 	*httptest.Server
 	mu      sync.Mutex
@@ -90,7 +90,8 @@ func writes(text string) http.HandlerFunc {
 	}
 }
 
-// drips begins an answer, with as much as is no trickle if no more is to come (every 0), and sends a byte now and then until the client gives up.
+// drips begins an answer, with as much as is no trickle if no more is to come (every 0), and sends a byte now and
+// then until the client gives up.
 func drips(every time.Duration) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		send := func(text string) {

@@ -22,8 +22,8 @@ type heard struct {
 	played map[string]int             // scenarios, by place
 }
 
-// A run with a fault of each kind yields the lines that docs/operating.md documents: none that is not there, and each that is marked
-// as tested. None holds a secret.
+// A run with a fault of each kind yields the lines that docs/operating.md documents: none that is not there, and each
+// that is marked as tested. None holds a secret.
 func TestLogLines(t *testing.T) {
 	t.Parallel()
 	all := &heard{page: readLogPage(t), came: map[string]map[string]bool{}, played: map[string]int{}}
@@ -75,8 +75,9 @@ func (s *scenario) start(service, inputs string) *flbhost.Host {
 	return s.metrics.host
 }
 
-// end waits until the metrics of the run add up, then stops it: each row received was handed over as an alert, as raw text, or was a duplicate;
-// what was handed over is what came; and where the log says that failures are over, failed requests are counted.
+// end waits until the metrics of the run add up, then stops it: each row received was handed over as an alert, as raw
+// text, or was a duplicate; what was handed over is what came; and where the log says that failures are over, failed
+// requests are counted.
 func (s *scenario) end(h *flbhost.Host) {
 	s.Helper()
 	why := ""
@@ -118,7 +119,8 @@ func (s *scenario) amiss(h *flbhost.Host, now flbhost.Samples) string {
 	return ""
 }
 
-// said holds every line of h against the page, and returns those of the plugin at these levels without the core's prefix.
+// said holds every line of h against the page, and returns those of the plugin at these levels without the core's
+// prefix.
 func (s *scenario) said(h *flbhost.Host, levels ...string) (said []string) {
 	s.Helper()
 	secrets := []string{defendersim.DefaultSecret, url.QueryEscape(defendersim.DefaultSecret), url.PathEscape(defendersim.DefaultSecret),
@@ -188,8 +190,8 @@ func with(lines []string, text string) (n int) {
 // short are the keys that make a scenario short.
 var short = []string{"initial_lookback 15m", "overlap 10s", "retry_max 1s"}
 
-// through runs a stanza, lets these faults befall its requests for alerts once the first have come, and returns all that it said when some more
-// have. The first requests of a life may have a purpose of their own.
+// through runs a stanza, lets these faults befall its requests for alerts once the first have come, and returns all
+// that it said when some more have. The first requests of a life may have a purpose of their own.
 func (s *scenario) through(stanza []string, faults ...*defendersim.Fault) []string {
 	s.Helper()
 	history(s.svc, 20, 10*time.Minute)

@@ -31,7 +31,8 @@ type plight struct {
 	tokens, alerts, pages []http.HandlerFunc
 }
 
-// plights runs a stanza for each, all in one process, until each has said its line and, where the plight passes, pulls again.
+// plights runs a stanza for each, all in one process, until each has said its line and, where the plight passes,
+// pulls again.
 func (s *scenario) plights(list ...plight) {
 	s.Helper()
 	history(s.svc, 20, 10*time.Minute)

@@ -125,8 +125,8 @@ func oddRows(s *scenario) {
 	s.once(s.said(h, "warn"), `cannot become a record: not an object`, "bad UTF-8", "the answer is no valid JSON at byte ", "has the same syntax error again")
 }
 
-// A span that keeps failing becomes a gap, and is filled once it can be read and is older than overlap. Meanwhile the state file is moved
-// away and comes back: commits fail, and then do not.
+// A span that keeps failing becomes a gap, and is filled once it can be read and is older than overlap. Meanwhile the
+// state file is moved away and comes back: commits fail, and then do not.
 func gapAndLostState(s *scenario) {
 	db := filepath.Join(s.TempDir(), "defender.db")
 	h := s.start("", s.stanza("initial_lookback 30s", "overlap 10s", "retry_max 1s", "db "+db))

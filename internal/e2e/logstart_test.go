@@ -9,7 +9,8 @@ import (
 	"fluent-bit-defender/internal/flbhost"
 )
 
-// ofTheHost are the lines that only an old Fluent Bit, or one that was built with less, brings about. The bundled host can be such a one.
+// ofTheHost are the lines that only an old Fluent Bit, or one that was built with less, brings about. The bundled
+// host can be such a one.
 var ofTheHost = []string{
 	"this Fluent Bit cannot tell apart several stanzas that share a thread; leave out `threaded off`, or use Fluent Bit 4.1 or later",
 	"this Fluent Bit offers no metrics to a plugin: {why}; alerts flow all the same, but its endpoint shows no fluentbit_{name}_ metrics",

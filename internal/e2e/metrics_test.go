@@ -77,7 +77,8 @@ func typedOnce(text []byte) (kept []byte) {
 	return kept
 }
 
-// await reads until cond holds and returns what it read then. A text that Prometheus would not understand fails the test.
+// await reads until cond holds and returns what it read then. A text that Prometheus would not understand fails the
+// test.
 func (p *endpoint) await(what string, cond func(s flbhost.Samples) bool) (s flbhost.Samples) {
 	p.w.Helper()
 	await(p.w.T, 40*time.Second, what, func() bool {
@@ -112,8 +113,8 @@ func names(s flbhost.Samples) []string {
 	return slices.Sorted(maps.Keys(found))
 }
 
-// Two stanzas, faults, a hot reload: what the endpoint shows adds up, agrees with Fluent Bit's own counters, and tells of
-// the stanzas that run and no others.
+// Two stanzas, faults, a hot reload: what the endpoint shows adds up, agrees with Fluent Bit's own counters, and
+// tells of the stanzas that run and no others.
 func TestMetricsInTheEndpoint(t *testing.T) {
 	everywhere(t, func(w *world) {
 		history(w.svc, 300, 5*time.Minute)
@@ -187,8 +188,9 @@ func TestMetricsInTheEndpoint(t *testing.T) {
 	})
 }
 
-// While Fluent Bit 5.1.1 pauses the first of two stanzas, the metrics of that one move on, and those of the last, whose collector it stops
-// instead, stand still; docs/metrics.md and the alert rules count on both. The last moves on after the resume.
+// While Fluent Bit 5.1.1 pauses the first of two stanzas, the metrics of that one move on, and those of the last,
+// whose collector it stops instead, stand still; docs/metrics.md and the alert rules count on both. The last moves on
+// after the resume.
 func TestMetricsDuringAPauseOfOneOfTwoStanzas(t *testing.T) {
 	t.Parallel()
 	w := &world{T: t, host: flbhost.Options{FluentBit: needFluentBit(t)}}

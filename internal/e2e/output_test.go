@@ -86,8 +86,8 @@ func keyOf(line []byte) (string, error) {
 	return defendersim.KeyOf(fields), nil
 }
 
-// sink is the server behind an http output. It notes when each record came, and answers only while it is not held. While it
-// refuses it takes nothing.
+// sink is the server behind an http output. It notes when each record came, and answers only while it is not held.
+// While it refuses it takes nothing.
 type sink struct {
 	t    *testing.T
 	host string

@@ -9,9 +9,9 @@ import (
 	"fluent-bit-defender/internal/defendersim"
 )
 
-// Two stanzas, one with a small mem_buf_limit before a slow output. The real Fluent Bit stops the collector of the last
-// stanza when it pauses the first. Nothing is lost in either; the other may stand still meanwhile, and goes on within 2 s of the
-// resume.
+// Two stanzas, one with a small mem_buf_limit before a slow output. The real Fluent Bit stops the collector of the
+// last stanza when it pauses the first. Nothing is lost in either; the other may stand still meanwhile, and goes on
+// within 2 s of the resume.
 func TestASlowOutputPausesOneOfTwoStanzas(t *testing.T) {
 	t.Parallel()
 	needFluentBit(t)

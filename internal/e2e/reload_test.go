@@ -54,8 +54,9 @@ func TestHotReloadUnderLoad(t *testing.T) {
 			after2 = f.process()
 		}
 	}
-	// The last reload is an even one, as the second was: the same stanzas run. The Go runtime keeps a thread more or less, and the stanzas, which
-	// share their connections, have one for each that asks at the same time; one more for each of the reloads since would be a leak.
+	// The last reload is an even one, as the second was: the same stanzas run. The Go runtime keeps a thread more or
+	// less, and the stanzas, which share their connections, have one for each that asks at the same time; one more for
+	// each of the reloads since would be a leak.
 	f.await(15*time.Second, fmt.Sprintf("as few descriptors and threads as after the second reload (%+v)", after2), func() bool {
 		p := f.process()
 		return p.fds <= after2.fds+theirs+len(groups) && p.threads <= after2.threads+2
@@ -94,8 +95,8 @@ func TestHotReloadUnderLoad(t *testing.T) {
 	exactly(t, "comes", of(svc, "Rest & more"), f.arrived("comes"))
 }
 
-// leaked is how many descriptors Fluent Bit leaves behind between its second and its last reload with inputs of its own alone: on 3.2.10 and
-// 4.0.14 six for each reload.
+// leaked is how many descriptors Fluent Bit leaves behind between its second and its last reload with inputs of its
+// own alone: on 3.2.10 and 4.0.14 six for each reload.
 func leaked(t *testing.T, reloads int) int {
 	t.Helper()
 	f := newFluentBit(t, "", "")

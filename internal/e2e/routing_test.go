@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// The recipes of docs/routing.md, in the real Fluent Bit: each takes the stanzas that stand on the page, with this machine's addresses
-// in place of the page's, and looks at what arrives.
+// The recipes of docs/routing.md, in the real Fluent Bit: each takes the stanzas that stand on the page, with this
+// machine's addresses in place of the page's, and looks at what arrives.
 func TestRoutingRecipes(t *testing.T) {
 	t.Parallel()
 	needFluentBit(t)
@@ -119,7 +119,8 @@ func TestRoutingRecipes(t *testing.T) {
 		}
 	})
 
-	// Why the recipe has write_operation index: with create, Fluent Bit 5.1.1 sends a chunk again for ever when Elasticsearch has all of it.
+	// Why the recipe has write_operation index: with create, Fluent Bit 5.1.1 sends a chunk again for ever when
+	// Elasticsearch has all of it.
 	t.Run("Elasticsearch with create", func(t *testing.T) {
 		t.Parallel()
 		needFluentBit(t)

@@ -14,12 +14,14 @@ import (
 	"time"
 )
 
-// Records in the shapes of SIEMs, in the real Fluent Bit: what arrives at the outputs that take them, with the recipes of docs/routing.md.
+// Records in the shapes of SIEMs, in the real Fluent Bit: what arrives at the outputs that take them, with the
+// recipes of docs/routing.md.
 func TestShapesInFluentBit(t *testing.T) {
 	t.Parallel()
 	needFluentBit(t)
 
-	// An index whose mapping is ECS takes each document: no date, number, address or flag stands where the mapping wants another.
+	// An index whose mapping is ECS takes each document: no date, number, address or flag stands where the mapping wants
+	// another.
 	t.Run("ECS to Elasticsearch", func(t *testing.T) {
 		t.Parallel()
 		r := newRoute(t)
@@ -178,7 +180,8 @@ func ecsMapping(t *testing.T) map[string]string {
 	return types
 }
 
-// fits holds a document against the mapping, as Elasticsearch does. What is the vendor's is mapped as flattened, which takes all.
+// fits holds a document against the mapping, as Elasticsearch does. What is the vendor's is mapped as flattened,
+// which takes all.
 func fits(mapping map[string]string, path string, v any) error {
 	if path == "microsoft" {
 		return nil

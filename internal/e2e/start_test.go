@@ -45,8 +45,8 @@ func TestFiveFaultsStopTheStart(t *testing.T) {
 	})
 }
 
-// Before 4.0.3 Fluent Bit runs on without a stanza that is refused: the good ones pull, and the faults are repeated (the repetition
-// itself: plugin, TestFaultsAreRepeated).
+// Before 4.0.3 Fluent Bit runs on without a stanza that is refused: the good ones pull, and the faults are repeated
+// (the repetition itself: plugin, TestFaultsAreRepeated).
 func TestOldCoresGoOnWithoutABadStanza(t *testing.T) {
 	everywhere(t, func(w *world) {
 		if !w.real() {
@@ -123,8 +123,8 @@ func processesWith(t *testing.T, setting string) []int {
 	return found
 }
 
-// With `threaded off` all stanzas share the pipeline's thread; each alert comes once. Before 4.1 one stanza may do so: plugin,
-// TestThreadedOff.
+// With `threaded off` all stanzas share the pipeline's thread; each alert comes once. Before 4.1 one stanza may do
+// so: plugin, TestThreadedOff.
 func TestThreadedOff(t *testing.T) {
 	everywhere(t, func(w *world) {
 		history(w.svc, 300, 10*time.Minute)

@@ -83,7 +83,8 @@ func TestADamagedStateFileIsMovedAside(t *testing.T) {
 	})
 }
 
-// The disk is full while the state is committed: pulling goes on, a line warns, the commit comes when there is room again.
+// The disk is full while the state is committed: pulling goes on, a line warns, the commit comes when there is room
+// again.
 func TestAFullDiskDoesNotStopThePulling(t *testing.T) {
 	everywhere(t, func(w *world) {
 		disk := tmpfs(w.T, "size=512k")

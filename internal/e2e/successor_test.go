@@ -9,8 +9,9 @@ import (
 	"fluent-bit-defender/internal/defendersim"
 )
 
-// 200 detections come by the SIEM API, then it answers 410 for good: within successor_after Microsoft Graph goes on. The alerts of those
-// detections do not come again, the 50 that Graph alone has come once each, and so it stays over a restart.
+// 200 detections come by the SIEM API, then it answers 410 for good: within successor_after Microsoft Graph goes on.
+// The alerts of those detections do not come again, the 50 that Graph alone has come once each, and so it stays over
+// a restart.
 func TestTheSuccessorGoesOn(t *testing.T) {
 	t.Parallel()
 	needFluentBit(t)

@@ -14,8 +14,8 @@ import (
 	"fluent-bit-defender/internal/flbhost"
 )
 
-// provider is a cloud of many tenants that one stanza pulls, by a file that changes. What arrives in all runs is counted by alert, with
-// the tenant that each record names.
+// provider is a cloud of many tenants that one stanza pulls, by a file that changes. What arrives in all runs is
+// counted by alert, with the tenant that each record names.
 type provider struct {
 	*testing.T
 	cloud *defendersim.Fleet
@@ -141,8 +141,8 @@ func (p *provider) exactly(due map[string]int) {
 	}
 }
 
-// 300 tenants of which two hang; one is added, one is taken out, and Fluent Bit is restarted. Every alert of every living tenant comes
-// exactly once with its tenant's id, and new ones within two polls.
+// 300 tenants of which two hang; one is added, one is taken out, and Fluent Bit is restarted. Every alert of every
+// living tenant comes exactly once with its tenant's id, and new ones within two polls.
 func TestManyTenantsInOneStanza(t *testing.T) {
 	t.Parallel()
 	t.Run("host", func(t *testing.T) {

@@ -31,8 +31,8 @@ func customers(t *testing.T, app string, cert *defendersim.Certificate, tenants 
 	return cloud, srv
 }
 
-// What stands on docs/tenants.md, in the real Fluent Bit: customers of two clouds, one of whom insists on a secret of its own, and one who
-// has not consented.
+// What stands on docs/tenants.md, in the real Fluent Bit: customers of two clouds, one of whom insists on a secret of
+// its own, and one who has not consented.
 func TestTenantsRecipe(t *testing.T) {
 	t.Parallel()
 	needFluentBit(t)

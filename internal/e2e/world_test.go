@@ -16,7 +16,8 @@ import (
 	"fluent-bit-defender/internal/flbhost"
 )
 
-// world is a simulated service and a place to run the plugin in, once or again and again. What arrives in all runs is counted.
+// world is a simulated service and a place to run the plugin in, once or again and again. What arrives in all runs is
+// counted.
 type world struct {
 	*testing.T
 	svc  *defendersim.Service
@@ -28,7 +29,8 @@ type world struct {
 	came map[string]int
 }
 
-// everywhere runs a test in the bundled host and, where there is one, in a real Fluent Bit, each with a world of its own.
+// everywhere runs a test in the bundled host and, where there is one, in a real Fluent Bit, each with a world of its
+// own.
 func everywhere(t *testing.T, test func(w *world)) {
 	t.Helper()
 	t.Parallel()
@@ -99,7 +101,8 @@ func (w *world) start(service, inputs string) *flbhost.Host {
 	return flbhost.Run(w.T, w.options(service, inputs))
 }
 
-// refused starts inputs that must not start within limit and returns what the plugin said. Before 4.0.3 Fluent Bit goes on without them.
+// refused starts inputs that must not start within limit and returns what the plugin said. Before 4.0.3 Fluent Bit
+// goes on without them.
 func (w *world) refused(limit time.Duration, inputs string) []string {
 	w.Helper()
 	h := flbhost.Launch(w.T, w.options("", inputs))
@@ -120,15 +123,16 @@ func (w *world) awaitRefusal(h *flbhost.Host, limit time.Duration) {
 	}
 }
 
-// stopWithout stops a Fluent Bit that goes on without an input. 3.2.10 aborts then when it frees that input, after all is done: that is no
-// fault of the plugin.
+// stopWithout stops a Fluent Bit that goes on without an input. 3.2.10 aborts then when it frees that input, after
+// all is done: that is no fault of the plugin.
 func (w *world) stopWithout(h *flbhost.Host, limit time.Duration) {
 	if err := h.Stop(limit); err != nil && !w.real() {
 		w.Fatal(err)
 	}
 }
 
-// goesOn tells whether this Fluent Bit goes on without an input whose Init failed: from 4.0.3 on it ends (src/flb_input_thread.c).
+// goesOn tells whether this Fluent Bit goes on without an input whose Init failed: from 4.0.3 on it ends
+// (src/flb_input_thread.c).
 func (w *world) goesOn() bool { return w.before("4.0.3") }
 
 // before tells whether this Fluent Bit is older than a version.

@@ -18,8 +18,8 @@ import (
 var sources embed.FS
 
 // build compiles the host with $CC (cc when unset) and returns the path of the program. It is kept in the user's
-// cache folder under a name made of its sources and of what it lacks, so only the first call compiles. Safe for concurrent use,
-// also by several processes.
+// cache folder under a name made of its sources and of what it lacks, so only the first call compiles. Safe for
+// concurrent use, also by several processes.
 func build(without Without) (string, error) {
 	names, err := fs.Glob(sources, "csrc/*")
 	if err != nil {

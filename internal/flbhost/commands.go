@@ -40,8 +40,8 @@ func (h *Host) order(line string) error {
 	return err
 }
 
-// Pause does what passing mem_buf_limit does to this instance: its Pause is called, the collector of the LAST instance stops,
-// and its ring is not drained until Resume.
+// Pause does what passing mem_buf_limit does to this instance: its Pause is called, the collector of the LAST
+// instance stops, and its ring is not drained until Resume.
 func (h *Host) Pause(instance string) error { return h.order("pause " + instance) }
 
 // Resume ends Pause.

@@ -1,6 +1,6 @@
 // Package flbhost loads a Go input into a small C program that treats it exactly as Fluent Bit 5.1.1 does, bugs
-// included, and hands what it appends to tests and to the demo. What the plugin does wrong on the way (bytes Fluent Bit would
-// drop in silence, a callback that waits, a log line from the wrong thread) is told as a sin.
+// included, and hands what it appends to tests and to the demo. What the plugin does wrong on the way (bytes Fluent
+// Bit would drop in silence, a callback that waits, a log line from the wrong thread) is told as a sin.
 package flbhost
 
 import (
@@ -21,8 +21,8 @@ type Options struct {
 	Plugin string // path of the .so
 	Config string // text in the classic format: [SERVICE] and [INPUT] sections
 
-	// FluentBit is the path of a real Fluent Bit to run instead of the host. The options below but Env, OnRecord and Stderr, and
-	// the commands Pause, Resume, Busy, Idle, Stats and Metrics mean nothing to it.
+	// FluentBit is the path of a real Fluent Bit to run instead of the host. The options below but Env, OnRecord and
+	// Stderr, and the commands Pause, Resume, Busy, Idle, Stats and Metrics mean nothing to it.
 	FluentBit string
 
 	Core       string        // version to be, "2.0.0" or later
@@ -193,8 +193,8 @@ func (h *Host) Look(f func(*View)) {
 	f(&h.view)
 }
 
-// Await waits until cond holds, asking it again whenever the host says something. It fails after limit, or when the process
-// ended and cond does not hold.
+// Await waits until cond holds, asking it again whenever the host says something. It fails after limit, or when the
+// process ended and cond does not hold.
 func (h *Host) Await(limit time.Duration, what string, cond func(*View) bool) error {
 	expired := false
 	timer := time.AfterFunc(limit, func() { h.change(func(*View) { expired = true }) })

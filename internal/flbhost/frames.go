@@ -16,8 +16,8 @@ const maxLogs = 100_000 // lines kept; then the older half goes
 type View struct {
 	Records []Record // empty when Options.OnRecord takes them
 	Logs    []Log
-	// Events: "started", "start-failed", "paused NAME", "resumed NAME", "dropped NAME BYTES" (ring full),
-	// "refused NAME BYTES" (appended while paused), "lost NAME N" (left in the ring at exit), "exited NAME MS", "reloaded",
+	// Events: "started", "start-failed", "paused NAME", "resumed NAME", "dropped NAME BYTES" (ring full), "refused NAME
+	// BYTES" (appended while paused), "lost NAME N" (left in the ring at exit), "exited NAME MS", "reloaded",
 	// "reload-halted", "reload-aborted", "stopped".
 	Events []string
 	Calls  []string // with Options.Trace: every call into the plugin but for the callbacks

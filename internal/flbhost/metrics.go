@@ -60,8 +60,8 @@ func (s Samples) Sum(name string, labels ...string) float64 {
 	return sum
 }
 
-// ParseMetrics reads Prometheus' text form. It fails where Prometheus would read something else than was meant: on a series that
-// comes twice, a metric whose type is said twice, and a sample of no metric whose type was said before.
+// ParseMetrics reads Prometheus' text form. It fails where Prometheus would read something else than was meant: on a
+// series that comes twice, a metric whose type is said twice, and a sample of no metric whose type was said before.
 func ParseMetrics(text string) (Samples, error) {
 	var all Samples
 	kinds, seen := map[string]string{}, map[string]bool{}

@@ -25,8 +25,8 @@ func FluentBit() (string, bool) {
 	return path, err == nil
 }
 
-// Where a real Fluent Bit runs (Options.FluentBit), records are read from its stdout output, which is added where the configuration
-// has no [OUTPUT]. A record carries no tag and no instance then. Its time comes from dateKey.
+// Where a real Fluent Bit runs (Options.FluentBit), records are read from its stdout output, which is added where the
+// configuration has no [OUTPUT]. A record carries no tag and no instance then. Its time comes from dateKey.
 const (
 	dateKey    = "date"
 	realOutput = "[OUTPUT]\n  name stdout\n  match *\n  format json_lines\n  json_date_key " + dateKey +

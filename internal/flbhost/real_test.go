@@ -11,7 +11,8 @@ import (
 	"fluent-bit-defender/internal/flbhost"
 )
 
-// The probe in a real Fluent Bit and in the host: each instance, and the main thread, must see the same calls in the same order.
+// The probe in a real Fluent Bit and in the host: each instance, and the main thread, must see the same calls in the
+// same order.
 func TestTheHostCallsLikeARealFluentBit(t *testing.T) {
 	t.Parallel()
 	program, ok := flbhost.FluentBit()

@@ -15,8 +15,8 @@ func rowFormat() string {
 	return strings.NewReplacer("%", "%%", seed.FullID, "%[1]s:x", seed.AlertID, "%[1]s", seed.Processed, "%[2]s", "\n", "").Replace(string(seed.Text))
 }
 
-// A whole answer is never in memory: the download waits while Fluent Bit has not taken what came. What is kept of each row is its
-// hash, be it that all have the same time.
+// A whole answer is never in memory: the download waits while Fluent Bit has not taken what came. What is kept of
+// each row is its hash, be it that all have the same time.
 func TestAnAnswerOfAGigabyte(t *testing.T) {
 	t.Parallel()
 	n := size(1024, 24)
@@ -26,7 +26,8 @@ func TestAnAnswerOfAGigabyte(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, defendersim.Config{})
 			o := options(w.config("info", strings.ReplaceAll(stanza, "DIR", w.dir)))
-			// Faster than the real host, but no faster than this test reads on a busy machine: else the host's ring would be measured.
+			// Faster than the real host, but no faster than this test reads on a busy machine: else the host's ring would be
+			// measured.
 			o.Interval = time.Duration(size(100, 250)) * time.Millisecond
 			h, got := w.run(o)
 			w.arrive(h, got, w.add())

@@ -14,8 +14,8 @@ import (
 	"fluent-bit-defender/internal/flbhost"
 )
 
-// attack is a hostile answer and what must come of it. In every case the alerts beside it come whole, pulling goes on afterwards, and
-// the memory stays within the bound.
+// attack is a hostile answer and what must come of it. In every case the alerts beside it come whole, pulling goes on
+// afterwards, and the memory stays within the bound.
 type attack struct {
 	faults []*defendersim.Fault // of the next answers, one each
 	tokens []*defendersim.Fault // of the next answers of the token endpoint; the token is taken away before

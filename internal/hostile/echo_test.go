@@ -94,8 +94,8 @@ var ofTokens = map[string]echo{
 	"content types": head(200, "Content-Type", "%s"),
 }
 
-// A service, or a proxy before it, may give back what it was sent. It must not come to light by that either: not in the log,
-// and not in the state file, where the reason of a gap stands.
+// A service, or a proxy before it, may give back what it was sent. It must not come to light by that either: not in
+// the log, and not in the state file, where the reason of a gap stands.
 func TestNoEchoBringsASecretToLight(t *testing.T) {
 	t.Parallel()
 	const token = "Zm9vYmFyYmF6cXV4/0123+opaque~token.1"

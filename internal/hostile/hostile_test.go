@@ -1,5 +1,6 @@
-// Package hostile drives the real shared object in the bundled host against a service that means harm, or is broken: bodies
-// of any size and form, answers that leak, redirects, strange certificates, and a soak. It measures what that costs.
+// Package hostile drives the real shared object in the bundled host against a service that means harm, or is broken:
+// bodies of any size and form, answers that leak, redirects, strange certificates, and a soak. It measures what that
+// costs.
 package hostile
 
 import (
@@ -25,12 +26,14 @@ var plugin string
 // soaking is the long form: SOAK is set.
 var soaking = os.Getenv("SOAK") != ""
 
-// limit bounds what a test waits for. On an idle machine that comes within a few seconds; the long form moves gigabytes.
+// limit bounds what a test waits for. On an idle machine that comes within a few seconds; the long form moves
+// gigabytes.
 var limit = map[bool]time.Duration{false: time.Minute, true: 15 * time.Minute}[soaking]
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	// The tests wait for real time (back-off, timeouts) most of the time, so more of them run at once than there are cores.
+	// The tests wait for real time (back-off, timeouts) most of the time, so more of them run at once than there are
+	// cores.
 	parallel := false
 	flag.Visit(func(f *flag.Flag) { parallel = parallel || f.Name == "test.parallel" })
 	if !parallel {

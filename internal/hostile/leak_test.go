@@ -12,7 +12,8 @@ import (
 	"fluent-bit-defender/internal/flbhost"
 )
 
-// alertFaults and tokenFaults are every fault that the simulated service knows. Those with Retry-After name a short one.
+// alertFaults and tokenFaults are every fault that the simulated service knows. Those with Retry-After name a short
+// one.
 func alertFaults() []*defendersim.Fault {
 	all := []*defendersim.Fault{
 		defendersim.Throttle(time.Second), defendersim.ThrottleUntil(time.Second), defendersim.Refused(), defendersim.ResetEarly(),

@@ -49,7 +49,8 @@ type gauge struct {
 	done  sync.WaitGroup
 }
 
-// newGauge begins to measure. The kernel keeps the highest mark itself, where it may be reset; beside that it is sampled.
+// newGauge begins to measure. The kernel keeps the highest mark itself, where it may be reset; beside that it is
+// sampled.
 func newGauge(t *testing.T, h *flbhost.Host) *gauge {
 	t.Helper()
 	g := &gauge{t: t, pid: h.Pid(), stop: make(chan struct{})}

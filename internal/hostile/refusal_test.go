@@ -17,7 +17,8 @@ import (
 	"fluent-bit-defender/internal/flbhost"
 )
 
-// Nothing follows a redirect: not a token, not the client secret (307 and 308 would send the whole form again), not a bare request.
+// Nothing follows a redirect: not a token, not the client secret (307 and 308 would send the whole form again), not a
+// bare request.
 func TestRedirectsAreRefused(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []defendersim.Kind{defendersim.KindAlerts, defendersim.KindToken} {

@@ -17,10 +17,10 @@ import (
 	"fluent-bit-defender/internal/flbhost"
 )
 
-// pace is how a soak runs. The service's clock does not run evenly: it jumps once a second. The engine goes on from a Date by its
-// own monotonic clock and disbelieves one that is more than 10 s off until the next confirms it; under a clock of sixty times
-// the speed no two Dates would ever agree. Under one that jumps, the first answer after a jump is doubted and the next confirms
-// it, which takes windows of at least two steps: hence the overlap of two.
+// pace is how a soak runs. The service's clock does not run evenly: it jumps once a second. The engine goes on from a
+// Date by its own monotonic clock and disbelieves one that is more than 10 s off until the next confirms it; under a
+// clock of sixty times the speed no two Dates would ever agree. Under one that jumps, the first answer after a jump
+// is doubted and the next confirms it, which takes windows of at least two steps: hence the overlap of two.
 type pace struct {
 	wall    time.Duration // how long it runs
 	jump    time.Duration // of the service's clock, each second
@@ -31,8 +31,8 @@ type pace struct {
 	warm    float64 // share of wall after which memory must be flat: the seen set spans an hour of the service and the overlap
 }
 
-// soakPace is the pace, for ten hours of the service's clock or sixty times what SOAK says, such as 1h. Without SOAK it is
-// one that comes past the seen set's hour within seconds.
+// soakPace is the pace, for ten hours of the service's clock or sixty times what SOAK says, such as 1h.
+// Without SOAK it is one that comes past the seen set's hour within seconds.
 func soakPace() pace {
 	if !soaking {
 		return pace{wall: 20 * time.Second, jump: 10 * time.Minute, rate: 2, faulty: 0.1, retain: 6 * time.Hour, warm: 0.5, overlap: 20 * time.Minute}
@@ -121,8 +121,8 @@ func TestSoak(t *testing.T) {
 	flat(t, "threads", steady, func(s sample) float64 { return float64(s.threads) }, 2)
 	flat(t, "file descriptors", steady, func(s sample) float64 { return float64(s.fds) }, 2)
 	flat(t, "goroutines", steady, func(s sample) float64 { return float64(s.goroutines) }, 2)
-	// An entry has 40 bytes in its page; pages are half full at worst, each commit writes them anew beside the old ones, and
-	// a file of more than 16 MB grows by as much.
+	// An entry has 40 bytes in its page; pages are half full at worst, each commit writes them anew beside the old ones,
+	// and a file of more than 16 MB grows by as much.
 	entries := float64(p.rate) * (time.Hour + 2*p.overlap + 10*p.jump).Seconds()
 	if size := float64(steady[len(steady)-1].db); size > 4*40*entries+16*mb {
 		t.Errorf("the state file has %.1f MB for %.0f entries at most", size/mb, entries)

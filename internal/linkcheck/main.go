@@ -1,5 +1,6 @@
-// Command linkcheck fails where a program or shared object that we ship links a module that scanners would flag: one of our list, or one that
-// lags behind its newest minor release by more than a year. It reads what `go version -m` shows, as scanners do.
+// Command linkcheck fails where a program or shared object that we ship links a module that scanners would flag: one
+// of our list, or one that lags behind its newest minor release by more than a year. It reads what `go version -m`
+// shows, as scanners do.
 //
 //	linkcheck FILE...
 package main
@@ -20,8 +21,8 @@ import (
 	"golang.org/x/mod/semver"
 )
 
-// flagged are versions below which a module has known vulnerabilities, whether or not we use the part that has them: the database of
-// vulnerabilities is not at hand where lint runs.
+// flagged are versions below which a module has known vulnerabilities, whether or not we use the part that has them:
+// the database of vulnerabilities is not at hand where lint runs.
 var flagged = map[string]string{
 	"golang.org/x/crypto":          "v0.45.0",
 	"golang.org/x/net":             "v0.45.0",

@@ -35,7 +35,8 @@ func TestModulesThatLagAYearBehindAreNamed(t *testing.T) {
 	}
 }
 
-// This test's own program links a module; where no proxy answers that is said, and the list is looked through all the same.
+// This test's own program links a module; where no proxy answers that is said, and the list is looked through all the
+// same.
 func TestAProgramIsReadAsScannersReadIt(t *testing.T) {
 	self, err := os.Executable()
 	if err != nil {

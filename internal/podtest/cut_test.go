@@ -61,7 +61,8 @@ func (l *link) carry(near net.Conn) {
 	l.pump(near, far)
 }
 
-// pump carries what one end says to the other. What is under way in a cut arrives when it ends, as what TCP sends again does.
+// pump carries what one end says to the other. What is under way in a cut arrives when it ends, as what TCP sends
+// again does.
 func (l *link) pump(to, from net.Conn) {
 	defer to.Close()
 	buf := make([]byte, 32<<10)

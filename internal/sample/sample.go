@@ -1,4 +1,5 @@
-// Package sample makes the answer that speed is measured on, in the benchmarks of package record and of the module bench.
+// Package sample makes the answer that speed is measured on, in the benchmarks of package record and of the module
+// bench.
 package sample
 
 import (
@@ -9,8 +10,8 @@ import (
 	"time"
 )
 
-// Alerts makes n rows shaped like the seed's example with the fields that came later, about 1.7 KB each: nulls, 64-digit hashes,
-// escaped paths, some titles beyond ASCII. The body is what the service sends: one array, compact.
+// Alerts makes n rows shaped like the seed's example with the fields that came later, about 1.7 KB each: nulls,
+// 64-digit hashes, escaped paths, some titles beyond ASCII. The body is what the service sends: one array, compact.
 func Alerts(n int) []byte {
 	titles := []string{
 		"Suspicious PowerShell commandline", "Malware was detected", "Verdächtige Anmeldung an einem Gerät", "不審なプロセスの実行",

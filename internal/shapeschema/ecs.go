@@ -26,8 +26,8 @@ type ecsField struct {
 	} `yaml:"allowed_values"`
 }
 
-// ecs writes a line for each field: its name, its type, "array" where it takes a list, and the values it is limited to. A line that
-// begins with ! names an event.category and the event.type values that go with it.
+// ecs writes a line for each field: its name, its type, "array" where it takes a list, and the values it is limited
+// to. A line that begins with ! names an event.category and the event.type values that go with it.
 func ecs(path string, out io.Writer) error {
 	text, err := os.ReadFile(path)
 	if err != nil {

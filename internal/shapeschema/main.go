@@ -1,9 +1,11 @@
-// Command shapeschema derives from the schemas of record shapes the short lists that the tests of package shape check records against:
+// Command shapeschema derives from the schemas of record shapes the short lists that the tests of package shape check
+// records against:
 //
 //	go run ./internal/shapeschema ecs .../ecs/generated/ecs/ecs_flat.yml > shape/testdata/ecs_fields.txt
 //	go run ./internal/shapeschema ocsf .../ocsf-schema > shape/testdata/ocsf_objects.txt
 //
-// The schemas are checkouts of github.com/elastic/ecs and github.com/ocsf/ocsf-schema at the tag of their newest release.
+// The schemas are checkouts of github.com/elastic/ecs and github.com/ocsf/ocsf-schema at the tag of their newest
+// release.
 package main
 
 import (

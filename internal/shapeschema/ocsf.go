@@ -41,8 +41,9 @@ type ocsfSchema struct {
 	observables map[int]string
 }
 
-// ocsf writes a line for each class and object, "@name" and where there are any the attributes of which it must have one, and under it a line for
-// each attribute: name, type, "[]" where it is a list, requirement, and the members of its enum.
+// ocsf writes a line for each class and object, "@name" and where there are any the attributes of which it must have
+// one, and under it a line for each attribute: name, type, "[]" where it is a list, requirement, and the members of
+// its enum.
 func ocsf(dir string, out io.Writer) error {
 	s := ocsfSchema{map[string]ocsfItem{}, map[string]ocsfItem{}, map[int]string{0: "Unknown", 99: "Other"}}
 	for _, dictionary := range []string{"dictionary.json", "extensions/windows/dictionary.json"} {

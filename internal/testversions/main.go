@@ -1,4 +1,5 @@
-// Command testversions runs the end-to-end tests with one real Fluent Bit after the other and prints what passed with which.
+// Command testversions runs the end-to-end tests with one real Fluent Bit after the other and prints what passed with
+// which.
 //
 //	testversions FLUENT_BIT...
 //
@@ -74,8 +75,8 @@ func run(program, version string, results map[string]map[string]string) error {
 	return nil
 }
 
-// read notes the outcome of each test that has one in this Fluent Bit, and tells whether there was any: those of the bundled host are the same
-// with each.
+// read notes the outcome of each test that has one in this Fluent Bit, and tells whether there was any: those of the
+// bundled host are the same with each.
 func read(in io.Reader, version string, results map[string]map[string]string) (ran bool) {
 	said := map[string]*strings.Builder{}
 	lines := bufio.NewScanner(in)

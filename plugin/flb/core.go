@@ -1,5 +1,5 @@
-// Package flb is Fluent Bit's side of the boundary: the context slot, the properties, the thread, the log and the metrics of one
-// input instance. It knows nothing of Defender.
+// Package flb is Fluent Bit's side of the boundary: the context slot, the properties, the thread, the log and the
+// metrics of one input instance. It knows nothing of Defender.
 package flb
 
 /*
@@ -59,8 +59,8 @@ func (c *Core) Log() *Log { return c.log }
 // during Init only.
 func Property(plugin unsafe.Pointer, key string) string { return input.FLBPluginConfigKey(plugin, key) }
 
-// SetToken has the core hand token to each callback. False: the core is older than 4.1 and has no place for it, or it did
-// so before. A token is a number, never a pointer: C code keeps it for as long as it likes.
+// SetToken has the core hand token to each callback. False: the core is older than 4.1 and has no place for it, or it
+// did so before. A token is a number, never a pointer: C code keeps it for as long as it likes.
 func (c *Core) SetToken(token uintptr) bool {
 	return C.core_set_token(c.context, C.uintptr_t(token)) != 0
 }

@@ -18,9 +18,9 @@ const (
 	lineBytes  = 3900 // the core cuts a line at 4088 bytes, its own header included
 )
 
-// Log takes lines from any goroutine and prints them on the instance's own thread, because only from there do they reach
-// Fluent Bit's log: what other threads print goes to stderr alone. A line of that thread is printed
-// at once, after those that wait. The queue is bounded: what does not fit is counted, and told when there is room again.
+// Log takes lines from any goroutine and prints them on the instance's own thread, because only from there do they
+// reach Fluent Bit's log: what other threads print goes to stderr alone. A line of that thread is printed at once,
+// after those that wait. The queue is bounded: what does not fit is counted, and told when there is room again.
 type Log struct {
 	prefix string
 	level  slog.Level

@@ -24,7 +24,8 @@ const (
 
 func (k Kind) String() string { return [...]string{"counter", "gauge", "histogram"}[k] }
 
-// Metric describes a metric. Each of its series has the label name, which is the instance's, as Fluent Bit's own metrics have.
+// Metric describes a metric. Each of its series has the label name, which is the instance's, as Fluent Bit's own
+// metrics have.
 type Metric struct {
 	Kind   Kind
 	Name   string // what follows fluentbit_ and the subsystem
@@ -46,16 +47,17 @@ func (m *Metric) Width() int {
 	return 1
 }
 
-// Metrics are the metrics of one instance in Fluent Bit's own endpoint. All calls belong on the instance's thread, between Init and
-// the end of Exit. Those of a nil Metrics do nothing.
+// Metrics are the metrics of one instance in Fluent Bit's own endpoint. All calls belong on the instance's thread,
+// between Init and the end of Exit. Those of a nil Metrics do nothing.
 type Metrics struct {
 	core  *C.struct_core_metrics
 	width int
 }
 
-// Metrics makes metrics, and every series of them with the numbers of start (see Set): series can be made in Init only, since the
-// core reads its lists from a thread of its own later and nothing locks them. Where the core's histograms are missing or unsound
-// (cmetrics before 1.0.6), two counters stand in for each: NAME_count and NAME_sum. The error says what the core lacks.
+// Metrics makes metrics, and every series of them with the numbers of start (see Set): series can be made in Init
+// only, since the core reads its lists from a thread of its own later and nothing locks them. Where the core's
+// histograms are missing or unsound (cmetrics before 1.0.6), two counters stand in for each: NAME_count and NAME_sum.
+// The error says what the core lacks.
 func (c *Core) Metrics(subsystem string, all []Metric, start []float64) (*Metrics, error) {
 	var a arena
 	defer a.free()
@@ -92,8 +94,8 @@ func (m *Metrics) add(a *arena, one *Metric) bool {
 	return C.core_metrics_add(m.core, C.int(one.Kind), name, help, a.text(one.Label), C.int(len(values)), unsafe.SliceData(values)) == 0
 }
 
-// Set sets every series: the numbers of each metric, as many as its Width, in the order in which they were made. A counter must
-// not go down: the core refuses that. A gauge may be NaN.
+// Set sets every series: the numbers of each metric, as many as its Width, in the order in which they were made. A
+// counter must not go down: the core refuses that. A gauge may be NaN.
 func (m *Metrics) Set(numbers []float64) {
 	if m == nil || m.core == nil {
 		return

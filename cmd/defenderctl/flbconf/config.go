@@ -1,8 +1,8 @@
-// Package flbconf reads a configuration of Fluent Bit, in either of its formats, by Fluent Bit's own rules: what it would read is
-// read, with file and line, and what it would refuse is refused. It knows nothing of any plugin.
+// Package flbconf reads a configuration of Fluent Bit, in either of its formats, by Fluent Bit's own rules: what it
+// would read is read, with file and line, and what it would refuse is refused. It knows nothing of any plugin.
 //
-// The rules are those of Fluent Bit 5.1.1 (src/config_format, src/flb_env.c, src/flb_meta.c). Where they ask for the directory Fluent
-// Bit was started in, a YAML file is read as if its path had been given whole.
+// The rules are those of Fluent Bit 5.1.1 (src/config_format, src/flb_env.c, src/flb_meta.c). Where they ask for the
+// directory Fluent Bit was started in, a YAML file is read as if its path had been given whole.
 package flbconf
 
 import (
@@ -32,8 +32,8 @@ type Config struct {
 	lookup func(name string) (string, bool)
 }
 
-// Section is one section of the classic format, or one item of a list of plugins in YAML. Of YAML's other sections only service is
-// kept.
+// Section is one section of the classic format, or one item of a list of plugins in YAML. Of YAML's other sections
+// only service is kept.
 type Section struct {
 	Kind       Kind
 	File       string
@@ -96,8 +96,8 @@ func (e *Error) Error() string {
 // Unwrap returns the error of the file system, where there is one.
 func (e *Error) Unwrap() error { return e.err }
 
-// Load reads the file at path and what it includes: YAML if its name ends in .yaml or .yml, else the classic format. lookup finds
-// variables of the environment; nil means the process's own. Errors are *Error.
+// Load reads the file at path and what it includes: YAML if its name ends in .yaml or .yml, else the classic format.
+// lookup finds variables of the environment; nil means the process's own. Errors are *Error.
 func Load(path string, lookup func(name string) (string, bool)) (*Config, error) {
 	if lookup == nil {
 		lookup = os.LookupEnv

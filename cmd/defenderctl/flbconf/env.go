@@ -72,7 +72,8 @@ func (c *Config) variable(out *strings.Builder, e *Expansion, name string) {
 	}
 }
 
-// value is "" of what is not set. So it is of what the configuration sets to nothing: Fluent Bit makes a byte of chance of that.
+// value is "" of what is not set. So it is of what the configuration sets to nothing: Fluent Bit makes a byte of
+// chance of that.
 func (c *Config) value(name string) string {
 	if v, set := c.vars[name]; set {
 		return v

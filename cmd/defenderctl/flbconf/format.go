@@ -11,7 +11,8 @@ var (
 	classicBegin = regexp.MustCompile(`^(\[[A-Za-z_]+\]\s*$|@(?i:INCLUDE|SET)\s)`)
 )
 
-// inOtherFormat adds to the error of a file that it looks like one of the other format: Fluent Bit goes by the main file's name alone.
+// inOtherFormat adds to the error of a file that it looks like one of the other format: Fluent Bit goes by the main
+// file's name alone.
 func (r *reader) inOtherFormat(text []byte, err error) error {
 	var e *Error
 	if !errors.As(err, &e) {

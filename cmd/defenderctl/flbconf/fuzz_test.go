@@ -32,8 +32,8 @@ func (m memoryFiles) glob(pattern string) (names []string, err error) {
 	return names, nil
 }
 
-// Whatever stands in the files: reading ends, does not panic, is the same twice, and gives either a configuration whose every key
-// has a place, or one line of error.
+// Whatever stands in the files: reading ends, does not panic, is the same twice, and gives either a configuration
+// whose every key has a place, or one line of error.
 func FuzzLoad(f *testing.F) {
 	for _, dir := range []string{"good", "refused"} {
 		paths, err := filepath.Glob("testdata/" + dir + "/*")

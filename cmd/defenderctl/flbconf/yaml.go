@@ -257,8 +257,8 @@ func (f *yamlFile) pipeline(n *yaml.Node) error {
 	})
 }
 
-// plugin reads the keys of one input, filter or output. What Fluent Bit takes as a structure (processors, routes, telemetry) is no
-// property.
+// plugin reads the keys of one input, filter or output. What Fluent Bit takes as a structure (processors, routes,
+// telemetry) is no property.
 func (f *yamlFile) plugin(s *Section, n *yaml.Node) error {
 	return f.each(n, func(key, value *yaml.Node) error {
 		p := f.text(key, value)
@@ -299,8 +299,8 @@ func (f *yamlFile) text(key, value *yaml.Node) Property {
 	}
 }
 
-// snake turns camelCase into snake_case as Fluent Bit does: letter by letter, and only of keys that begin with a small letter and
-// have no underscore. Others it leaves as they are, or in lower case.
+// snake turns camelCase into snake_case as Fluent Bit does: letter by letter, and only of keys that begin with a
+// small letter and have no underscore. Others it leaves as they are, or in lower case.
 func snake(key string) string {
 	switch {
 	case key == "" || key[0] < 'a' || key[0] > 'z':

@@ -173,7 +173,8 @@ func (f *feed) run(ctx context.Context) error {
 	}
 }
 
-// add gives alerts to the service and, before that, to the ledger file: a test that reads it misses none that was served.
+// add gives alerts to the service and, before that, to the ledger file: a test that reads it misses none that was
+// served.
 func (f *feed) add(alerts []defendersim.Alert) error {
 	if f.ledger != nil {
 		enc := json.NewEncoder(f.ledger)
