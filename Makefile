@@ -42,11 +42,12 @@ build: ## the shared object, the operator's tool, the copier for init containers
 	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags "$(LDFLAGS)" -o build/install-plugin ./cmd/install-plugin
 	@$(GO) build -trimpath -o build/flbhost ./internal/flbhost/cmd/flbhost
 
-build-kubernetes: ## the shared object with Kubernetes in it, for db kubernetes://
+build-kubernetes: ## the shared object and the operator's tool with Kubernetes in them, for db kubernetes://
 	@mkdir -p build
 	@echo building build/in_defender_kubernetes.so >&2
 	@$(GO) build -buildmode=c-shared -tags $(TAGS),kubernetes -trimpath -ldflags "$(LDFLAGS)" -o build/in_defender_kubernetes.so ./plugin
 	@rm -f build/in_defender_kubernetes.h
+	@CGO_ENABLED=0 $(GO) build -tags kubernetes -trimpath -ldflags "$(LDFLAGS)" -o build/defenderctl-kubernetes ./cmd/defenderctl
 
 # Packages of another architecture than this machine's need its C compiler (Debian: gcc-aarch64-linux-gnu).
 PACKAGE_ARCHS   ?= amd64 arm64
@@ -133,6 +134,7 @@ $(CURDIR)/$(KUBE)/etcd/usr/bin/etcd:
 
 test-kubernetes: build build-kubernetes $(KUBE)/kube-apiserver $(ETCD) ## pods that share, in real processes over a real kube-apiserver
 	@KUBE_APISERVER=$(CURDIR)/$(KUBE)/kube-apiserver ETCD=$(ETCD) IN_DEFENDER_KUBERNETES_SO=$(CURDIR)/build/in_defender_kubernetes.so \
+		DEFENDERCTL=$(CURDIR)/build/defenderctl-kubernetes \
 		$(GO) run ./internal/testrun -- -tags kubernetes -count=1 -timeout 20m ./internal/podtest
 	@cd deploy && KUBE_APISERVER=$(CURDIR)/$(KUBE)/kube-apiserver ETCD=$(ETCD) $(GO) run fluent-bit-defender/internal/testrun -- -tags kubernetes -count=1 -run TheAPIServer ./...
 
@@ -142,7 +144,7 @@ lint: generate build build-kubernetes ## formatting, vet, linters, old modules, 
 	GOEXPERIMENT= $(GO) vet ./record
 	$(GO) run $(GOLANGCI) run ./...
 	cd bench && $(GO) vet ./...
-	$(GO) run ./internal/linkcheck $(SO) build/in_defender_kubernetes.so build/defenderctl build/install-plugin
+	$(GO) run ./internal/linkcheck $(SO) build/in_defender_kubernetes.so build/defenderctl build/defenderctl-kubernetes build/install-plugin
 	cd deploy && $(GO) vet ./... && $(GO) run $(STATICCHECK) ./...
 	@git diff --exit-code -- docs || { echo "generated files are stale: commit what make generate writes"; exit 1; }
 

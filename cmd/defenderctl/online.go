@@ -99,6 +99,10 @@ type sayer func(check string, l level, key, format string, args ...any)
 
 // inspectDB looks at a state file without touching it, and tells what is wrong with it, or that it is not there yet.
 func (a *app) inspectDB(path string, say sayer) (rep state.Report, usable bool) {
+	if shared(path) {
+		say("state", skip, "", "%s is not looked at: defenderctl-kubernetes state shows it", path)
+		return rep, false
+	}
 	rep, err := state.Inspect(path)
 	switch {
 	case errors.Is(err, os.ErrNotExist):

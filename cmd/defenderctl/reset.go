@@ -66,8 +66,14 @@ func (a *app) successorBack(o stateOptions) error {
 
 // oneState is what is to be changed, and what it holds; nobody has it open.
 func (a *app) oneState(o stateOptions) (w owner, st state.SourceReport, err error) {
+	if shared(o.db) {
+		return w, st, notChanged(owner{path: o.db})
+	}
 	if w, err = a.oneOwner(o); err != nil {
 		return w, st, err
+	}
+	if shared(w.path) {
+		return w, st, notChanged(w)
 	}
 	rep, err := inspectFile(w.path)
 	if err == nil && rep.Held {
@@ -120,7 +126,7 @@ func (a *app) oneOwner(o stateOptions) (owner, error) {
 	if len(rep.Sources) != 1 {
 		return owner{}, usagef("%s holds %d states: name the stanza by -c and --stanza", o.db, len(rep.Sources))
 	}
-	return owner{rep.Sources[0].Key.String(), "", o.db, rep.Sources[0].Key}, nil
+	return owner{rep.Sources[0].Key.String(), "", o.db, rep.Sources[0].Key, ""}, nil
 }
 
 // confirm asks on the terminal.

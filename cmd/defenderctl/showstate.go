@@ -15,9 +15,18 @@ func (a *app) show(files []stateFile, memory []string, named bool) {
 		}
 		if f.Error != "" {
 			fmt.Fprintln(a.err, "defenderctl: "+f.Error)
-			continue
+			if len(f.Workers) == 0 && len(f.Buckets) == 0 {
+				continue
+			}
 		}
 		fmt.Fprintf(a.out, "%s: %s, %s\n", f.Path, size(f.Bytes), use)
+		for _, w := range f.Workers {
+			if w.Pod == "" {
+				fmt.Fprintf(a.out, "  worker %s: nobody\n", w.Lease)
+				continue
+			}
+			fmt.Fprintf(a.out, "  worker %s: %s, renewed %s, pulls %s\n", w.Lease, w.Pod, stamp(*w.Renewed), plural(w.Sources, "source"))
+		}
 		for rest := f.Buckets; len(rest) > 0; {
 			n := 1
 			for n < len(rest) && rest[n].Stanza == rest[0].Stanza {
@@ -64,6 +73,9 @@ func (a *app) showTable(all []bucket, named bool) {
 		if b.Succeeded != nil {
 			tenant += ", by Microsoft Graph since " + stamp(*b.Succeeded)
 		}
+		if b.Owner != "" {
+			tenant += ", pulled by " + b.Owner
+		}
 		fmt.Fprintf(w, "    %s\t%s\t%d\t%s\t%s\n", lag, at, len(b.Unread), count(b.IDs), tenant)
 	}
 	_ = w.Flush() // as Fprintf to the same place
@@ -98,6 +110,9 @@ func (a *app) showBucket(b bucket, named bool) {
 		fmt.Fprintln(a.out, "    watermark  nothing yet")
 	} else {
 		fmt.Fprintf(a.out, "    watermark  %s\n    lag        %s\n", stamp(*b.Watermark), longTime(time.Duration(b.Lag*float64(time.Second))))
+	}
+	if b.Owner != "" {
+		fmt.Fprintf(a.out, "    owner      %s\n", b.Owner)
 	}
 	if b.Succeeded != nil {
 		fmt.Fprintf(a.out, "    successor  Microsoft Graph, since %s\n", stamp(*b.Succeeded))

@@ -34,6 +34,7 @@ func (a *app) stateCommand() *cobra.Command {
 			"then what has the oldest time before which not all was pulled. Many tenants are shown as a table; --tenant shows one in full.\n\n" +
 			"With --reset-to a stanza begins at that time: what was processed since then is pulled again, what came before is not. Fluent Bit\n" +
 			"must be stopped first. With --successor-back a stanza that went on with Microsoft Graph (successor graph) asks the SIEM API again.\n\n" +
+			"Of db kubernetes:// it shows the workers, and of each source the pod that pulls it; that takes defenderctl-kubernetes.\n\n" +
 			"A relative db of a stanza starts at Fluent Bit's working directory: run state there, or give --db.\n\n" +
 			"A TIME is " + momentHelp + ".",
 		Args: noArgs,
@@ -77,6 +78,7 @@ type bucket struct {
 	Bytes     int64               `json:"bytes"`
 	Used      *time.Time          `json:"used,omitempty"`
 	Succeeded *time.Time          `json:"successor_since,omitempty"`
+	Owner     string              `json:"owner,omitempty"` // the pod that pulls it, of those that share
 }
 
 // stateFile is one file with all that it holds.
@@ -85,6 +87,7 @@ type stateFile struct {
 	Bytes   int64    `json:"bytes"`
 	Held    bool     `json:"in_use"`
 	Error   string   `json:"error,omitempty"`
+	Workers []worker `json:"workers,omitempty"` // of pods that share
 	Buckets []bucket `json:"states"`
 }
 
@@ -94,6 +97,8 @@ type owner struct {
 	tenant string // see tenantOf
 	path   string
 	key    state.Key
+
+	kubeconfig string
 }
 
 func (w owner) String() string {
@@ -131,7 +136,7 @@ func (a *app) owners(o stateOptions) ([]owner, error) {
 			if o.db != "" {
 				path = o.db
 			}
-			found = append(found, owner{s.name, tenantOf(cfg), path, stateKey(cfg)})
+			found = append(found, owner{s.name, tenantOf(cfg), path, stateKey(cfg), cfg.Kubeconfig})
 		}
 	}
 	switch {
@@ -185,7 +190,7 @@ func placesOf(owners []owner, db string) (paths, memory []string) {
 	}
 	seen := map[string]bool{}
 	for _, w := range owners {
-		clean := filepath.Clean(w.path)
+		clean := cleanPath(w.path)
 		switch {
 		case w.path == "":
 			if !slices.Contains(memory, w.name) {
@@ -210,17 +215,30 @@ func inspectFile(path string) (state.Report, error) {
 // inspect reads one file and sorts what it holds by its stanzas: first those of the configuration, then what no
 // stanza uses. What is worst comes first among the tenants of a stanza, and among what no stanza uses.
 func (a *app) inspect(path string, owners []owner, only bool) (stateFile, error) {
-	rep, err := inspectFile(path)
-	f := stateFile{Path: path, Bytes: rep.Bytes, Held: rep.Held, Buckets: []bucket{}}
-	if err != nil {
-		return f, err
+	var f stateFile
+	var rep state.Report
+	var pods map[state.Key]string
+	var err error
+	if shared(path) {
+		kubeconfig := ""
+		if i := slices.IndexFunc(owners, func(w owner) bool { return w.path == path }); i >= 0 {
+			kubeconfig = owners[i].kubeconfig
+		}
+		if f, rep, pods, err = inspectShared(path, kubeconfig); pods == nil {
+			return f, err
+		}
+	} else {
+		rep, err = inspectFile(path)
+		if f = (stateFile{Path: path, Bytes: rep.Bytes, Held: rep.Held, Buckets: []bucket{}}); err != nil {
+			return f, err
+		}
 	}
 	byKey := map[state.Key]state.SourceReport{}
 	for _, st := range rep.Sources {
 		byKey[st.Key] = st
 	}
 	for _, w := range owners {
-		if filepath.Clean(w.path) != filepath.Clean(path) {
+		if cleanPath(w.path) != cleanPath(path) {
 			continue
 		}
 		st, found := byKey[w.key]
@@ -239,10 +257,21 @@ func (a *app) inspect(path string, owners []owner, only bool) (stateFile, error)
 			f.Buckets = append(f.Buckets, a.bucket("", st, true))
 		}
 	}
+	for i := range f.Buckets {
+		f.Buckets[i].Owner = pods[f.Buckets[i].Key]
+	}
 	slices.SortStableFunc(f.Buckets, func(x, y bucket) int {
 		return cmp.Or(cmp.Compare(order[x.Stanza], order[y.Stanza]), x.whole().Compare(y.whole()))
 	})
-	return f, nil
+	return f, err
+}
+
+// cleanPath is one spelling of a db.
+func cleanPath(path string) string {
+	if shared(path) {
+		return path
+	}
+	return filepath.Clean(path)
 }
 
 // whole is the time before which all was pulled; zero: nothing is stored.
