@@ -25,6 +25,22 @@ var resources = map[string]string{
 	"v1 PersistentVolumeClaim": "/api/v1/namespaces/NS/persistentvolumeclaims", "v1 Secret": "/api/v1/namespaces/NS/secrets",
 	"rbac.authorization.k8s.io/v1 Role":        "/apis/rbac.authorization.k8s.io/v1/namespaces/NS/roles",
 	"rbac.authorization.k8s.io/v1 RoleBinding": "/apis/rbac.authorization.k8s.io/v1/namespaces/NS/rolebindings",
+	// and of the chart
+	"v1 Service": "/api/v1/namespaces/NS/services",
+	"rbac.authorization.k8s.io/v1 ClusterRole":        "/apis/rbac.authorization.k8s.io/v1/clusterroles",
+	"rbac.authorization.k8s.io/v1 ClusterRoleBinding": "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings",
+}
+
+// dryRun sends an object as kubectl apply --dry-run=server --validate=strict does.
+func dryRun(t *testing.T, s *apiserver.Server, namespace, kind string, object []byte) error {
+	t.Helper()
+	path := resources[kind]
+	if path == "" {
+		t.Fatalf("%s: where does it go?", kind)
+	}
+	_, err := s.Admin.CoreV1().RESTClient().Post().AbsPath(strings.Replace(path, "NS", namespace, 1)).
+		Param("dryRun", "All").Param("fieldValidation", "Strict").SetHeader("Content-Type", "application/json").Body(object).DoRaw(t.Context())
+	return err
 }
 
 // A real kube-apiserver takes what each overlay sends, as kubectl apply --dry-run=server --validate=strict does: with
@@ -35,15 +51,6 @@ func TestTheAPIServerTakesTheOverlays(t *testing.T) {
 	_, err := s.Admin.CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}, metav1.CreateOptions{})
 	if err != nil {
 		t.Fatal(err)
-	}
-	send := func(kind string, object []byte) error {
-		path := resources[kind]
-		if path == "" {
-			t.Fatalf("%s: where does it go?", kind)
-		}
-		_, err := s.Admin.CoreV1().RESTClient().Post().AbsPath(strings.Replace(path, "NS", namespace, 1)).
-			Param("dryRun", "All").Param("fieldValidation", "Strict").SetHeader("Content-Type", "application/json").Body(object).DoRaw(t.Context())
-		return err
 	}
 	sent := 0
 	for _, overlay := range []string{".", "deployment", "daemonset"} {
@@ -71,7 +78,7 @@ func TestTheAPIServerTakesTheOverlays(t *testing.T) {
 				}
 				gvk := r.GetGvk()
 				kind := strings.TrimPrefix(gvk.Group+"/"+gvk.Version+" "+gvk.Kind, "/")
-				if err := send(kind, object); err != nil {
+				if err := dryRun(t, s, namespace, kind, object); err != nil {
 					t.Errorf("%s %s: %s %s: %v", overlay, component, kind, r.GetName(), err)
 				}
 				sent++
@@ -82,7 +89,7 @@ func TestTheAPIServerTakesTheOverlays(t *testing.T) {
 		t.Errorf("%d objects were sent", sent)
 	}
 	// The check can fail: a field that there is not.
-	if err := send("v1 ConfigMap", []byte(`{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"x"},"datum":{}}`)); err == nil {
+	if err := dryRun(t, s, namespace, "v1 ConfigMap", []byte(`{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"x"},"datum":{}}`)); err == nil {
 		t.Error("an unknown field is taken")
 	}
 }
