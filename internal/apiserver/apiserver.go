@@ -40,6 +40,7 @@ type Server struct {
 	dir    string
 	server *exec.Cmd
 	etcd   *exec.Cmd
+	args   []string // of the server
 }
 
 const adminToken = "administrator"
@@ -89,12 +90,12 @@ func startServer() (*Server, error) {
 		"--listen-peer-urls=http://127.0.0.1:0", "--unsafe-no-fsync"); err != nil {
 		return nil, err
 	}
-	s.server, err = s.run(os.Getenv("KUBE_APISERVER"), "kube-apiserver", "--etcd-servers="+etcdURL, "--cert-dir="+s.path("certs"), "--bind-address=127.0.0.1",
-		"--advertise-address=127.0.0.1", fmt.Sprintf("--secure-port=%d", ports[1]), "--token-auth-file="+s.path("tokens.csv"), "--authorization-mode=RBAC",
-		"--service-cluster-ip-range=10.96.0.0/24", "--service-account-issuer=https://kubernetes.default.svc", "--service-account-key-file="+s.path("sa.pub"),
-		"--service-account-signing-key-file="+s.path("sa.key"), "--disable-admission-plugins=ServiceAccount", "--endpoint-reconciler-type=none",
-		"--audit-policy-file="+s.path("audit.yaml"), "--audit-log-path="+s.path("audit.log"), "--audit-log-mode=blocking")
-	if err != nil {
+	s.args = []string{"--etcd-servers=" + etcdURL, "--cert-dir=" + s.path("certs"), "--bind-address=127.0.0.1",
+		"--advertise-address=127.0.0.1", fmt.Sprintf("--secure-port=%d", ports[1]), "--token-auth-file=" + s.path("tokens.csv"), "--authorization-mode=RBAC",
+		"--service-cluster-ip-range=10.96.0.0/24", "--service-account-issuer=https://kubernetes.default.svc", "--service-account-key-file=" + s.path("sa.pub"),
+		"--service-account-signing-key-file=" + s.path("sa.key"), "--disable-admission-plugins=ServiceAccount", "--endpoint-reconciler-type=none",
+		"--audit-policy-file=" + s.path("audit.yaml"), "--audit-log-path=" + s.path("audit.log"), "--audit-log-mode=blocking"}
+	if s.server, err = s.run(os.Getenv("KUBE_APISERVER"), "kube-apiserver", s.args...); err != nil {
 		return nil, err
 	}
 	return s, s.ready()
@@ -169,6 +170,18 @@ func (s *Server) stop() {
 		}
 	}
 	_ = os.RemoveAll(s.dir)
+}
+
+// Restart ends the server and starts it again over the same etcd. It returns once it is ready.
+func (s *Server) Restart() (err error) {
+	if err := s.server.Process.Signal(syscall.SIGTERM); err != nil {
+		return err
+	}
+	_ = s.server.Wait() // says how it ended
+	if s.server, err = s.run(os.Getenv("KUBE_APISERVER"), "kube-apiserver", s.args...); err != nil {
+		return err
+	}
+	return s.ready()
 }
 
 // Freeze stops the server's process as SIGSTOP does; Thaw lets it go on.

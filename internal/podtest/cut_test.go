@@ -83,6 +83,7 @@ func (l *link) pump(to, from net.Conn) {
 }
 
 func TestAPodCutOffFromTheAPIServer(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.lines += "  takeover_overlap 0s\n"
 	direct, links := w.kubeconfig, map[string]*link{}

@@ -78,10 +78,7 @@ func (w *world) pod() (name string, h *flbhost.Host) {
 	name = fmt.Sprint("pod-", w.pods)
 	w.pods++
 	w.mu.Unlock()
-	config := "[SERVICE]\n  flush 0.2\n  grace 1\n[INPUT]\n  name defender\n  alias alerts\n  tag alerts\n  poll_interval 1s\n  initial_lookback 10m\n  overlap 1m\n" +
-		"  db kubernetes://alerts\n  kubeconfig " + w.kubeconfig + "\n  ca_file " + w.ca + "\n  client_id " + defendersim.DefaultClientID +
-		"\n  client_secret " + defendersim.DefaultSecret + "\n  url " + w.srv.AlertsURL() + "\n" + w.lines
-	o := flbhost.Options{Plugin: os.Getenv("IN_DEFENDER_KUBERNETES_SO"), Config: config, Slow: 2 * second, Env: []string{"POD_NAME=" + name}}
+	o := flbhost.Options{Plugin: os.Getenv("IN_DEFENDER_KUBERNETES_SO"), Config: w.config(), Slow: 2 * second, Env: []string{"POD_NAME=" + name}}
 	if program, ok := flbhost.FluentBit(); ok {
 		o.FluentBit = program
 	}
@@ -96,6 +93,13 @@ func (w *world) pod() (name string, h *flbhost.Host) {
 		w.came[key] = append(w.came[key], arrival{name, time.Now()})
 	}
 	return name, flbhost.Run(w.T, o)
+}
+
+// config is the configuration of each pod.
+func (w *world) config() string {
+	return "[SERVICE]\n  flush 0.2\n  grace 1\n  hot_reload on\n[INPUT]\n  name defender\n  alias alerts\n  tag alerts\n  poll_interval 1s\n  initial_lookback 10m\n  overlap 1m\n" +
+		"  db kubernetes://alerts\n  kubeconfig " + w.kubeconfig + "\n  ca_file " + w.ca + "\n  client_id " + defendersim.DefaultClientID +
+		"\n  client_secret " + defendersim.DefaultSecret + "\n  url " + w.srv.AlertsURL() + "\n" + w.lines
 }
 
 // add gives the service new alerts.
@@ -240,6 +244,7 @@ func TestPodsStoppedInTurn(t *testing.T) {
 }
 
 func TestAPodKilled(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.lines += "  takeover_overlap 0s\n"
 	pods := w.started(2)
@@ -264,6 +269,7 @@ func TestAPodKilled(t *testing.T) {
 }
 
 func TestAPodThatFreezesAndWakes(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.lines += "  takeover_overlap 0s\n"
 	pods := w.started(2)
@@ -318,6 +324,7 @@ func TestTheAPIServerFreezes(t *testing.T) {
 }
 
 func TestAMissingRightIsToldOnce(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.kubeconfig = w.server.Namespace(t, w.namespace+"-without", apiserver.Rules(t, role)[:1])
 	_, h := w.pod()

@@ -15,6 +15,7 @@ import (
 
 // defenderctl shows who works, and of the source which pod pulls it and up to when.
 func TestStateOfPods(t *testing.T) {
+	t.Parallel()
 	program := os.Getenv("DEFENDERCTL")
 	if program == "" {
 		t.Skip("SKIPPED: no DEFENDERCTL; make test-kubernetes sets it")
