@@ -82,15 +82,20 @@ func TestSoak(t *testing.T) {
 		select {
 		case <-jump.C:
 			m.fill()
-			f.svc.Shift(p.jump - time.Second)
+			// On a busy machine the service's clock waits: it would forget rows before they can be asked for.
+			if handed, _ := m.result(); m.made-handed < 8*p.rate*int(p.jump.Seconds()) {
+				f.svc.Shift(p.jump - time.Second)
+			}
 		case <-look.C:
 			watch.look(t, said)
 		}
 	}
 	last, passed := m.made, m.svc.Now().Sub(begin).Round(time.Minute)
-	for had, since := 0, time.Now(); !m.all(last) && time.Since(since) < limit; { // on a busy machine it is behind, and comes nearer
-		<-jump.C
-		f.svc.Shift(p.jump - time.Second) // what is late becomes visible
+	had, since := 0, time.Now()
+	for n := 0; !m.all(last) && time.Since(since) < limit; n++ { // on a busy machine it is behind, and comes nearer
+		if <-jump.C; n < 6 {
+			f.svc.Shift(p.jump - time.Second) // what is late becomes visible
+		}
 		if handed, _ := m.result(); handed > had {
 			had, since = handed, time.Now()
 		}
