@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -252,5 +253,29 @@ func TestConfigurationPageTenantsAreValid(t *testing.T) {
 	}
 	if got := tenants(t, provider(t), text); len(got) != 2 {
 		t.Errorf("%d tenants", len(got))
+	}
+}
+
+// Each tenant has its own successor: the stanza's, one of its own, or none; filters that Graph has not need one that it has.
+func TestTenantsSucceedEachByItself(t *testing.T) {
+	s := provider(t, "successor graph", "successor_after 2h")
+	got := tenants(t, s, "- tenant_id: a.com\n- tenant_id: b.com\n  successor: none\n- tenant_id: c.com\n  api: graph\n"+
+		"- tenant_id: d.com\n  successor_url: https://graph.example.com/alerts_v2\n  machine_groups: [x]\n  filter: severity eq 'high'\n  updates: first\n")
+	a, b, c, d := got[0], got[1], got[2], got[3]
+	if n := a.Successor; n == nil || n.API != Graph || n.TenantID != "a.com" || n.URL != "https://graph.microsoft.com/v1.0/security/alerts_v2" ||
+		n.Resource != "https://graph.microsoft.com" || n.TokenURL != "https://login.microsoftonline.com/a.com/oauth2/v2.0/token" || a.SuccessorAfter != 2*time.Hour {
+		t.Errorf("a.com is succeeded by %+v", n)
+	}
+	if b.Successor != nil || c.Successor != nil || c.API != Graph {
+		t.Errorf("b.com and c.com are succeeded by %+v and %+v", b.Successor, c.Successor)
+	}
+	if n := d.Successor; n == nil || n.URL != "https://graph.example.com/alerts_v2" || n.Filter != "severity eq 'high'" || n.Updates != firstUpdates || len(n.MachineGroups) > 0 {
+		t.Errorf("d.com is succeeded by %+v", n)
+	}
+	if d.Filter != "" || d.Updates != "" || d.Filters() != "machine_groups=x" {
+		t.Errorf("what is Graph's is in the state of d.com: %s", d.Filters())
+	}
+	if _, faults := s.Tenants([]byte("- tenant_id: e.com\n  machine_groups: [x]\n")); len(faults) != 1 || !strings.Contains(faults[0].Message, "successor") {
+		t.Errorf("filters without one for Graph: %v", faults)
 	}
 }

@@ -1,6 +1,7 @@
 package share
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -54,4 +55,28 @@ func Inspect(leases []Lease, objects []Object) Report {
 func PodOf(identity string) string {
 	pod, _, _ := strings.Cut(identity, "_")
 	return pod
+}
+
+// Return makes a source one of its own API again, after it went on with the API's successor. ErrOwned: a pod pulls it, or did until it died. The
+// other errors are those of the API, and why a ConfigMap is not used.
+func Return(ctx context.Context, api API, name string, key state.Key) error {
+	o, err := api.Get(ctx, objectName(name, key))
+	if err != nil {
+		return err
+	}
+	r, err := decodeRecord(o)
+	switch {
+	case err != nil:
+		return err
+	case r.owner != "":
+		return fmt.Errorf("%w: %s; stop the pods first", ErrOwned, PodOf(r.owner))
+	}
+	r.image = image{slices.Clone(r.image.steps)}
+	for i := range r.image.steps {
+		r.image.steps[i].Succeeded = time.Time{}
+	}
+	r.sequence++
+	o, _ = r.encode(o)
+	_, err = api.Update(ctx, o)
+	return err
 }

@@ -60,13 +60,13 @@ func inspectShared(db, kubeconfig string) (f stateFile, rep state.Report, owners
 	return f, rep, owners, err
 }
 
-// notChanged refuses to change what pods share.
+// notChanged refuses to set back what pods share.
 func notChanged(w owner) error {
 	namespace, name, _ := (&conf.Config{DB: w.path}).Shared()
 	in := ""
 	if namespace != "" {
 		in = "-n " + namespace + " "
 	}
-	return fmt.Errorf("%s: what pods share is not changed from here: delete the ConfigMap of the source (kubectl %sget configmap -l %s=%s), and it begins at initial_lookback",
+	return fmt.Errorf("%s: what pods share is not set back from here: delete the ConfigMap of the source (kubectl %sget configmap -l %s=%s), and it begins at initial_lookback",
 		w.path, in, share.NameLabel, name)
 }

@@ -22,7 +22,8 @@ func TestAStateThatPodsShare(t *testing.T) {
 	f(1, "kubernetes://logging/alerts: "+other, "state", "-c", "fluent-bit.conf")
 	f(1, "kubernetes://alerts: "+other, "state", "--db", "kubernetes://alerts")
 	f(0, "kubernetes://logging/alerts is not looked at: defenderctl-kubernetes state shows it", "check", "-c", "fluent-bit.conf")
-	const kept = "what pods share is not changed from here: delete the ConfigMap of the source (kubectl -n logging get configmap -l fluent-bit-defender/name=alerts)"
-	f(1, kept, "state", "-c", "fluent-bit.conf", "--reset-to", "2024-05-06T09:00:00Z", "--yes")
-	f(1, kept, "state", "-c", "fluent-bit.conf", "--successor-back", "--yes")
+	const kept = "what pods share is not set back from here: delete the ConfigMap of the source (kubectl get configmap -l fluent-bit-defender/name=alerts)"
+	f(1, kept, "state", "--db", "kubernetes://alerts", "--reset-to", "2024-05-06T09:00:00Z", "--yes")
+	f(1, other, "state", "-c", "fluent-bit.conf", "--reset-to", "2024-05-06T09:00:00Z", "--yes")
+	f(1, other, "state", "-c", "fluent-bit.conf", "--successor-back", "--yes")
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"fluent-bit-defender/conf"
 	"fluent-bit-defender/state"
 )
 
@@ -20,6 +21,9 @@ func (a *app) reset(o stateOptions) error {
 		return usagef("--reset-to %s is in the future", stamp(to.Time))
 	}
 	w, st, err := a.oneState(o)
+	if err == nil && shared(w.path) {
+		err = notChanged(w)
+	}
 	if err != nil {
 		return err
 	}
@@ -57,7 +61,12 @@ func (a *app) successorBack(o stateOptions) error {
 			return err
 		}
 	}
-	if err := changed(w, state.Return(w.path, w.key)); err != nil {
+	if namespace, name, is := (&conf.Config{DB: w.path}).Shared(); is {
+		err = returnCluster(w.kubeconfig, namespace, name, w.key)
+	} else {
+		err = changed(w, state.Return(w.path, w.key))
+	}
+	if err != nil {
 		return err
 	}
 	fmt.Fprintf(a.out, "%s asks the SIEM API again\n", w)
@@ -72,10 +81,13 @@ func (a *app) oneState(o stateOptions) (w owner, st state.SourceReport, err erro
 	if w, err = a.oneOwner(o); err != nil {
 		return w, st, err
 	}
+	var rep state.Report
 	if shared(w.path) {
-		return w, st, notChanged(w)
+		_, rep, _, err = inspectShared(w.path, w.kubeconfig)
+		rep.Held = false // a source has an owner, or none: see returnCluster
+	} else {
+		rep, err = inspectFile(w.path)
 	}
-	rep, err := inspectFile(w.path)
 	if err == nil && rep.Held {
 		err = changed(w, state.ErrLocked)
 	}
