@@ -177,12 +177,16 @@ func TestECSTargetsAreFields(t *testing.T) {
 }
 
 func FuzzECS(f *testing.F) {
+	fuzzFormat(f, ECS, readECSSchema(f).check)
+}
+
+// fuzzFormat gives every row that is JSON to a format, as one of either API, and every record of it to the check.
+func fuzzFormat(f *testing.F, format string, check func(testing.TB, *encoded)) {
 	f.Add([]byte(siemOdd), false)
 	f.Add([]byte(graphOdd), true)
 	for _, r := range kindRows(f) {
 		f.Add(r, true)
 	}
-	s := readECSSchema(f)
 	f.Fuzz(func(t *testing.T, row []byte, ofGraph bool) {
 		if !json.Valid(row) || len(row) == 0 {
 			return
@@ -191,8 +195,8 @@ func FuzzECS(f *testing.F) {
 		if ofGraph {
 			api = graph
 		}
-		for _, r := range readAll(t, optionsOf(t, ECS, api, true), list(row)) {
-			s.check(t, &r)
+		for _, r := range readAll(t, optionsOf(t, format, api, true), list(row)) {
+			check(t, &r)
 		}
 	})
 }

@@ -214,22 +214,5 @@ func TestOCSFHasWhatIsRecommended(t *testing.T) {
 }
 
 func FuzzOCSF(f *testing.F) {
-	f.Add([]byte(siemOdd), false)
-	f.Add([]byte(graphOdd), true)
-	for _, r := range kindRows(f) {
-		f.Add(r, true)
-	}
-	s := readOCSFSchema(f)
-	f.Fuzz(func(t *testing.T, row []byte, ofGraph bool) {
-		if !json.Valid(row) || len(row) == 0 {
-			return
-		}
-		api := siem
-		if ofGraph {
-			api = graph
-		}
-		for _, r := range readAll(t, optionsOf(t, OCSF, api, true), list(row)) {
-			s.check(t, &r)
-		}
-	})
+	fuzzFormat(f, OCSF, readOCSFSchema(f).check)
 }
