@@ -20,9 +20,9 @@ var (
 	dnsLabel = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`)
 )
 
-// cleanDB takes a path, or what Shared takes apart.
+// cleanDB takes a path, or what SharedDB takes apart.
 func cleanDB(text string) (string, error) {
-	namespace, name, shared := splitShared(text)
+	namespace, name, shared := SharedDB(text)
 	switch {
 	case !shared:
 		return parsePath(text)
@@ -36,22 +36,21 @@ func cleanDB(text string) (string, error) {
 	return text, nil
 }
 
-func splitShared(db string) (namespace, name string, shared bool) {
+// SharedDB takes a db of the form kubernetes://NAMESPACE/NAME apart. The namespace is empty where db names none. False:
+// db is the path of a file, or empty.
+func SharedDB(db string) (namespace, name string, shared bool) {
 	rest, shared := strings.CutPrefix(db, sharedScheme)
+	if !shared {
+		return "", "", false
+	}
 	if i := strings.LastIndexByte(rest, '/'); i >= 0 {
 		return rest[:i], rest[i+1:], shared
 	}
-	return "", rest, shared
+	return "", rest, true
 }
 
-// Shared takes the value kubernetes://NAMESPACE/NAME of db apart. The namespace is empty where db names none. False:
-// db is the path of a file, or empty.
-func (c *Config) Shared() (namespace, name string, shared bool) {
-	if !strings.HasPrefix(c.DB, sharedScheme) {
-		return "", "", false
-	}
-	return splitShared(c.DB)
-}
+// Shared is SharedDB of the stanza's db.
+func (c *Config) Shared() (namespace, name string, shared bool) { return SharedDB(c.DB) }
 
 // sharedAlone is the rule for the keys that need db kubernetes://.
 func sharedAlone(key string) rule {

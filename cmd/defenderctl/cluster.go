@@ -20,13 +20,13 @@ type worker struct {
 
 // shared tells whether a db is the Kubernetes API.
 func shared(db string) bool {
-	_, _, is := (&conf.Config{DB: db}).Shared()
+	_, _, is := conf.SharedDB(db)
 	return is
 }
 
 // inspectShared reads what the Kubernetes API holds, as if it were a file that all pods share.
 func inspectShared(db, kubeconfig string) (f stateFile, rep state.Report, owners map[state.Key]string, err error) {
-	namespace, name, _ := (&conf.Config{DB: db}).Shared()
+	namespace, name, _ := conf.SharedDB(db)
 	f, rep.Path, owners = stateFile{Path: db, Buckets: []bucket{}}, db, map[state.Key]string{}
 	found, err := inspectCluster(kubeconfig, namespace, name)
 	if err != nil {
@@ -62,7 +62,7 @@ func inspectShared(db, kubeconfig string) (f stateFile, rep state.Report, owners
 
 // notChanged refuses to set back what pods share.
 func notChanged(w owner) error {
-	namespace, name, _ := (&conf.Config{DB: w.path}).Shared()
+	namespace, name, _ := conf.SharedDB(w.path)
 	in := ""
 	if namespace != "" {
 		in = "-n " + namespace + " "

@@ -61,7 +61,7 @@ func (a *app) successorBack(o stateOptions) error {
 			return err
 		}
 	}
-	if namespace, name, is := (&conf.Config{DB: w.path}).Shared(); is {
+	if namespace, name, is := conf.SharedDB(w.path); is {
 		err = returnCluster(w.kubeconfig, namespace, name, w.key)
 	} else {
 		err = changed(w, state.Return(w.path, w.key))
