@@ -16,8 +16,8 @@ const (
 	slowStep   = 2 * time.Second       // a source whose steps take this long leaves a slot to the others
 	startEvery = 20 * time.Millisecond // between the first steps of sources: each asks for a token
 
-	fewSources = 30          // each waits until its own moment
-	together   = time.Second // more wait for the end of such a moment, if they wait for long
+	fewSources = 30              // each waits until its own moment
+	together   = 5 * time.Second // more wait for the end of such a moment, or of a tenth of their wait where that is shorter
 )
 
 // job is a source and when it is due.
@@ -183,10 +183,9 @@ func (s *scheduler) done(j *job, due time.Time, asked bool) {
 		close(j.idle)
 	case !due.IsZero():
 		j.due = due
-		if len(s.jobs) > fewSources && time.Until(due) > 10*together {
-			// All that is due in the same moment runs in one go: a processor that is woken for each source alone works twice
-			// as long.
-			j.due = s.born.Add((due.Sub(s.born)/together + 1) * together) // Time.Truncate would lose the monotonic clock
+		// All that is due in the same moment runs in one go: a processor that is woken for each source alone works longer.
+		if moment := min(together, (time.Until(due) / 10).Truncate(time.Second)); moment > 0 && len(s.jobs) > fewSources {
+			j.due = s.born.Add((due.Sub(s.born)/moment + 1) * moment) // Time.Truncate would lose the monotonic clock
 		}
 		heap.Push(&s.due, j)
 	}
