@@ -46,14 +46,7 @@ func TestConfigurationsRun(t *testing.T) {
 	}
 	for _, path := range alone { // the others need an API server: make test-kubernetes
 		t.Run(path, func(t *testing.T) {
-			svc := defendersim.New(defendersim.Config{})
-			now := svc.Now()
-			svc.Add(defendersim.Generate(rand.New(rand.NewPCG(1, 2)), alerts, now.Add(-time.Hour), now.Add(-time.Second), defendersim.Mix{})...)
-			srv, err := defendersim.Start(svc, defendersim.ServerOptions{})
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(srv.Close)
+			svc, srv := serve(t)
 			dir, port := t.TempDir(), freePort(t)
 			if federated(path) {
 				federate(t, svc, filepath.Join(dir, "credential", "token"))
@@ -89,6 +82,21 @@ func TestConfigurationsRun(t *testing.T) {
 			}
 		})
 	}
+}
+
+// serve starts a simulated service that has all alerts. It ends with the test.
+func serve(t *testing.T) (*defendersim.Service, *defendersim.Server) {
+	t.Helper()
+	svc := defendersim.New(defendersim.Config{})
+	now := svc.Now()
+	first, last := now.Add(-time.Hour), now.Add(-time.Second)
+	svc.Add(defendersim.Generate(rand.New(rand.NewPCG(1, 2)), alerts, first, last, defendersim.Mix{})...)
+	srv, err := defendersim.Start(svc, defendersim.ServerOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(srv.Close)
+	return svc, srv
 }
 
 // moved writes the configuration with the paths and addresses of this test, and returns its path.

@@ -2,7 +2,6 @@ package deploy
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -10,7 +9,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"fluent-bit-defender/internal/defendersim"
 	"fluent-bit-defender/internal/flbhost"
@@ -124,19 +122,12 @@ func TestThePackage(t *testing.T) {
 // unit does.
 func runInstalled(t *testing.T, program, conf string) {
 	t.Helper()
-	svc := defendersim.New(defendersim.Config{})
-	now := svc.Now()
-	svc.Add(defendersim.Generate(rand.New(rand.NewPCG(1, 2)), alerts, now.Add(-time.Hour), now.Add(-time.Second), defendersim.Mix{})...)
-	srv, err := defendersim.Start(svc, defendersim.ServerOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(srv.Close)
+	_, srv := serve(t)
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "credential", "client_secret"), defendersim.DefaultSecret)
 	moved := moved(t, conf, dir, freePort(t), srv)
 	const nobody = 65534
-	err = filepath.Walk(dir, func(path string, _ os.FileInfo, err error) error {
+	err := filepath.Walk(dir, func(path string, _ os.FileInfo, err error) error {
 		if err == nil {
 			err = os.Chown(path, nobody, nobody)
 		}

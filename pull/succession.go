@@ -13,8 +13,7 @@ import (
 	"fluent-bit-defender/record"
 )
 
-// leastAlerts is how long behind the watermark the alerts of detections are remembered at least (issue
-// 19).
+// leastAlerts is how long behind the watermark the alerts of detections are remembered at least (issue 19).
 const leastAlerts = 24 * time.Hour
 
 // firstAlerts is the same where each alert is to come once only: longer than Graph keeps any.
