@@ -290,7 +290,8 @@ var Keys = []Key{
 	},
 	{
 		Name: "parallel", Theme: themeNetwork, Type: Integer, Default: "8", Min: "1", Max: "64",
-		Help:  "With `tenants_file` the requests in flight at once, over all its tenants. Tenants that are slow get all of them but one; with `1` one that hangs holds up the others until `read_timeout`.",
+		Help: "With `tenants_file` the requests in flight at once, over all its tenants. Tenants that are slow get all of them but one; " +
+			"with `1` one that hangs holds up the others until `read_timeout`.",
 		field: func(c *Config) any { return &c.Parallel },
 	},
 	{

@@ -44,7 +44,7 @@ func SharedDB(db string) (namespace, name string, shared bool) {
 		return "", "", false
 	}
 	if i := strings.LastIndexByte(rest, '/'); i >= 0 {
-		return rest[:i], rest[i+1:], shared
+		return rest[:i], rest[i+1:], true
 	}
 	return "", rest, true
 }

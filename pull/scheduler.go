@@ -17,7 +17,7 @@ const (
 	startEvery = 20 * time.Millisecond // between the first steps of sources: each asks for a token
 
 	fewSources = 30              // each waits until its own moment
-	together   = 5 * time.Second // more wait for the end of such a moment, or of a tenth of their wait where that is shorter
+	together   = 5 * time.Second // more wait for the end of such a moment: see endOfMoment
 )
 
 // job is a source and when it is due.
@@ -183,13 +183,23 @@ func (s *scheduler) done(j *job, due time.Time, asked bool) {
 		close(j.idle)
 	case !due.IsZero():
 		j.due = due
-		// All that is due in the same moment runs in one go: a processor that is woken for each source alone works longer.
-		if moment := min(together, (time.Until(due) / 10).Truncate(time.Second)); moment > 0 && len(s.jobs) > fewSources {
-			j.due = s.born.Add((due.Sub(s.born)/moment + 1) * moment) // Time.Truncate would lose the monotonic clock
+		if len(s.jobs) > fewSources {
+			j.due = endOfMoment(s.born, time.Now(), due)
 		}
 		heap.Push(&s.due, j)
 	}
 	s.changed()
+}
+
+// endOfMoment is the end of the moment in which a source is due. A moment is whole seconds since born: a tenth of the
+// wait, 5 s at most, and none for a wait under 10 s. All that is due in one runs in one go: a processor that is woken
+// for each source alone works longer.
+func endOfMoment(born, now, due time.Time) time.Time {
+	moment := min(together, (due.Sub(now) / 10).Truncate(time.Second))
+	if moment <= 0 {
+		return due
+	}
+	return born.Add((due.Sub(born)/moment + 1) * moment) // Time.Truncate would lose the monotonic clock
 }
 
 // changed wakes who schedules. The caller holds mu.

@@ -240,8 +240,10 @@ func (s *Server) Kubeconfig(t *testing.T, namespace, user string) (path string) 
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "kubeconfig")
 	text := fmt.Sprintf(`{"apiVersion": "v1", "kind": "Config", "current-context": "c",
-		"clusters": [{"name": "c", "cluster": {"server": %q, "certificate-authority": %q}}], "users": [{"name": "u", "user": {%s}}],
-		"contexts": [{"name": "c", "context": {"cluster": "c", "user": "u", "namespace": %q}}]}`, s.URL, s.path("certs/apiserver.crt"), user, namespace)
+		"clusters": [{"name": "c", "cluster": {"server": %q, "certificate-authority": %q}}],
+		"users": [{"name": "u", "user": {%s}}],
+		"contexts": [{"name": "c", "context": {"cluster": "c", "user": "u", "namespace": %q}}]}`,
+		s.URL, s.path("certs/apiserver.crt"), user, namespace)
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -266,7 +268,8 @@ func (s *Server) Token(t *testing.T, namespace, object string) BoundToken {
 	}
 	ask := &auth.TokenRequest{Spec: auth.TokenRequestSpec{BoundObjectRef: &auth.BoundObjectReference{
 		Kind: "Secret", APIVersion: "v1", Name: object, UID: secret.UID}}}
-	answer, err := s.Admin.CoreV1().ServiceAccounts(namespace).CreateToken(ctx, "fluent-bit-defender", ask, meta.CreateOptions{})
+	accounts := s.Admin.CoreV1().ServiceAccounts(namespace)
+	answer, err := accounts.CreateToken(ctx, "fluent-bit-defender", ask, meta.CreateOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -333,7 +336,8 @@ func (s *Server) Requests(t *testing.T, namespace string, since time.Time) (all 
 	t.Helper()
 	kinds = map[string]int{}
 	s.audited(t, func(e event) {
-		if e.ObjectRef.Namespace == namespace && e.RequestReceivedTimestamp.After(since) && strings.HasPrefix(e.User.Username, "system:serviceaccount:") {
+		if e.ObjectRef.Namespace == namespace && e.RequestReceivedTimestamp.After(since) &&
+			strings.HasPrefix(e.User.Username, "system:serviceaccount:") {
 			all++
 			kinds[e.Verb+" "+e.ObjectRef.Resource]++
 		}

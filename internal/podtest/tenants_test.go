@@ -16,50 +16,86 @@ import (
 	"fluent-bit-defender/internal/defendersim"
 )
 
-// Sixty tenants of one stanza over four pods: three of them work, each with its part, and each alert comes once.
-func TestSixtyTenants(t *testing.T) {
-	const tenants = 60
-	w := newWorld(t)
-	cloud := defendersim.NewFleet(defendersim.Config{})
-	srv, err := defendersim.StartFleet(cloud, defendersim.ServerOptions{})
+// fleet is a world whose service has many tenants, and whose pods have them from a file.
+type fleet struct {
+	*world
+	cloud *defendersim.Fleet
+	list  string // the file of tenants
+	gens  []*defendersim.Generator
+}
+
+func newFleet(t *testing.T, tenants int) *fleet {
+	t.Helper()
+	f := &fleet{world: newWorld(t), cloud: defendersim.NewFleet(defendersim.Config{})}
+	srv, err := defendersim.StartFleet(f.cloud, defendersim.ServerOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(srv.Close)
-	w.srv = srv
-	if err := srv.WriteCA(w.ca); err != nil {
+	f.srv = srv
+	if err := srv.WriteCA(f.ca); err != nil {
 		t.Fatal(err)
 	}
-	list := filepath.Join(t.TempDir(), "tenants.yaml")
-	w.lines = "  tenants_file " + list + "\n  authority " + srv.Authority() + "\n"
-	var file strings.Builder
-	var gens []*defendersim.Generator
-	id := func(i int) string { return fmt.Sprintf("%08d-2222-3333-4444-555555555555", i) }
+	f.list = filepath.Join(t.TempDir(), "tenants.yaml")
+	f.lines = "  tenants_file " + f.list + "\n  authority " + srv.Authority() + "\n"
 	for i := range tenants {
-		cloud.Tenant(id(i))
-		fmt.Fprintf(&file, "- tenant_id: %s\n", id(i))
-		gens = append(gens, defendersim.NewGenerator(rand.New(rand.NewPCG(uint64(i), 3)), defendersim.Mix{}))
+		f.cloud.Tenant(id(i))
+		f.gens = append(f.gens, defendersim.NewGenerator(rand.New(rand.NewPCG(uint64(i), 3)), defendersim.Mix{}))
 	}
-	if err := os.WriteFile(list, []byte(file.String()), 0o600); err != nil {
+	return f
+}
+
+func id(tenant int) string { return fmt.Sprintf("%08d-2222-3333-4444-555555555555", tenant) }
+
+// write makes these the tenants in the file.
+func (f *fleet) write(tenants ...int) {
+	f.Helper()
+	var text strings.Builder
+	for _, i := range tenants {
+		fmt.Fprintf(&text, "- tenant_id: %s\n", id(i))
+	}
+	replace(f.T, f.list, text.String())
+}
+
+// add gives each of these tenants a new alert.
+func (f *fleet) add(tenants ...int) {
+	for _, i := range tenants {
+		svc := f.cloud.Tenant(id(i))
+		a := f.gens[i].Alert(svc.Now().Add(-second))
+		f.mu.Lock()
+		f.added[a.Key()] = time.Now()
+		f.mu.Unlock()
+		svc.Add(a)
+	}
+}
+
+// replace puts a new file in the place of path in one step.
+func replace(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path+".new", []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	add := func() {
-		for i := range tenants {
-			svc := cloud.Tenant(id(i))
-			a := gens[i].Alert(svc.Now().Add(-second))
-			w.mu.Lock()
-			w.added[a.Key()] = time.Now()
-			w.mu.Unlock()
-			svc.Add(a)
-		}
+	if err := os.Rename(path+".new", path); err != nil {
+		t.Fatal(err)
 	}
-	add()
+}
+
+// Sixty tenants of one stanza over four pods: three of them work, each with its part, and each alert comes once.
+func TestSixtyTenants(t *testing.T) {
+	const tenants = 60
+	w := newFleet(t, tenants)
+	all := make([]int, tenants)
+	for i := range all {
+		all[i] = i
+	}
+	w.write(all...)
+	w.add(all...)
 	for range 4 {
 		w.pod()
 	}
 	for range 4 {
 		time.Sleep(5 * second)
-		add()
+		w.add(all...)
 	}
 	w.check(0)
 	maps, err := w.server.Admin.CoreV1().ConfigMaps(w.namespace).List(t.Context(), meta.ListOptions{})
@@ -84,48 +120,7 @@ func TestSixtyTenants(t *testing.T) {
 // comes once. The new tenant has an owner, and the one that was removed has none.
 func TestATenantsFileChanges(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	cloud := defendersim.NewFleet(defendersim.Config{})
-	srv, err := defendersim.StartFleet(cloud, defendersim.ServerOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(srv.Close)
-	w.srv = srv
-	if err := srv.WriteCA(w.ca); err != nil {
-		t.Fatal(err)
-	}
-	list := filepath.Join(t.TempDir(), "tenants.yaml")
-	w.lines = "  tenants_file " + list + "\n  authority " + srv.Authority() + "\n"
-	id := func(i int) string { return fmt.Sprintf("%08d-2222-3333-4444-555555555555", i) }
-	write := func(tenants ...int) {
-		t.Helper()
-		var text strings.Builder
-		for _, i := range tenants {
-			fmt.Fprintf(&text, "- tenant_id: %s\n", id(i))
-		}
-		if err := os.WriteFile(list+".new", []byte(text.String()), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Rename(list+".new", list); err != nil {
-			t.Fatal(err)
-		}
-	}
-	var gens []*defendersim.Generator
-	for i := range 5 {
-		cloud.Tenant(id(i))
-		gens = append(gens, defendersim.NewGenerator(rand.New(rand.NewPCG(uint64(i), 4)), defendersim.Mix{}))
-	}
-	add := func(tenants ...int) {
-		for _, i := range tenants {
-			svc := cloud.Tenant(id(i))
-			a := gens[i].Alert(svc.Now().Add(-second))
-			w.mu.Lock()
-			w.added[a.Key()] = time.Now()
-			w.mu.Unlock()
-			svc.Add(a)
-		}
-	}
+	w := newFleet(t, 5)
 	owners := func() (of map[string]string) {
 		maps, err := w.server.Admin.CoreV1().ConfigMaps(w.namespace).List(t.Context(), meta.ListOptions{})
 		if err != nil {
@@ -141,17 +136,17 @@ func TestATenantsFileChanges(t *testing.T) {
 		}
 		return of
 	}
-	write(0, 1, 2, 3)
-	add(0, 1, 2, 3)
+	w.write(0, 1, 2, 3)
+	w.add(0, 1, 2, 3)
 	w.pod()
 	w.pod()
 	w.await("the first alerts", limit, w.all)
-	add(3)
+	w.add(3)
 	w.await("the last alert of the tenant that goes", limit, w.all)
-	write(0, 1, 2, 4)
+	w.write(0, 1, 2, 4)
 	changed := time.Now()
 	for until := changed.Add(limit); ; time.Sleep(200 * time.Millisecond) {
-		add(0, 1, 2, 4) // under load
+		w.add(0, 1, 2, 4) // under load
 		if of := owners(); of[id(3)] == "" && of[id(4)] != "" {
 			break
 		}
@@ -160,12 +155,12 @@ func TestATenantsFileChanges(t *testing.T) {
 		}
 	}
 	took := time.Since(changed)
-	t.Logf("the new tenant has an owner, and the old one none, %s after the file changed", took.Round(100*time.Millisecond))
+	t.Logf("the new tenant has an owner, and the old one none, %s after the change", took.Round(100*time.Millisecond))
 	if took > 15*second { // each pod looks every five seconds and waits one; what was delivered becomes durable in five
 		t.Errorf("it took %s", took)
 	}
 	for range 10 {
-		add(0, 1, 2, 4)
+		w.add(0, 1, 2, 4)
 		w.await("every alert", limit, w.all)
 	}
 	w.check(0)

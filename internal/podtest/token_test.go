@@ -3,12 +3,9 @@
 package podtest
 
 import (
-	"os"
 	"path/filepath"
 	"testing"
 	"time"
-
-	"fluent-bit-defender/internal/apiserver"
 )
 
 // The kubelet puts a new token into the pod's file when four fifths of the old one's life are over, and client-go
@@ -18,22 +15,13 @@ func TestATokenIsRenewed(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	file := filepath.Join(t.TempDir(), "token")
-	put := func(b apiserver.BoundToken) {
-		t.Helper()
-		if err := os.WriteFile(file+".new", []byte(b.Token), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Rename(file+".new", file); err != nil {
-			t.Fatal(err)
-		}
-	}
 	old := w.server.Token(t, w.namespace, "old")
-	put(old)
+	replace(t, file, old.Token)
 	w.kubeconfig = w.server.Kubeconfig(t, w.namespace, `"tokenFile": "`+file+`"`)
 	w.started(2)
 	stop := w.load()
 	next := w.server.Token(t, w.namespace, "next")
-	put(next)
+	replace(t, file, next.Token)
 	renewed := time.Now()
 	// Each worker asks once a second: where nobody used the old one for five seconds, none has it any more.
 	for quiet := false; !quiet; time.Sleep(second) {
@@ -53,9 +41,8 @@ func TestATokenIsRenewed(t *testing.T) {
 		time.Sleep(200 * time.Millisecond)
 	}
 	t.Logf("the API server refused it %s after its object was deleted", time.Since(revoked).Round(100*time.Millisecond))
-	before := 0
 	w.mu.Lock()
-	before = len(w.came)
+	before := len(w.came)
 	w.mu.Unlock()
 	// More than comes while the fence stays open without a renewal: five a second for ten seconds.
 	w.await("alerts with the new token", limit, func() bool { return len(w.came) > before+60 })
