@@ -98,7 +98,7 @@ test-arm64: ## the transcoder's and the state's tests on arm64, and the shared o
 demo: build ## records of a simulated service as JSON lines, until Ctrl-C or for DEMO_SECONDS
 	@$(GO) run ./internal/demo -so $(SO) -seconds $(DEMO_SECONDS) -api $(DEMO_API) -format $(DEMO_FORMAT)
 
-test: build ## everything that fits five minutes on two cores
+test: build ## all tests at their short size: six to ten minutes on two cores
 	@$(GO) run ./internal/testrun -- -race -timeout 10m $$($(GO) list ./... | grep -v '/pull$$')
 	@echo the engine: under the race detector where goroutines meet, then all of it >&2
 	@HISTORIES=100 $(GO) run ./internal/testrun -- -race -run '$(RACES)' ./pull
