@@ -20,7 +20,7 @@ ifeq ($(origin GOEXPERIMENT),undefined)
 export GOEXPERIMENT := $(if $(filter go1.26%,$(shell $(GO) env GOVERSION)),simd)
 endif
 
-# The client speaks HTTP/1.1 only (client/transport.go): without HTTP/2 the .so is 0.4 MB smaller. Nothing of ours goes through the codec that
+# The client speaks HTTP/1.1 only (transport/transport.go): without HTTP/2 the .so is 0.4 MB smaller. Nothing of ours goes through the codec that
 # fluent-bit-go brings: without its copies for each type the .so is 6.4 MB smaller.
 TAGS := nethttpomithttp2,notmono,notfastpath
 

@@ -8,25 +8,23 @@ import (
 	"time"
 
 	"fluent-bit-defender/conf"
+	"fluent-bit-defender/entra"
+	"fluent-bit-defender/transport"
 )
 
 // api is what one API of alerts has of its own: how it is asked, and what it means by its answers. Nothing else in this
 // package knows one API from the other. It is not changed once made, so any number of goroutines may use it.
 type api struct {
-	target target
+	target transport.Target
 	// address returns the address for a query, and the form of it that may be logged. Its error, which says why the query
 	// cannot be one of this API, becomes a KindRefused.
-	address   func(Query) (full, shown string, err error)
-	header    http.Header                // sent with every request
-	audiences []string                   // whose tokens the API takes
-	exact     bool                       // it takes no other, whatever the form of their name
-	roles     []string                   // one of these a token must carry, where they are known
-	grant     string                     // how an operator gives the first of them
-	remedies  map[int]string             // by AADSTS code: where they are others than in diagnoses
-	words     map[int]words              // by status: what a refusal means
-	said      func(*mask, []byte) string // what the body of a refusal says, without secrets
-	paced     *url.URL                   // whose host bounds the number of requests of a tenant; nil: none does
-	partial   bool                       // 206 is an answer in which rows may be missing
+	address func(Query) (full, shown string, err error)
+	header  http.Header                          // sent with every request
+	needs   entra.Needs                          // of a token
+	words   map[int]words                        // by status: what a refusal means
+	said    func(*transport.Mask, []byte) string // what the body of a refusal says, without secrets
+	paced   *url.URL                             // whose host bounds the number of requests of a tenant; nil: none does
+	partial bool                                 // 206 is an answer in which rows may be missing
 }
 
 // words go on where the general text of a refusal ends.
@@ -39,7 +37,7 @@ var errNoPages = errors.New("this API has no pages")
 
 // newAPI builds the API that cfg names.
 func newAPI(cfg *conf.Config) (*api, error) {
-	base, err := endpoint("url", cfg.URL)
+	base, err := transport.ParseAddress("url", cfg.URL)
 	if err != nil {
 		return nil, err
 	}

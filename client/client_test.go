@@ -9,170 +9,15 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
-	"os"
-	"strconv"
+	"runtime"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"fluent-bit-defender/conf"
+	"fluent-bit-defender/transport"
 )
-
-// The seed's own sample values.
-const (
-	theSecret = "IKXc6PxB2eoFNJ/IT+l2JZZD9d9032VXz6Ul3D2WyUQ="
-	theClient = "35e0f735-5fe4-4693-9e68-3de80f1d3745"
-	theTenant = "72f988bf-86f1-41af-91ab-2d7cd011db47"
-	theToken  = "eyJ0eXaioJJOIneiowiouqSuzNiZ345FYOVkaJL0625TueyaJasjhIjEnbMlWqP"
-	oneAlert  = `[{"AlertId":"636207535742330111_-1114309685"}]`
-)
-
-func TestMain(m *testing.M) {
-	if os.Getenv(asChild) != "" {
-		child()
-		return
-	}
-	goleak.VerifyTestMain(m)
-}
-
-// settings is a configuration as conf would give it.
-func settings() *conf.Config {
-	return &conf.Config{
-		API: "siem", Auth: "client_secret",
-		TenantID: theTenant, ClientID: theClient, ClientSecret: theSecret,
-		URL:            "https://alerts.test/api/alerts",
-		TokenURL:       "https://login.test/" + theTenant + "/oauth2/token",
-		Resource:       "https://graph.windows.net",
-		ConnectTimeout: 10 * time.Second, ReadTimeout: time.Minute,
-	}
-}
-
-// service is Microsoft's side on an in-memory wire: it gives out numbered tokens
-// and answers alerts, unless a test puts its own functions in place.
-type service struct {
-	token  func(*http.Request) (*http.Response, error)
-	alerts func(*http.Request) (*http.Response, error)
-
-	mu           sync.Mutex
-	forms        []string // bodies of the token requests
-	tokenHeads   []http.Header
-	alertQueries []string
-	alertHeads   []http.Header
-}
-
-func (s *service) RoundTrip(req *http.Request) (*http.Response, error) {
-	if err := req.Context().Err(); err != nil {
-		return nil, err
-	}
-	s.mu.Lock()
-	if req.URL.Host == "login.test" {
-		form, _ := io.ReadAll(req.Body)
-		req.Body.Close()
-		s.forms = append(s.forms, string(form))
-		s.tokenHeads = append(s.tokenHeads, req.Header.Clone())
-		n := len(s.forms)
-		s.mu.Unlock()
-		if s.token != nil {
-			return s.token(req)
-		}
-		return reply(req, 200, tokenJSON(n)), nil
-	}
-	s.alertQueries = append(s.alertQueries, req.URL.RawQuery)
-	s.alertHeads = append(s.alertHeads, req.Header.Clone())
-	s.mu.Unlock()
-	if s.alerts != nil {
-		return s.alerts(req)
-	}
-	return reply(req, 200, oneAlert), nil
-}
-
-func (s *service) counts() (tokens, alerts int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.forms), len(s.alertQueries)
-}
-
-// tokenJSON is the seed's answer with the n-th token; its numbers are strings.
-func tokenJSON(n int) string {
-	return fmt.Sprintf(`{"token_type": "Bearer", "expires_in": "3599", "ext_expires_in": "0", "expires_on": "1488720683",
-		"not_before": "1488720683", "resource": "https://graph.windows.net", "access_token": "%s%d"}`, theToken, n)
-}
-
-// reply is an answer with a Date of the (virtual) present and any further header
-// lines as "Name: value".
-func reply(req *http.Request, status int, body string, header ...string) *http.Response {
-	h := http.Header{"Date": {time.Now().UTC().Format(http.TimeFormat)}, "Content-Type": {"application/json"}}
-	for _, line := range header {
-		name, value, _ := strings.Cut(line, ": ")
-		h.Set(name, value)
-		if value == "" {
-			h.Del(name)
-		}
-	}
-	return &http.Response{
-		StatusCode: status, Status: strconv.Itoa(status) + " " + http.StatusText(status),
-		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: h, Request: req,
-		Body: io.NopCloser(strings.NewReader(body)), ContentLength: int64(len(body)),
-	}
-}
-
-// always answers every request alike.
-func always(status int, body string, header ...string) func(*http.Request) (*http.Response, error) {
-	return func(req *http.Request) (*http.Response, error) { return reply(req, status, body, header...), nil }
-}
-
-// connect builds a client on the service's wire; the test's end closes it.
-func connect(t *testing.T, cfg *conf.Config, s http.RoundTripper, opts ...Option) *Client {
-	t.Helper()
-	c, err := New(cfg, append([]Option{WithTransport(s)}, opts...)...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(c.Close)
-	return c
-}
-
-// fetch reads one whole answer.
-func fetch(c *Client, q Query) (string, error) {
-	a, err := c.Fetch(context.Background(), q)
-	if err != nil {
-		return "", err
-	}
-	defer a.Body.Close()
-	text, err := io.ReadAll(a.Body)
-	return string(text), err
-}
-
-// noSecret fails when text holds the secret or a token in any usual form.
-func noSecret(t *testing.T, text string) {
-	t.Helper()
-	for _, secret := range []string{theSecret, theToken} {
-		for i := 0; i+12 <= len(secret); i++ {
-			for _, form := range []string{secret[i : i+12], url.QueryEscape(secret[i : i+12])} {
-				if strings.Contains(text, form) {
-					t.Fatalf("%q shows %q of a secret", text, form)
-				}
-			}
-		}
-	}
-}
-
-// failure returns err as the client's own error, with all its texts free of secrets.
-func failure(t *testing.T, err error) *Error {
-	t.Helper()
-	var e *Error
-	if !errors.As(err, &e) {
-		t.Fatalf("error is %T %v, want *Error", err, err)
-	}
-	for sub := err; sub != nil; sub = errors.Unwrap(sub) {
-		noSecret(t, fmt.Sprintf("%v %+v %#v %q", sub, sub, sub, sub))
-	}
-	return e
-}
 
 func TestRequestCarriesTokenAndHeaders(t *testing.T) {
 	s := &service{}
@@ -186,19 +31,19 @@ func TestRequestCarriesTokenAndHeaders(t *testing.T) {
 		"Accept-Encoding": "gzip", "Cache-Control": "no-cache", "User-Agent": "fluent-bit-defender/dev",
 	}
 	for name, value := range want {
-		if got := s.alertHeads[0].Get(name); got != value {
+		if got := s.AlertHeads[0].Get(name); got != value {
 			t.Errorf("alerts request has %s %q, want %q", name, got, value)
 		}
 	}
-	if len(s.alertHeads[0]) != len(want) {
-		t.Errorf("alerts request has other headers too: %v", s.alertHeads[0])
+	if len(s.AlertHeads[0]) != len(want) {
+		t.Errorf("alerts request has other headers too: %v", s.AlertHeads[0])
 	}
 }
 
 func TestUnauthorizedRenewsOnce(t *testing.T) {
 	t.Run("a new token helps", func(t *testing.T) {
 		s := &service{}
-		s.alerts = func(req *http.Request) (*http.Response, error) {
+		s.Alerts = func(req *http.Request) (*http.Response, error) {
 			if req.Header.Get("Authorization") == "Bearer "+theToken+"1" {
 				return reply(req, 401, ""), nil
 			}
@@ -208,30 +53,30 @@ func TestUnauthorizedRenewsOnce(t *testing.T) {
 		if got, err := fetch(c, Query{}); err != nil || got != oneAlert {
 			t.Fatalf("got %q, %v", got, err)
 		}
-		if tokens, alerts := s.counts(); tokens != 2 || alerts != 2 {
+		if tokens, alerts := s.Counts(); tokens != 2 || alerts != 2 {
 			t.Fatalf("%d token and %d alerts requests, want 2 and 2", tokens, alerts)
 		}
 	})
 	t.Run("a new token does not help", func(t *testing.T) {
-		s := &service{alerts: always(401, "")}
+		s := &service{Alerts: always(401, "")}
 		c := connect(t, settings(), s)
 		_, err := fetch(c, Query{})
-		if e := failure(t, err); e.Kind != KindUnauthorized || e.Status != 401 {
+		if e := failure(t, err); e.Kind != transport.KindUnauthorized || e.Status != 401 {
 			t.Fatalf("kind %v, status %d", e.Kind, e.Status)
 		}
-		if tokens, alerts := s.counts(); tokens != 2 || alerts != 2 {
+		if tokens, alerts := s.Counts(); tokens != 2 || alerts != 2 {
 			t.Fatalf("%d token and %d alerts requests, want 2 and 2", tokens, alerts)
 		}
 	})
 	t.Run("the renewal fails", func(t *testing.T) {
-		s := &service{alerts: always(401, "")}
+		s := &service{Alerts: always(401, "")}
 		c := connect(t, settings(), s)
 		if _, err := c.Now(context.Background()); err != nil {
 			t.Fatal(err)
 		}
-		s.token = always(503, "")
+		s.Token = always(503, "")
 		_, err := fetch(c, Query{})
-		if e := failure(t, err); e.Kind != KindTokenTransient {
+		if e := failure(t, err); e.Kind != transport.KindTokenTransient {
 			t.Fatalf("kind %v, want token transient: the refused token must not serve on", e.Kind)
 		}
 	})
@@ -243,9 +88,9 @@ func TestCancelEndsARequestAtOnce(t *testing.T) {
 		return nil, context.Cause(req.Context())
 	}
 	for name, s := range map[string]*service{
-		"token request":  {token: hang},
-		"alerts request": {alerts: hang},
-		"body": {alerts: func(req *http.Request) (*http.Response, error) {
+		"token request":  {Token: hang},
+		"alerts request": {Alerts: hang},
+		"body": {Alerts: func(req *http.Request) (*http.Response, error) {
 			r := reply(req, 200, "")
 			r.Body, _ = io.Pipe()
 			r.ContentLength = -1
@@ -259,7 +104,7 @@ func TestCancelEndsARequestAtOnce(t *testing.T) {
 					ctx, cancel := context.WithCancel(context.Background())
 					end, want := cancel, context.Canceled
 					if how == "close" {
-						end, want = c.Close, ErrClosed
+						end, want = c.Close, transport.ErrClosed
 					}
 					defer cancel()
 					start := time.Now()
@@ -285,13 +130,13 @@ func TestClosedClientRefuses(t *testing.T) {
 	s := &service{}
 	c := connect(t, settings(), s)
 	c.Close()
-	if _, err := c.Fetch(context.Background(), Query{}); !errors.Is(err, ErrClosed) {
+	if _, err := c.Fetch(context.Background(), Query{}); !errors.Is(err, transport.ErrClosed) {
 		t.Fatalf("Fetch gave %v", err)
 	}
-	if _, err := c.Now(context.Background()); !errors.Is(err, ErrClosed) {
+	if _, err := c.Now(context.Background()); !errors.Is(err, transport.ErrClosed) {
 		t.Fatalf("Now gave %v", err)
 	}
-	if tokens, alerts := s.counts(); tokens+alerts != 0 {
+	if tokens, alerts := s.Counts(); tokens+alerts != 0 {
 		t.Fatal("a closed client sent a request")
 	}
 }
@@ -333,7 +178,7 @@ func TestDebugLineOfEachRequest(t *testing.T) {
 		cfg := settings()
 		cfg.URL += "?key=" + url.QueryEscape(theSecret)
 		cfg.MachineGroups = []string{"UKMachines"}
-		s := &service{alerts: func(req *http.Request) (*http.Response, error) {
+		s := &service{Alerts: func(req *http.Request) (*http.Response, error) {
 			time.Sleep(1500 * time.Millisecond)
 			return reply(req, 503, ""), nil
 		}}
@@ -355,5 +200,145 @@ func TestPrintingAClientShowsNoSecret(t *testing.T) {
 		t.Fatal(err)
 	}
 	noSecret(t, fmt.Sprintf("%v %+v %#v", c, c, c))
-	noSecret(t, fmt.Sprintf("%v %+v", c.token, c.token))
+	noSecret(t, fmt.Sprintf("%v %+v", c.tokens, c.tokens))
+}
+
+func TestNow(t *testing.T) {
+	// offset is that of the service's clock from the local one.
+	f := func(name string, offset time.Duration) {
+		t.Helper()
+		synctest.Test(t, func(t *testing.T) {
+			stamp := func(status int, body string) func(*http.Request) (*http.Response, error) {
+				return func(req *http.Request) (*http.Response, error) {
+					time.Sleep(400 * time.Millisecond) // the Date is older than the answer's arrival
+					r := reply(req, status, body)
+					r.Header = http.Header{"Date": {time.Now().Add(offset - 300*time.Millisecond).UTC().Format(http.TimeFormat)}}
+					return r, nil
+				}
+			}
+			s := &service{Token: stamp(200, tokenJSON(1)), Alerts: stamp(200, oneAlert)}
+			c := connect(t, settings(), s)
+			check := func() {
+				t.Helper()
+				got, err := c.Now(context.Background())
+				if late := time.Now().Add(offset).Sub(got); err != nil || late < 0 || late > 1300*time.Millisecond {
+					t.Errorf("%s: %v after the service's clock, want 0 to 1.3s before: %v", name, -late, err)
+				}
+				if got.Location() != time.UTC {
+					t.Errorf("%s: time is in %v", name, got.Location())
+				}
+			}
+			check()
+			if tokens, alerts := s.Counts(); tokens != 1 || alerts != 0 {
+				t.Errorf("%s: %d token and %d alerts requests, want one for a token", name, tokens, alerts)
+			}
+			for range 20 {
+				time.Sleep(777 * time.Millisecond)
+				check()
+				if _, err := fetch(c, Query{}); err != nil {
+					t.Fatal(err)
+				}
+				check()
+			}
+		})
+	}
+	f("clocks agree", 0)
+	f("the local clock is an hour behind", time.Hour)
+	f("the local clock is years ahead", -5*365*24*time.Hour)
+}
+
+func TestOnlySuccessfulAnswersTellTheTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &service{}
+		c := connect(t, settings(), s)
+		first, err := c.Now(context.Background())
+		if err != nil {
+			t.Fatal(err)
+		}
+		wrong := time.Now().Add(time.Hour).UTC().Format(http.TimeFormat)
+		for _, status := range []int{500, 429, 403, 302, 204} {
+			s.Alerts = always(status, "", "Date: "+wrong)
+			fetch(c, Query{})
+		}
+		s.Alerts = nil
+		s.Token = always(400, `{"error":"invalid_client"}`, "Date: "+wrong)
+		tok, _ := c.tokens.Get(context.Background())
+		c.tokens.Drop(tok)
+		fetch(c, Query{})
+		s.Token = always(200, `<html>`, "Date: "+wrong)
+		fetch(c, Query{})
+		if now, _ := c.Now(context.Background()); !now.Equal(first) {
+			t.Fatalf("now is %v, was %v at the same moment", now, first)
+		}
+	})
+}
+
+func TestNoDateMeansTheLocalClockAndOneWarning(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		s := &service{Token: always(200, tokenJSON(1), "Date: "), Alerts: always(200, oneAlert, "Date: ")}
+		c := connect(t, settings(), s, WithLogger(slog.New(slog.NewTextHandler(&out, nil))))
+		for range 3 {
+			time.Sleep(time.Second)
+			now, err := c.Now(context.Background())
+			if err != nil || !now.Equal(time.Now()) {
+				t.Fatalf("now is %v, %v, want the local %v", now, err, time.Now())
+			}
+			if _, err := fetch(c, Query{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if tokens, _ := s.Counts(); tokens != 1 {
+			t.Errorf("%d token requests, want one", tokens)
+		}
+		if n := strings.Count(out.String(), "level=WARN"); n != 1 || strings.Count(out.String(), "\n") != 1 {
+			t.Errorf("%d warnings, want one line: %s", n, out.String())
+		}
+	})
+}
+
+func TestNowGivesTheTokensError(t *testing.T) {
+	c := connect(t, settings(), &service{Token: always(401, `{"error":"invalid_client","error_codes":[7000222]}`)})
+	_, err := c.Now(context.Background())
+	if e := failure(t, err); e.Kind != transport.KindToken || e.Code != 7000222 {
+		t.Fatalf("got %v", err)
+	}
+}
+
+// A thousand tenants of one stanza: a client that waits for its next poll has no goroutine and no connection of its
+// own, and little memory.
+func TestAnIdleClientIsSmall(t *testing.T) {
+	const clients, most = 1000, 6 << 10 // bytes each
+	s := &service{}
+	all := make([]*Client, clients)
+	measure := func() (heap uint64) {
+		runtime.GC()
+		runtime.GC() // what the first one left to finalizers and pools
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	warm := connect(t, settings(), s)
+	if _, err := fetch(warm, Query{}); err != nil {
+		t.Fatal(err)
+	}
+	before, goroutines := measure(), runtime.NumGoroutine()
+	for i := range all {
+		cfg := settings()
+		cfg.TenantID = fmt.Sprintf("%08d-2222-3333-4444-555555555555", i)
+		all[i] = connect(t, cfg, s)
+		if _, err := fetch(all[i], Query{}); err != nil {
+			t.Fatal(err)
+		}
+		s.Forget()
+	}
+	each := int64(measure()-before) / clients
+	t.Logf("%d bytes a client", each)
+	if each > most {
+		t.Errorf("%d bytes a client, want at most %d", each, most)
+	}
+	if more := runtime.NumGoroutine() - goroutines; more > 0 {
+		t.Errorf("%d more goroutines", more)
+	}
+	runtime.KeepAlive(all)
 }

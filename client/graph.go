@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"fluent-bit-defender/conf"
+	"fluent-bit-defender/entra"
+	"fluent-bit-defender/transport"
 )
 
 const (
@@ -40,14 +42,17 @@ func newGraph(base *url.URL, cfg *conf.Config) *api {
 			"and the person a role that may read alerts, such as Security Reader; then log in again with `defenderctl login`"
 	}
 	return &api{
-		target:    target{alertsRequest, "url and cloud", "raise read_timeout or lower limit and max_window", ""},
-		address:   graph{base: base, filter: cfg.Filter}.address,
-		header:    http.Header{"Prefer": {"include-unknown-enum-members"}},
-		audiences: []string{conf.GraphOf(cfg.Cloud), graphID},
-		exact:     true,
-		roles:     []string{graphRole, "SecurityAlert.ReadWrite.All"},
-		grant:     grant,
-		remedies:  map[int]string{500011: "check resource and tenant_id, and " + grant},
+		target: transport.Target{Name: alertsRequest, Keys: "url and cloud", API: true,
+			Slow: "raise read_timeout or lower limit and max_window"},
+		address: graph{base: base, filter: cfg.Filter}.address,
+		header:  http.Header{"Prefer": {"include-unknown-enum-members"}},
+		needs: entra.Needs{
+			Audiences: []string{conf.GraphOf(cfg.Cloud), graphID},
+			Exact:     true,
+			Roles:     []string{graphRole, "SecurityAlert.ReadWrite.All"},
+			Grant:     grant,
+			Remedies:  map[int]string{500011: "check resource and tenant_id, and " + grant},
+		},
 		words: map[int]words{
 			http.StatusBadRequest:   {remedy: "check filter and limit"},
 			http.StatusUnauthorized: {remedy: "check resource and tenant_id, and that cloud is the tenant's"},
@@ -148,7 +153,7 @@ var graphCode = regexp.MustCompile(`^[\w.-]{1,64}$`)
 
 // graphSaid quotes the error in the body of a refusal, without secrets. The code can be UnknownError and the message
 // empty: the request's id is then all that Microsoft's support can go by.
-func graphSaid(m *mask, body []byte) string {
+func graphSaid(m *transport.Mask, body []byte) string {
 	var answer struct {
 		Error struct {
 			Code    string `json:"code"`
@@ -159,18 +164,18 @@ func graphSaid(m *mask, body []byte) string {
 		} `json:"error"`
 	}
 	if json.Unmarshal(body, &answer) != nil || answer.Error.Code == "" && answer.Error.Message == "" {
-		return m.text(string(body), 200)
+		return m.Text(string(body), 200)
 	}
 	e := answer.Error
-	said := m.text(e.Message, 200)
+	said := m.Text(e.Message, 200)
 	if said == "" {
 		said = "nothing"
 	}
 	var ids []string
 	if graphCode.MatchString(e.Code) {
-		ids = append(ids, m.text(e.Code, 64))
+		ids = append(ids, m.Text(e.Code, 64))
 	}
-	if guid.MatchString(e.Inner.Request) {
+	if transport.IsGUID(e.Inner.Request) {
 		ids = append(ids, "request-id "+e.Inner.Request)
 	}
 	if len(ids) > 0 {

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"fluent-bit-defender/conf"
+	"fluent-bit-defender/transport"
 )
 
 const (
@@ -140,17 +141,17 @@ func TestALinkThatCannotBeFollowedIsNotAsked(t *testing.T) {
 		s := &service{}
 		c := connect(t, cfg, s)
 		_, err := fetch(c, Query{Page: "https://evil.test/v1.0/security/incidents?$skiptoken=" + theToken})
-		if e := failure(t, err); e.Kind != KindRefused || e.Status != 0 {
+		if e := failure(t, err); e.Kind != transport.KindRefused || e.Status != 0 {
 			t.Errorf("%s: kind %v, status %d: %v", name, e.Kind, e.Status, e)
 		}
-		if tokens, alerts := s.counts(); tokens+alerts != 0 {
+		if tokens, alerts := s.Counts(); tokens+alerts != 0 {
 			t.Errorf("%s: %d requests for tokens and %d for alerts were sent", name, tokens, alerts)
 		}
 	}
 }
 
 func TestGraphRequest(t *testing.T) {
-	s := &service{alerts: always(200, graphAlert)}
+	s := &service{Alerts: always(200, graphAlert)}
 	c := connect(t, graphSettings(), s)
 	a, err := c.Fetch(context.Background(), Query{Limit: 5})
 	if err != nil {
@@ -165,14 +166,14 @@ func TestGraphRequest(t *testing.T) {
 		"User-Agent": "fluent-bit-defender/dev", "Prefer": "include-unknown-enum-members",
 	}
 	for name, value := range want {
-		if got := s.alertHeads[0].Get(name); got != value {
+		if got := s.AlertHeads[0].Get(name); got != value {
 			t.Errorf("%s is %q, want %q", name, got, value)
 		}
 	}
-	if len(s.alertHeads[0]) != len(want) {
-		t.Errorf("other headers too: %v", s.alertHeads[0])
+	if len(s.AlertHeads[0]) != len(want) {
+		t.Errorf("other headers too: %v", s.AlertHeads[0])
 	}
-	form, err := url.ParseQuery(s.forms[0])
+	form, err := url.ParseQuery(s.Forms[0])
 	if err != nil || form.Get("scope") != "https://graph.microsoft.com/.default" || form.Has("resource") {
 		t.Errorf("token asked with %v", form)
 	}
@@ -181,7 +182,7 @@ func TestGraphRequest(t *testing.T) {
 func TestAnswersInPart(t *testing.T) {
 	f := func(name, want string, header ...string) {
 		t.Helper()
-		c := connect(t, graphSettings(), &service{alerts: always(206, graphAlert, header...)})
+		c := connect(t, graphSettings(), &service{Alerts: always(206, graphAlert, header...)})
 		a, err := c.Fetch(context.Background(), Query{})
 		if err != nil {
 			t.Fatal(err)
@@ -196,18 +197,18 @@ func TestAnswersInPart(t *testing.T) {
 	f("that echoes the token", "199 - 'Bearer [masked]'", `Warning: 199 - "Bearer `+theToken+`1"`)
 	f("a long one", strings.Repeat("xy ", 98)+"xy...", "Warning: "+strings.Repeat("xy ", 1000))
 
-	c := connect(t, settings(), &service{alerts: always(206, oneAlert)})
+	c := connect(t, settings(), &service{Alerts: always(206, oneAlert)})
 	_, err := fetch(c, Query{})
-	if e := failure(t, err); e.Kind != KindService || e.Status != 206 {
+	if e := failure(t, err); e.Kind != transport.KindService || e.Status != 206 {
 		t.Errorf("the SIEM API has no 206: %v", e)
 	}
 }
 
 func TestRefusalsOfGraph(t *testing.T) {
-	f := func(name string, q Query, answer func(*http.Request) (*http.Response, error), kind Kind, want string) {
+	f := func(name string, q Query, answer func(*http.Request) (*http.Response, error), kind transport.Kind, want string) {
 		t.Helper()
 		synctest.Test(t, func(t *testing.T) { // the limit of requests holds here too
-			c := connect(t, graphSettings(), &service{alerts: answer})
+			c := connect(t, graphSettings(), &service{Alerts: answer})
 			_, err := fetch(c, q)
 			if e := failure(t, err); e.Kind != kind || e.Error() != "alerts request: "+want {
 				t.Errorf("%s: %v\n got %s\nwant %s", name, e.Kind, e, "alerts request: "+want)
@@ -216,31 +217,31 @@ func TestRefusalsOfGraph(t *testing.T) {
 	}
 	inner := `,"innerError":{"date":"2024-05-06T10:00:00","request-id":"` + theRequest + `","client-request-id":"` + theRequest + `"}}}`
 	page := Query{Page: graphURL + "?$skiptoken=x"}
-	f("400", Query{}, always(400, `{"error":{"code":"BadRequest","message":"Invalid filter clause: No property 'severty'"`+inner), KindRefused,
+	f("400", Query{}, always(400, `{"error":{"code":"BadRequest","message":"Invalid filter clause: No property 'severty'"`+inner), transport.KindRefused,
 		`the service refused the query (400); check filter and limit; the service says "Invalid filter clause: No property 'severty' (BadRequest, request-id `+theRequest+`)"`)
-	f("400 of a link", page, always(400, `{"error":{"code":"UnknownError","message":""`+inner), KindRefused,
+	f("400 of a link", page, always(400, `{"error":{"code":"UnknownError","message":""`+inner), transport.KindRefused,
 		"the service refused its own link to the next page (400); if it lasts, lower max_window, so that there are fewer pages; "+
 			`the service says "nothing (UnknownError, request-id `+theRequest+`)"`)
-	f("404 of a link", page, always(404, ""), KindRefused,
+	f("404 of a link", page, always(404, ""), transport.KindRefused,
 		"the service refused its own link to the next page (404); if it lasts, lower max_window, so that there are fewer pages")
-	f("410 of a link", page, always(410, ""), KindRefused,
+	f("410 of a link", page, always(410, ""), transport.KindRefused,
 		"the service refused its own link to the next page (410); if it lasts, lower max_window, so that there are fewer pages")
-	f("503 of a link", page, always(503, ""), KindService, "the service is not available (503); if it lasts, look at the service's health")
-	f("401", Query{}, always(401, `{"error":{"code":"InvalidAuthenticationToken","message":"Access token validation failure. Invalid audience."`+inner), KindUnauthorized,
+	f("503 of a link", page, always(503, ""), transport.KindService, "the service is not available (503); if it lasts, look at the service's health")
+	f("401", Query{}, always(401, `{"error":{"code":"InvalidAuthenticationToken","message":"Access token validation failure. Invalid audience."`+inner), transport.KindUnauthorized,
 		"the service refused the token (401), and a new one too; check resource and tenant_id, and that cloud is the tenant's; "+
 			`the service says "Access token validation failure. Invalid audience. (InvalidAuthenticationToken, request-id `+theRequest+`)"`)
-	f("403", Query{}, always(403, `{"error":{"code":"Forbidden","message":"Missing application scopes. API required scopes: SecurityAlert.Read.All"`+inner), KindForbidden,
+	f("403", Query{}, always(403, `{"error":{"code":"Forbidden","message":"Missing application scopes. API required scopes: SecurityAlert.Read.All"`+inner), transport.KindForbidden,
 		"access is forbidden (403); grant the application the application permission SecurityAlert.Read.All of Microsoft Graph, with admin consent; "+
 			`check tenant_id and cloud; the service says "Missing application scopes. API required scopes: SecurityAlert.Read.All (Forbidden, request-id `+theRequest+`)"`)
-	f("404", Query{}, always(404, ""), KindConfig, "nothing answers at "+graphURL+" (404); check url and cloud")
-	f("429", Query{}, always(429, `{"error":{"code":"TooManyRequests","message":"Too many requests."}}`, "Retry-After: 10"), KindThrottled,
+	f("404", Query{}, always(404, ""), transport.KindConfig, "nothing answers at "+graphURL+" (404); check url and cloud")
+	f("429", Query{}, always(429, `{"error":{"code":"TooManyRequests","message":"Too many requests."}}`, "Retry-After: 10"), transport.KindThrottled,
 		"throttled (429), it asks to wait 10s; raise poll_interval, or let fewer stanzas and nodes poll this tenant; "+
 			`the service says "Too many requests. (TooManyRequests)"`)
-	f("an error without a code", Query{}, always(500, `{"error":{"code":"","message":"broken"}}`), KindService,
+	f("an error without a code", Query{}, always(500, `{"error":{"code":"","message":"broken"}}`), transport.KindService,
 		`error in the service (500); if it lasts, look at the service's health; the service says "broken"`)
-	f("an error of another shape", Query{}, always(500, `{"error":"broken"}`), KindService,
+	f("an error of another shape", Query{}, always(500, `{"error":"broken"}`), transport.KindService,
 		`error in the service (500); if it lasts, look at the service's health; the service says "{'error':'broken'}"`)
-	f("no JSON", Query{}, always(502, "<h1>Bad Gateway</h1>"), KindService,
+	f("no JSON", Query{}, always(502, "<h1>Bad Gateway</h1>"), transport.KindService,
 		`the service is not available (502); if it lasts, look at the service's health; the service says "<h1>Bad Gateway</h1>"`)
 	f("an error that echoes the token", Query{}, func(req *http.Request) (*http.Response, error) {
 		text, err := json.Marshal(map[string]any{"error": map[string]any{"code": strings.TrimPrefix(req.Header.Get("Authorization"), "Bearer ")[:60],
@@ -249,13 +250,13 @@ func TestRefusalsOfGraph(t *testing.T) {
 			return nil, err
 		}
 		return reply(req, 500, string(text)), nil
-	}, KindService, `error in the service (500); if it lasts, look at the service's health; the service says "You sent Bearer [masked] and [masked] ([masked])"`)
+	}, transport.KindService, `error in the service (500); if it lasts, look at the service's health; the service says "You sent Bearer [masked] and [masked] ([masked])"`)
 }
 
 func TestDebugLinesOfGraphShowNoLink(t *testing.T) {
 	var out bytes.Buffer
 	log := slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	c := connect(t, graphSettings(), &service{alerts: always(200, graphAlert)}, WithLogger(log))
+	c := connect(t, graphSettings(), &service{Alerts: always(200, graphAlert)}, WithLogger(log))
 	if _, err := fetch(c, Query{Page: graphURL + "?$top=5&$skiptoken=MSZRVlF1WVdSbGJXbHU"}); err != nil {
 		t.Fatal(err)
 	}
@@ -268,7 +269,7 @@ func TestDebugLinesOfGraphShowNoLink(t *testing.T) {
 func TestGraphKeepsTheServicesTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ahead := time.Now().Add(5 * time.Second).UTC()
-		c := connect(t, graphSettings(), &service{alerts: always(206, graphAlert, "Date: "+ahead.Format(http.TimeFormat))})
+		c := connect(t, graphSettings(), &service{Alerts: always(206, graphAlert, "Date: "+ahead.Format(http.TimeFormat))})
 		if _, err := fetch(c, Query{}); err != nil {
 			t.Fatal(err)
 		}
@@ -314,8 +315,8 @@ func FuzzGraphSaid(f *testing.F) {
 		f.Add([]byte(body))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		m := new(mask)
-		m.hide(theSecret)
+		m := new(transport.Mask)
+		m.Hide(theSecret)
 		said := graphSaid(m, body)
 		if len(said) > 400 || strings.ContainsAny(said, "\"\r\n\x00\x1b") {
 			t.Fatalf("%q: %q", body, said)

@@ -13,15 +13,16 @@ import (
 	"fluent-bit-defender/conf"
 	"fluent-bit-defender/credential"
 	"fluent-bit-defender/internal/defendersim"
+	"fluent-bit-defender/transport"
 )
 
 // toGraph turns a world's stanza to Graph.
 func (w *world) toGraph() {
-	w.cfg.API, w.cfg.Cloud, w.cfg.Updates = conf.Graph, "public", "all"
-	w.cfg.Resource = defendersim.GraphHost
-	w.cfg.URL = defendersim.GraphHost + "/v1.0/security/alerts_v2"
-	if w.cfg.Auth == conf.AuthorizationCode {
-		w.cfg.RefreshTokenFile = w.write("graph", w.svc.Login(theLogin, defendersim.GraphHost)+"\n")
+	w.Cfg.API, w.Cfg.Cloud, w.Cfg.Updates = conf.Graph, "public", "all"
+	w.Cfg.Resource = defendersim.GraphHost
+	w.Cfg.URL = defendersim.GraphHost + "/v1.0/security/alerts_v2"
+	if w.Cfg.Auth == conf.AuthorizationCode {
+		w.Cfg.RefreshTokenFile = w.Write("graph", w.Svc.Login(theLogin, defendersim.GraphHost)+"\n")
 	}
 }
 
@@ -40,14 +41,14 @@ func TestALoginForGraph(t *testing.T) {
 	versions(t, conf.AuthorizationCode, func(w *world) {
 		w.toGraph()
 		l := w.login()
-		in, err := l.Redeem(context.Background(), w.person(l.URL(), "accept"))
+		in, err := l.Redeem(context.Background(), w.Person(l.URL(), "accept"))
 		if err != nil {
 			w.Fatal(err)
 		}
 		if in.Claims.Audience != defendersim.GraphHost || len(l.Doubts(in.Claims)) != 0 {
 			w.Errorf("claims %+v, doubts %v", in.Claims, l.Doubts(in.Claims))
 		}
-		if err := credential.WriteRefreshToken(w.cfg.RefreshTokenFile, in.RefreshToken); err != nil {
+		if err := credential.WriteRefreshToken(w.Cfg.RefreshTokenFile, in.RefreshToken); err != nil {
 			w.Fatal(err)
 		}
 		w.good(w.client(), "with the login")
@@ -55,7 +56,7 @@ func TestALoginForGraph(t *testing.T) {
 }
 
 func TestTheSimulatedGraphsRefusalsAreExplained(t *testing.T) {
-	f := func(name string, change func(w *world), kind Kind, want ...string) {
+	f := func(name string, change func(w *world), kind transport.Kind, want ...string) {
 		t.Helper()
 		versions(t, conf.ClientSecret, func(w *world) {
 			w.toGraph()
@@ -68,20 +69,20 @@ func TestTheSimulatedGraphsRefusalsAreExplained(t *testing.T) {
 			}
 		})
 	}
-	f("a token of another API", func(w *world) { w.cfg.Resource = defendersim.DefaultResource }, KindUnauthorized,
+	f("a token of another API", func(w *world) { w.Cfg.Resource = defendersim.DefaultResource }, transport.KindUnauthorized,
 		"the token is for https://graph.windows.net (aud), while the API takes tokens for https://graph.microsoft.com or", "(InvalidAuthenticationToken, request-id ")
-	f("no role", func(w *world) { w.svc.SetGraphRoles(theClient, "User.Read.All") }, KindForbidden,
+	f("no role", func(w *world) { w.Svc.SetGraphRoles(theClient, "User.Read.All") }, transport.KindForbidden,
 		"grant the application the application permission SecurityAlert.Read.All", "Missing application roles", "(Forbidden, request-id ")
-	f("a field that is no filter", func(w *world) { w.cfg.Filter = "category eq 'Malware'" }, KindRefused, "check filter and limit", "(BadRequest, request-id ")
+	f("a field that is no filter", func(w *world) { w.Cfg.Filter = "category eq 'Malware'" }, transport.KindRefused, "check filter and limit", "(BadRequest, request-id ")
 }
 
 func TestPagesOfTheSimulatedGraph(t *testing.T) {
 	versions(t, conf.ClientSecret, func(w *world) {
 		w.toGraph()
-		w.cfg.Filter = "severity eq 'high' or assignedTo eq 'O''Brien & (sons'"
-		w.svc.AddGraph(graphAlerts(w.svc.Now(), 25)...)
+		w.Cfg.Filter = "severity eq 'high' or assignedTo eq 'O''Brien & (sons'"
+		w.Svc.AddGraph(graphAlerts(w.Svc.Now(), 25)...)
 		c := w.client()
-		now := w.svc.Now()
+		now := w.Svc.Now()
 		seen := map[string]int{}
 		q := Query{Since: now.Add(-time.Hour), Until: now.Add(time.Second), Limit: 10}
 		for page := 1; ; page++ {
@@ -107,13 +108,13 @@ func TestPagesOfTheSimulatedGraph(t *testing.T) {
 			}
 			q = Query{Page: answer.Next}
 		}
-		link := w.cfg.URL + "?$skiptoken=" + url.QueryEscape(strings.Repeat("A", 40))
+		link := w.Cfg.URL + "?$skiptoken=" + url.QueryEscape(strings.Repeat("A", 40))
 		_, err := fetch(c, Query{Page: link})
-		var e *Error
-		if !errors.As(err, &e) || e.Kind != KindRefused || !strings.Contains(e.Error(), "refused its own link to the next page (400)") {
+		var e *transport.Error
+		if !errors.As(err, &e) || e.Kind != transport.KindRefused || !strings.Contains(e.Error(), "refused its own link to the next page (400)") {
 			w.Errorf("a link that the service does not know: %v", err)
 		}
-		if log := w.log.String(); strings.Contains(log, strings.Repeat("A", 10)) {
+		if log := w.Logged.String(); strings.Contains(log, strings.Repeat("A", 10)) {
 			w.Errorf("a link is in the log: %s", log)
 		}
 	})

@@ -16,12 +16,13 @@ import (
 
 	"fluent-bit-defender/conf"
 	"fluent-bit-defender/internal/defendersim"
+	"fluent-bit-defender/internal/simtest"
 )
 
 // noSecrets fails when the log shows 12 bytes in a row of one of the secrets.
 func (w *world) noSecrets(secrets ...string) {
 	w.Helper()
-	hides(w.T, w.log.String(), secrets...)
+	hides(w.T, w.Logged.String(), secrets...)
 }
 
 func hides(t *testing.T, text string, secrets ...string) {
@@ -47,7 +48,7 @@ func TestNoCredentialIsInAnyErrorOrLog(t *testing.T) {
 					if err != nil {
 						w.Fatal(err)
 					}
-					w.cfg.ClientCertificateFile, w.cfg.ClientCertificatePassword = w.write("app.pfx", string(der)), "opensesame-password"
+					w.Cfg.ClientCertificateFile, w.Cfg.ClientCertificatePassword = w.Write("app.pfx", string(der)), "opensesame-password"
 				}
 				secrets := []string{}
 				if auth == conf.ClientSecret {
@@ -56,10 +57,10 @@ func TestNoCredentialIsInAnyErrorOrLog(t *testing.T) {
 				if auth == conf.ClientCertificate {
 					secrets = append(secrets, "opensesame-password")
 				}
-				w.svc.SetTokenLife(time.Second)
+				w.Svc.SetTokenLife(time.Second)
 				var answered string // the last token answer
 				echo := -1
-				w.wire.meanwhile(func(req *http.Request, form url.Values) (*http.Response, error) {
+				w.Wire.Meanwhile(func(req *http.Request, form url.Values) (*http.Response, error) {
 					for _, name := range []string{"client_secret", "client_assertion", "refresh_token"} {
 						if form.Get(name) != "" {
 							secrets = append(secrets, form.Get(name))
@@ -71,9 +72,9 @@ func TestNoCredentialIsInAnyErrorOrLog(t *testing.T) {
 					said := form.Encode() + " " + fmt.Sprint(form) + " " + req.Header.Get("Authorization") + " " + answered
 					switch echo {
 					case 0:
-						return reply(req, 400, refused("invalid_request", "AADSTS900144: "+said)), nil
+						return reply(req, 400, simtest.Refused("invalid_request", "AADSTS900144: "+said)), nil
 					case 1:
-						return reply(req, 401, refused("invalid_client", said)), nil
+						return reply(req, 401, simtest.Refused("invalid_client", said)), nil
 					case 2:
 						return reply(req, 500, said), nil
 					case 3:
@@ -85,7 +86,7 @@ func TestNoCredentialIsInAnyErrorOrLog(t *testing.T) {
 					case 6:
 						return reply(req, 403, "<p>"+said, "WWW-Authenticate: Bearer "+said), nil
 					}
-					resp, err := w.wire.RoundTripper.RoundTrip(req)
+					resp, err := w.Wire.RoundTripper.RoundTrip(req)
 					if err == nil && req.Method == "POST" || auth == conf.ManagedIdentity && req.Header.Get("Metadata") != "" {
 						text, _ := io.ReadAll(resp.Body)
 						resp.Body.Close()
@@ -99,7 +100,7 @@ func TestNoCredentialIsInAnyErrorOrLog(t *testing.T) {
 				var errs []string
 				for echo = range 7 {
 					time.Sleep(2 * time.Second)
-					_, err := c.token.get(context.Background()) // the token endpoint says so
+					_, err := c.tokens.Get(context.Background()) // the token endpoint says so
 					if err == nil {
 						w.Fatalf("echo %d: no error", echo)
 					}
@@ -108,7 +109,7 @@ func TestNoCredentialIsInAnyErrorOrLog(t *testing.T) {
 					}
 				}
 				echo = -1
-				w.svc.SetTokenLife(time.Hour)
+				w.Svc.SetTokenLife(time.Hour)
 				w.good(c, "a token")
 				for echo = range 7 { // the API does
 					if _, err := fetch(c, Query{}); err != nil {
@@ -121,7 +122,7 @@ func TestNoCredentialIsInAnyErrorOrLog(t *testing.T) {
 				secrets = append(secrets, answers(answered)...)
 				hides(w.T, strings.Join(errs, "\n"), secrets...)
 				w.noSecrets(secrets...)
-				hides(w.T, fmt.Sprintf("%v %+v", c, c.token), secrets...)
+				hides(w.T, fmt.Sprintf("%v %+v", c, c.tokens), secrets...)
 			})
 		})
 	}
@@ -144,18 +145,18 @@ func TestNoFileIsQuoted(t *testing.T) {
 	for _, text := range []string{needle, needle + "\n" + needle, "-----BEGIN PRIVATE KEY-----\n" + needle, "-----BEGIN " + needle + "-----\n"} {
 		for _, auth := range []string{conf.ClientSecret, conf.ClientCertificate, conf.WorkloadIdentity, conf.AuthorizationCode} {
 			w := stanza(t, auth, false)
-			for _, path := range []string{w.cfg.ClientSecretFile, w.cfg.ClientCertificateFile, w.cfg.FederatedTokenFile, w.cfg.RefreshTokenFile} {
+			for _, path := range []string{w.Cfg.ClientSecretFile, w.Cfg.ClientCertificateFile, w.Cfg.FederatedTokenFile, w.Cfg.RefreshTokenFile} {
 				if path != "" {
-					w.cfg.ClientCertificatePassword = ""
-					w.write(path[len(w.dir)+1:], text)
+					w.Cfg.ClientCertificatePassword = ""
+					w.Write(path[len(w.Dir)+1:], text)
 				}
 			}
-			w.svc.OnRequest(func(defendersim.Request) *defendersim.Fault { return defendersim.Entra(7000215) })
+			w.Svc.OnRequest(func(defendersim.Request) *defendersim.Fault { return defendersim.Entra(7000215) })
 			_, err := fetch(w.client(), Query{})
 			if err == nil {
 				t.Fatalf("%s: no error", auth)
 			}
-			hides(t, fmt.Sprintf("%v %+v\n%s", err, err, w.log), needle)
+			hides(t, fmt.Sprintf("%v %+v\n%s", err, err, w.Logged), needle)
 		}
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"fluent-bit-defender/transport"
 )
 
 // Graph takes 150 requests a minute from an application in a tenant (facts). A burst of 10 and 2 a second are 130 in
@@ -67,7 +69,7 @@ func sweepPaces() {
 	}
 }
 
-// wait returns when the next request may be sent. Errors wrap ctx's error or ErrClosed.
+// wait returns when the next request may be sent. Errors wrap ctx's error or transport.ErrClosed.
 func (p *pace) wait(ctx context.Context, c *Client) error {
 	if p == nil {
 		return nil
@@ -85,12 +87,12 @@ func (p *pace) wait(ctx context.Context, c *Client) error {
 	case <-timer.C:
 	case <-ctx.Done():
 		err = fmt.Errorf("%s: %w", alertsRequest, ctx.Err())
-	case <-c.base.Done():
-		err = fmt.Errorf("%s: %w", alertsRequest, ErrClosed)
+	case <-c.net.Done():
+		err = fmt.Errorf("%s: %w", alertsRequest, transport.ErrClosed)
 	}
 	if err != nil {
 		slot.Cancel()
 	}
-	c.count(func(n *counters) { n.waited += time.Since(start) })
+	c.held.Add(int64(time.Since(start)))
 	return err
 }

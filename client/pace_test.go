@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"fluent-bit-defender/conf"
+	"fluent-bit-defender/transport"
 )
 
 // most is what Graph takes from a tenant in a minute.
@@ -71,7 +72,7 @@ func TestNoMinuteHasMoreRequestsThanGraphTakes(t *testing.T) {
 		var all sync.WaitGroup
 		start := time.Now()
 		for range 3 { // stanzas of one tenant
-			c := connect(t, graphSettings(), &service{alerts: n.answer})
+			c := connect(t, graphSettings(), &service{Alerts: n.answer})
 			defer c.Close()
 			all.Go(func() {
 				for time.Since(start) < 5*time.Minute {
@@ -96,7 +97,7 @@ func TestNoMinuteHasMoreRequestsThanGraphTakes(t *testing.T) {
 func TestBurstsKeepToTheLimitToo(t *testing.T) {
 	paced(t, func(t *testing.T) {
 		n := &times{}
-		c := connect(t, graphSettings(), &service{alerts: n.answer})
+		c := connect(t, graphSettings(), &service{Alerts: n.answer})
 		defer c.Close()
 		for round := range 40 {
 			for range 10 * (round%7 + 1) {
@@ -116,7 +117,7 @@ func TestAReloadDoesNotBeginWithABurst(t *testing.T) {
 	paced(t, func(t *testing.T) {
 		n := &times{}
 		for range 30 {
-			c := connect(t, graphSettings(), &service{alerts: n.answer})
+			c := connect(t, graphSettings(), &service{Alerts: n.answer})
 			for range 20 {
 				if _, err := fetch(c, Query{}); err != nil {
 					t.Fatal(err)
@@ -181,7 +182,7 @@ func TestWaitingForTheLimitEnds(t *testing.T) {
 				defer cancel()
 				end, want := cancel, context.Canceled
 				if how == "close" {
-					end, want = c.Close, ErrClosed
+					end, want = c.Close, transport.ErrClosed
 				}
 				start := time.Now()
 				time.AfterFunc(100*time.Millisecond, end)
@@ -224,7 +225,7 @@ func TestARequestThatGaveUpLeavesItsPlace(t *testing.T) {
 func TestARetryAfterA401CountsToo(t *testing.T) {
 	paced(t, func(t *testing.T) {
 		n := &times{}
-		c := connect(t, graphSettings(), &service{alerts: func(req *http.Request) (*http.Response, error) {
+		c := connect(t, graphSettings(), &service{Alerts: func(req *http.Request) (*http.Response, error) {
 			_, _ = n.answer(req)
 			return reply(req, 401, ""), nil
 		}})

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"fluent-bit-defender/conf"
+	"fluent-bit-defender/entra"
+	"fluent-bit-defender/transport"
 )
 
 // siem writes requests of the SIEM API of Defender for Endpoint.
@@ -44,11 +46,12 @@ func newSIEM(base *url.URL, cfg *conf.Config) *api {
 		f.Set("CloudCreatedMachineTags", cfg.CloudCreatedMachineTags)
 	}
 	return &api{
-		target:    target{alertsRequest, "url, cloud and region", "raise read_timeout or lower max_window", ""},
-		address:   siem{base: base, filters: f}.address,
-		audiences: siemAudiences,
-		words:     siemWords,
-		said:      func(m *mask, body []byte) string { return m.text(string(body), 200) },
+		target: transport.Target{Name: alertsRequest, Keys: "url, cloud and region", API: true,
+			Slow: "raise read_timeout or lower max_window"},
+		address: siem{base: base, filters: f}.address,
+		needs:   entra.Needs{Audiences: siemAudiences},
+		words:   siemWords,
+		said:    func(m *transport.Mask, body []byte) string { return m.Text(string(body), 200) },
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"fluent-bit-defender/conf"
+	"fluent-bit-defender/transport"
 )
 
 func TestQueryOfTheAddress(t *testing.T) {
@@ -16,7 +17,7 @@ func TestQueryOfTheAddress(t *testing.T) {
 		if change != nil {
 			change(cfg)
 		}
-		u, err := endpoint("url", cfg.URL)
+		u, err := transport.ParseAddress("url", cfg.URL)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"fluent-bit-defender/client"
+	"fluent-bit-defender/entra"
 	"fluent-bit-defender/pull"
 	"fluent-bit-defender/share"
 )
@@ -50,7 +51,8 @@ func TestEachMetricIsReadFromItsOwnNumber(t *testing.T) {
 		Retries: 1, Throttled: 2500 * time.Millisecond, BytesRead: 3, Rows: 4, Duplicates: 5, Delivered: 6, Raw: 7, Repaired: 8, DeliveredSize: 9,
 		Forgotten: 10, Commits: 11, CommitFailures: 12, Sources: 17, Failing: 18, OnGraph: 23, Unread: 13, IDs: 14, Queued: 15, Paused: true,
 		Watermark: at, Now: at.Add(90 * time.Second), LastSuccess: at.Add(time.Second),
-		Client: client.Stats{Tokens: 16, TokenEnds: at.Add(2 * time.Second), CertificateEnds: at.Add(3 * time.Second), Held: 4 * time.Second},
+		Client: client.Stats{Stats: entra.Stats{Tokens: 16, TokenEnds: at.Add(2 * time.Second),
+			CertificateEnds: at.Add(3 * time.Second)}, Held: 4 * time.Second},
 	}
 	want := map[string]float64{}
 	for i, outcome := range pull.Outcomes {

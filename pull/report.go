@@ -11,9 +11,9 @@ import (
 	"strings"
 	"time"
 
-	"fluent-bit-defender/client"
 	"fluent-bit-defender/plan"
 	"fluent-bit-defender/record"
+	"fluent-bit-defender/transport"
 )
 
 const (
@@ -39,13 +39,13 @@ func (s *Source) tellFailure(a plan.Answer, o plan.Outcome, err error) {
 	if a.Failure == plan.OfOperator {
 		level = slog.LevelError
 	}
-	var ce *client.Error
+	var ce *transport.Error
 	if errors.As(err, &ce) {
 		kind = fmt.Sprintln(ce.Kind, ce.Status, ce.Code, kind)
 	}
 	s.run.meter.count(func(st *Stats) {
 		st.Retries++
-		if ce != nil && (ce.Kind == client.KindThrottled || ce.RetryAfter > 0) {
+		if ce != nil && (ce.Kind == transport.KindThrottled || ce.RetryAfter > 0) {
 			st.Throttled += o.Wait
 		}
 	})
@@ -105,7 +105,7 @@ func (s *Source) tell(f plan.Fact) {
 
 // textOf is an error's text, fit for the log and for the state: a body may echo the secrets of a request.
 func (s *Source) textOf(err error) string {
-	var ce *client.Error
+	var ce *transport.Error
 	if errors.As(err, &ce) {
 		return err.Error() // the client masks its own
 	}

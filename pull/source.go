@@ -17,6 +17,7 @@ import (
 	"fluent-bit-defender/record"
 	"fluent-bit-defender/shape"
 	"fluent-bit-defender/state"
+	"fluent-bit-defender/transport"
 )
 
 const (
@@ -211,7 +212,7 @@ func (s *Source) do(ctx context.Context, over func(result) bool) (r result) {
 	r.Failure = failureOf(r.err, next.Request.Page != "")
 	if r.err != nil {
 		r.Reason = s.textOf(r.err)
-		var ce *client.Error
+		var ce *transport.Error
 		if errors.As(r.err, &ce) {
 			r.After = ce.RetryAfter
 		}
@@ -266,19 +267,19 @@ func (s *Source) glance(ctx context.Context, r plan.Request) error {
 
 // failureOf is what an error says about the request. page: the request was for a link.
 func failureOf(err error, page bool) plan.Failure {
-	var ce *client.Error
+	var ce *transport.Error
 	switch {
 	case err == nil:
 		return plan.None
 	case errors.Is(err, errPutOff):
 		return plan.OfService
-	case !errors.As(err, &ce), ce.Kind == client.KindService:
+	case !errors.As(err, &ce), ce.Kind == transport.KindService:
 		return plan.OfWindow
-	case ce.Kind == client.KindRefused && page:
+	case ce.Kind == transport.KindRefused && page:
 		return plan.OfLink
-	case ce.Kind == client.KindRefused:
+	case ce.Kind == transport.KindRefused:
 		return plan.OfWindow
-	case ce.Kind == client.KindNetwork:
+	case ce.Kind == transport.KindNetwork:
 		return plan.OfNetwork
 	case mustAct(ce.Kind):
 		return plan.OfOperator
@@ -287,9 +288,9 @@ func failureOf(err error, page bool) plan.Failure {
 }
 
 // mustAct tells whether nothing will change until an operator acts.
-func mustAct(k client.Kind) bool {
+func mustAct(k transport.Kind) bool {
 	switch k {
-	case client.KindToken, client.KindUnauthorized, client.KindForbidden, client.KindConfig:
+	case transport.KindToken, transport.KindUnauthorized, transport.KindForbidden, transport.KindConfig:
 		return true
 	}
 	return false
@@ -297,6 +298,6 @@ func mustAct(k client.Kind) bool {
 
 // refused tells whether the service refused the very query.
 func refused(err error) bool {
-	var ce *client.Error
-	return errors.As(err, &ce) && ce.Kind == client.KindRefused
+	var ce *transport.Error
+	return errors.As(err, &ce) && ce.Kind == transport.KindRefused
 }

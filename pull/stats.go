@@ -9,11 +9,12 @@ import (
 	"time"
 
 	"fluent-bit-defender/client"
+	"fluent-bit-defender/transport"
 )
 
 // Outcomes are what a request for alerts can come to, in the order of Stats.Requests. "ok" was read to its end,
 // "partial" as well, but the service said that something is missing from it, "broken" began well and did not end so;
-// the others are the kinds of client.Error.
+// the others are the kinds of transport.Error.
 var Outcomes = [...]string{"ok", "partial", "broken", "network", "throttled", "service", "refused", "unauthorized", "forbidden", "token", "config"}
 
 const (
@@ -104,11 +105,11 @@ func (m *meter) count(f func(*Stats)) {
 
 // request counts a request that came to err, and that began at start.
 func (m *meter) request(err error, partial bool, start time.Time) {
-	if errors.Is(err, context.Canceled) || errors.Is(err, client.ErrClosed) {
+	if errors.Is(err, context.Canceled) || errors.Is(err, transport.ErrClosed) {
 		return // it was us
 	}
 	came := outcomeOK
-	var ce *client.Error
+	var ce *transport.Error
 	switch {
 	case errors.As(err, &ce):
 		came = max(slices.Index(Outcomes[:], strings.Fields(ce.Kind.String())[0]), outcomeBroken)

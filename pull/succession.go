@@ -11,6 +11,7 @@ import (
 	"fluent-bit-defender/conf"
 	"fluent-bit-defender/plan"
 	"fluent-bit-defender/record"
+	"fluent-bit-defender/transport"
 )
 
 // leastAlerts is how long behind the watermark the alerts of detections are remembered at least (issue 19).
@@ -56,8 +57,8 @@ func (s *Source) heard(err error) {
 	if s.next == nil || errors.Is(err, errPutOff) {
 		return
 	}
-	var ce *client.Error
-	s.next.decide.Heard(time.Now(), errors.As(err, &ce) && ce.Gone())
+	var ce *transport.Error
+	s.next.decide.Heard(time.Now(), errors.As(err, &ce) && ce.Gone)
 }
 
 // askSuccessor makes one request to the successor, whose rows do not matter, and goes on with it if the API is gone.

@@ -24,6 +24,7 @@ import (
 	"fluent-bit-defender/client"
 	"fluent-bit-defender/conf"
 	"fluent-bit-defender/credential"
+	"fluent-bit-defender/entra"
 )
 
 // loginOptions are the flags of login.
@@ -124,9 +125,9 @@ func loopback(port int) ([]net.Listener, error) {
 
 // await shows the person the way and serves the browser until it brings a code, or an error, or the time is over. It
 // closes the listeners.
-func (a *app) await(ctx context.Context, l *client.Login, listeners []net.Listener, browser bool) (*client.LoggedIn, error) {
+func (a *app) await(ctx context.Context, l *entra.Login, listeners []net.Listener, browser bool) (*entra.LoggedIn, error) {
 	type outcome struct {
-		in  *client.LoggedIn
+		in  *entra.LoggedIn
 		err error
 	}
 	came := make(chan outcome, 1)
@@ -144,7 +145,7 @@ func (a *app) await(ctx context.Context, l *client.Login, listeners []net.Listen
 			defer mu.Unlock()
 			if last == nil {
 				in, err := l.Redeem(ctx, r.URL.Query())
-				if errors.Is(err, client.ErrNotOurs) {
+				if errors.Is(err, entra.ErrNotOurs) {
 					show(w, http.StatusBadRequest, "This page belongs to another login.")
 					return
 				}

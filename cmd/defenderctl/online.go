@@ -14,6 +14,7 @@ import (
 	"fluent-bit-defender/client"
 	"fluent-bit-defender/conf"
 	"fluent-bit-defender/credential"
+	"fluent-bit-defender/entra"
 	"fluent-bit-defender/record"
 	"fluent-bit-defender/state"
 )
@@ -144,7 +145,7 @@ func (a *app) checkState(s checked, say sayer) {
 }
 
 // checkClaims tells what the token says of itself, and what of that does not fit.
-func checkClaims(c *client.Client, claims client.Claims, readable bool, say sayer) {
+func checkClaims(c *client.Client, claims entra.Claims, readable bool, say sayer) {
 	if !readable {
 		say("claims", skip, "", "the token is opaque")
 		return
