@@ -88,7 +88,7 @@ func TestEveryLogLineIsDocumented(t *testing.T) {
 		}
 	}
 	levels := map[string]string{"Info": "info", "Warn": "warn", "Error": "error"}
-	for _, src := range sources(t, "pull", "client", "state", "plugin", "plugin/flb", "tenants") {
+	for _, src := range sources(t, "pull", "client", "entra", "transport", "state", "plugin", "plugin/flb", "tenants") {
 		ast.Inspect(src.File, func(n ast.Node) bool {
 			call, ok := n.(*ast.CallExpr)
 			if !ok {
@@ -153,13 +153,13 @@ func withSuffix(src source, line string) string {
 	return line
 }
 
-// isLog tells whether an expression is a logger: log, e.log, c.log, in.log, w.c.log.
+// isLog tells whether an expression is a logger: log, e.log, w.net.Log.
 func isLog(e ast.Expr) bool {
 	switch e := e.(type) {
 	case *ast.Ident:
 		return e.Name == "log"
 	case *ast.SelectorExpr:
-		return e.Sel.Name == "log"
+		return strings.EqualFold(e.Sel.Name, "log")
 	}
 	return false
 }
@@ -217,24 +217,24 @@ func TestEveryFailureIsDocumented(t *testing.T) {
 			t.Errorf("%s: %q is not on docs/operating.md", src.set.Position(at.Pos()), forms[0])
 		}
 	}
-	for _, src := range sources(t, "client") {
+	for _, src := range sources(t, "client", "entra", "transport") {
 		if filepath.Base(src.path) == "login.go" { // of defenderctl alone
 			continue
 		}
 		ast.Inspect(src.File, func(n ast.Node) bool {
 			switch n := n.(type) {
-			case *ast.AssignStmt: // e.what = ...
+			case *ast.AssignStmt: // e.What = ...
 				for i, left := range n.Lhs {
 					s, ok := left.(*ast.SelectorExpr)
-					if !ok || s.Sel.Name != "what" || n.Tok != gotoken.ASSIGN {
+					if !ok || !strings.EqualFold(s.Sel.Name, "what") || n.Tok != gotoken.ASSIGN {
 						continue
 					}
 					if what, constant := example(n.Rhs[min(i, len(n.Rhs)-1)]); constant > 3 {
 						check(src, n, "alerts request: "+what+"; do it", "token request: "+what+"; do it")
 					}
 				}
-			case *ast.KeyValueExpr: // Error{what: ...}
-				if key, ok := n.Key.(*ast.Ident); ok && key.Name == "what" && filepath.Base(src.path) != "aadsts.go" {
+			case *ast.KeyValueExpr: // Error{What: ...}
+				if key, ok := n.Key.(*ast.Ident); ok && strings.EqualFold(key.Name, "what") && filepath.Base(src.path) != "aadsts.go" {
 					if what, constant := example(n.Value); constant > 3 && !strings.HasPrefix(what, "7s, so it is not") { // its beginning is known at run time
 						check(src, n, "alerts request: "+what+"; do it", "token request: "+what+"; do it")
 					}
@@ -299,7 +299,7 @@ func TestEveryAADSTSCodeIsDocumented(t *testing.T) {
 		t.Fatal(err)
 	}
 	seen := 0
-	for _, src := range sources(t, "client") {
+	for _, src := range sources(t, "entra") {
 		if filepath.Base(src.path) != "aadsts.go" {
 			continue
 		}
