@@ -23,8 +23,22 @@ type Config struct {
 	// TenantID is a GUID or a domain name, in lower case: one tenant has one spelling, also as part of the state key. A
 	// managed identity whose stanza names no tenant has NoTenant here.
 	TenantID string
+
+	Credential
+	Service
+	Selection
+	Succession
+	Windows
+	Storage
+	Memory
+	Network
+	Shape
+}
+
+// Credential is who asks for tokens. What follows Auth belongs to one of its values each and is empty with the others.
+type Credential struct {
 	ClientID string // empty with auth managed_identity
-	Auth     string // one of the Auth constants; what follows belongs to one of them each and is empty with the others
+	Auth     string // one of the Auth constants
 
 	ClientSecret              Secret // empty when ClientSecretFile is set
 	ClientSecretFile          string
@@ -34,51 +48,78 @@ type Config struct {
 	ManagedIdentityClientID   string // empty: the system-assigned one
 	ManagedIdentityEndpoint   string
 	RefreshTokenFile          string
+}
 
+// Service is where tokens and alerts come from.
+type Service struct {
 	Cloud     string // "public", "gcc", "gcc_high" or "dod"
 	Region    string // "us", "eu" or "uk"; empty beside a url of one's own, outside the public cloud and with api graph
 	URL       string // the alerts endpoint, whole, without a query
 	Authority string // without a slash at its end
-	TokenURL  string // {authority}/{tenant}/oauth2/token (api graph: /oauth2/v2.0/token), or the one given; empty with auth managed_identity
-	Resource  string // what the token is for
+	// TokenURL is {authority}/{tenant}/oauth2/token (api graph: /oauth2/v2.0/token), or the one given; empty with auth
+	// managed_identity.
+	TokenURL string
+	Resource string // what the token is for
+}
 
+// Selection is which alerts are asked for.
+type Selection struct {
 	MachineGroups            []string // as written, without repetitions; empty: all
 	DeviceCreatedMachineTags string
 	CloudCreatedMachineTags  string
 	Filter                   string        // OData, as written; empty: none, and always with api siem
 	Updates                  string        // "all" or "first"; empty with api siem
-	Limit                    int           // rows a request; 0: none with api siem, 1000 with api graph, which are also the most there
+	Limit                    int           // rows a request; 0: none with api siem, 1000 with api graph: the most there
 	Ago                      time.Duration // 0: windows; always with api graph
-	AgoText                  string        // Ago as the service gets it: as written, but weeks become days (XML Schema has none)
+	AgoText                  string        // Ago as written, but weeks become days, for XML Schema has none
+}
 
+// Succession is what a stanza of the SIEM API goes on with.
+type Succession struct {
 	// Successor is this source with the API that it goes on with once its own is gone: all else, the state too, stays
 	// the same. Nil: none.
 	Successor      *Config
 	SuccessorAfter time.Duration // how long every request must have been refused before
 	SuccessorAPI   string        // as written; empty with api graph
 	SuccessorURL   string        // as written; empty: from Cloud
+}
 
+// Windows are the times that alerts are asked for.
+type Windows struct {
 	PollInterval    time.Duration
 	InitialLookback time.Duration
 	Overlap         time.Duration
 	MaxWindow       time.Duration
+}
+
+// Storage is where the state lives, and with whom it is shared.
+type Storage struct {
 	DB              string // path of the state file, or kubernetes://...; empty: memory
 	Kubeconfig      string // this and what follows: see Shared. Path; empty: the pod's service account
 	Workers         int
 	LeaseDuration   time.Duration
 	TakeoverOverlap time.Duration
+}
 
-	BatchSize    int // bytes, as are the next two
+// Memory bounds what is held, in bytes.
+type Memory struct {
+	BatchSize    int
 	QueueLimit   int // at least BatchSize
 	MaxAlertSize int // at most BatchSize
+}
 
+// Network is how requests reach the service.
+type Network struct {
 	ConnectTimeout time.Duration
 	ReadTimeout    time.Duration
 	RetryMax       time.Duration
 	Parallel       int    // requests in flight at once, over all tenants of TenantsFile
 	ProxyURL       string // empty: as the environment has it
 	CAFile         string // empty: the system's roots alone
+}
 
+// Shape is what a record looks like.
+type Shape struct {
 	Format      string // Native, or the shape of the records
 	KeepNative  bool   // with another Format than Native only
 	TimeKey     string

@@ -10,17 +10,27 @@ import (
 
 func TestDefaults(t *testing.T) {
 	want := &Config{
-		API: "siem", TenantID: sampleTenant, ClientID: sampleClient, Auth: "client_secret", ClientSecret: sampleSecret,
-		Cloud: "public", Region: "eu",
-		URL:          "https://wdatp-alertexporter-eu.windows.com/api/alerts",
-		Authority:    "https://login.microsoftonline.com",
-		TokenURL:     "https://login.microsoftonline.com/" + sampleTenant + "/oauth2/token",
-		Resource:     "https://graph.windows.net",
-		PollInterval: time.Minute, InitialLookback: 2 * time.Hour, Overlap: 15 * time.Minute, MaxWindow: time.Hour,
-		Workers: 3, LeaseDuration: 15 * time.Second, TakeoverOverlap: time.Minute, SuccessorAPI: "none", SuccessorAfter: time.Hour,
-		BatchSize: 1_000_000, QueueLimit: 8_000_000, MaxAlertSize: 1_000_000,
-		ConnectTimeout: 10 * time.Second, ReadTimeout: time.Minute, RetryMax: 5 * time.Minute, Parallel: 8,
-		Format: "native", TimeKey: "AlertTime",
+		API: "siem", TenantID: sampleTenant,
+		Credential: Credential{ClientID: sampleClient, Auth: "client_secret", ClientSecret: sampleSecret},
+		Service: Service{
+			Cloud: "public", Region: "eu",
+			URL:       "https://wdatp-alertexporter-eu.windows.com/api/alerts",
+			Authority: "https://login.microsoftonline.com",
+			TokenURL:  "https://login.microsoftonline.com/" + sampleTenant + "/oauth2/token",
+			Resource:  "https://graph.windows.net",
+		},
+		Windows: Windows{
+			PollInterval: time.Minute, InitialLookback: 2 * time.Hour, Overlap: 15 * time.Minute,
+			MaxWindow: time.Hour,
+		},
+		Storage:    Storage{Workers: 3, LeaseDuration: 15 * time.Second, TakeoverOverlap: time.Minute},
+		Succession: Succession{SuccessorAPI: "none", SuccessorAfter: time.Hour},
+		Memory:     Memory{BatchSize: 1_000_000, QueueLimit: 8_000_000, MaxAlertSize: 1_000_000},
+		Network: Network{
+			ConnectTimeout: 10 * time.Second, ReadTimeout: time.Minute, RetryMax: 5 * time.Minute,
+			Parallel: 8,
+		},
+		Shape: Shape{Format: "native", TimeKey: "AlertTime"},
 	}
 	if diff := cmp.Diff(want, load(t)); diff != "" {
 		t.Errorf("Config (-want +got):\n%s", diff)
@@ -29,21 +39,41 @@ func TestDefaults(t *testing.T) {
 
 func TestEveryKeyReachesItsField(t *testing.T) {
 	want := &Config{
-		API: "siem", TenantID: "contoso.onmicrosoft.com", ClientID: sampleClient, Auth: "client_secret",
-		ClientSecretFile: "/etc/defender/secret", Cloud: "gcc_high",
-		URL:           "https://alerts.example.com:8443/api/alerts",
-		Authority:     "https://login.microsoftonline.us",
-		TokenURL:      "https://login.example.com/contoso/oauth2/v2.0/token",
-		Resource:      "https://WDATPAlertExport.Seville.onmicrosoft.com",
-		MachineGroups: []string{"UKMachines", "France Machines"}, DeviceCreatedMachineTags: "servers", CloudCreatedMachineTags: "tier0",
-		SuccessorAPI: "graph", SuccessorAfter: 2 * time.Hour, SuccessorURL: "https://graph.example.com/v1.0/security/alerts_v2",
-		Limit: 20, Ago: 90 * time.Minute, AgoText: "PT1H30M",
-		PollInterval: 90 * time.Second, InitialLookback: 7 * 24 * time.Hour, Overlap: 5 * time.Minute, MaxWindow: 30 * time.Minute,
-		DB: "kubernetes://siem/alerts", Kubeconfig: "/etc/kubeconfig", Workers: 5, LeaseDuration: 30 * time.Second, TakeoverOverlap: 5 * time.Minute,
-		BatchSize: 2_000_000, QueueLimit: 16_000_000, MaxAlertSize: 512_000,
-		ConnectTimeout: 3 * time.Second, ReadTimeout: 30 * time.Second, RetryMax: time.Hour, Parallel: 20,
-		ProxyURL: "http://proxy.example.com:3128", CAFile: "/etc/ssl/ca.pem",
-		Format: "native", TimeKey: "LastProcessedTimeUtc", EventIDKey: "event_id", TenantIDKey: "customer", DropNull: true,
+		API: "siem", TenantID: "contoso.onmicrosoft.com",
+		Credential: Credential{
+			ClientID: sampleClient, Auth: "client_secret", ClientSecretFile: "/etc/defender/secret",
+		},
+		Service: Service{
+			Cloud: "gcc_high", URL: "https://alerts.example.com:8443/api/alerts",
+			Authority: "https://login.microsoftonline.us",
+			TokenURL:  "https://login.example.com/contoso/oauth2/v2.0/token",
+			Resource:  "https://WDATPAlertExport.Seville.onmicrosoft.com",
+		},
+		Selection: Selection{
+			MachineGroups: []string{"UKMachines", "France Machines"}, DeviceCreatedMachineTags: "servers",
+			CloudCreatedMachineTags: "tier0", Limit: 20, Ago: 90 * time.Minute, AgoText: "PT1H30M",
+		},
+		Succession: Succession{
+			SuccessorAPI: "graph", SuccessorAfter: 2 * time.Hour,
+			SuccessorURL: "https://graph.example.com/v1.0/security/alerts_v2",
+		},
+		Windows: Windows{
+			PollInterval: 90 * time.Second, InitialLookback: 7 * 24 * time.Hour, Overlap: 5 * time.Minute,
+			MaxWindow: 30 * time.Minute,
+		},
+		Storage: Storage{
+			DB: "kubernetes://siem/alerts", Kubeconfig: "/etc/kubeconfig", Workers: 5,
+			LeaseDuration: 30 * time.Second, TakeoverOverlap: 5 * time.Minute,
+		},
+		Memory: Memory{BatchSize: 2_000_000, QueueLimit: 16_000_000, MaxAlertSize: 512_000},
+		Network: Network{
+			ConnectTimeout: 3 * time.Second, ReadTimeout: 30 * time.Second, RetryMax: time.Hour,
+			Parallel: 20, ProxyURL: "http://proxy.example.com:3128", CAFile: "/etc/ssl/ca.pem",
+		},
+		Shape: Shape{
+			Format: "native", TimeKey: "LastProcessedTimeUtc", EventIDKey: "event_id",
+			TenantIDKey: "customer", DropNull: true,
+		},
 	}
 	successor := *want
 	successor.API, successor.URL, successor.Resource = "graph", want.SuccessorURL, "https://graph.microsoft.us"
@@ -66,7 +96,7 @@ func TestEveryKeyReachesItsField(t *testing.T) {
 func TestSharedStateIsTakenApart(t *testing.T) {
 	f := func(db, namespace, name string, shared bool) {
 		t.Helper()
-		c := Config{DB: db}
+		c := Config{Storage: Storage{DB: db}}
 		if n, m, s := c.Shared(); n != namespace || m != name || s != shared {
 			t.Errorf("%q is %q, %q, %v", db, n, m, s)
 		}

@@ -58,25 +58,53 @@ func TestCredentialsReachTheirFields(t *testing.T) {
 	f := func(name string, want Config, lines ...string) {
 		t.Helper()
 		c := loaded(t, with(append(lines, "client_secret")...), noEnv)
-		got := Config{Auth: c.Auth, TenantID: c.TenantID, ClientID: c.ClientID, ClientCertificateFile: c.ClientCertificateFile,
-			ClientCertificatePassword: c.ClientCertificatePassword, FederatedTokenFile: c.FederatedTokenFile,
-			ManagedIdentityClientID: c.ManagedIdentityClientID, ManagedIdentityEndpoint: c.ManagedIdentityEndpoint,
-			RefreshTokenFile: c.RefreshTokenFile, TokenURL: c.TokenURL}
+		got := Config{
+			TenantID: c.TenantID,
+			Credential: Credential{
+				Auth: c.Auth, ClientID: c.ClientID, ClientCertificateFile: c.ClientCertificateFile,
+				ClientCertificatePassword: c.ClientCertificatePassword,
+				FederatedTokenFile:        c.FederatedTokenFile, ManagedIdentityClientID: c.ManagedIdentityClientID,
+				ManagedIdentityEndpoint: c.ManagedIdentityEndpoint, RefreshTokenFile: c.RefreshTokenFile,
+			},
+			Service: Service{TokenURL: c.TokenURL},
+		}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
 	}
 	const v1 = "https://login.microsoftonline.com/" + sampleTenant + "/oauth2/token"
-	f("certificate", Config{Auth: ClientCertificate, TenantID: sampleTenant, ClientID: sampleClient, ClientCertificateFile: "/c.pfx",
-		ClientCertificatePassword: "hunter2", TokenURL: v1}, "client_certificate_file /c.pfx", "client_certificate_password hunter2")
-	f("federated", Config{Auth: WorkloadIdentity, TenantID: sampleTenant, ClientID: sampleClient, FederatedTokenFile: "/t", TokenURL: v1},
+	f("certificate", Config{
+		TenantID: sampleTenant,
+		Credential: Credential{
+			Auth: ClientCertificate, ClientID: sampleClient, ClientCertificateFile: "/c.pfx",
+			ClientCertificatePassword: "hunter2",
+		},
+		Service: Service{TokenURL: v1},
+	}, "client_certificate_file /c.pfx", "client_certificate_password hunter2")
+	f("federated", Config{
+		TenantID:   sampleTenant,
+		Credential: Credential{Auth: WorkloadIdentity, ClientID: sampleClient, FederatedTokenFile: "/t"},
+		Service:    Service{TokenURL: v1},
+	},
 		"federated_token_file /t")
-	f("login", Config{Auth: AuthorizationCode, TenantID: sampleTenant, ClientID: sampleClient, RefreshTokenFile: "/r", TokenURL: v1},
+	f("login", Config{
+		TenantID:   sampleTenant,
+		Credential: Credential{Auth: AuthorizationCode, ClientID: sampleClient, RefreshTokenFile: "/r"},
+		Service:    Service{TokenURL: v1},
+	},
 		"refresh_token_file /r")
-	f("system-assigned", Config{Auth: ManagedIdentity, TenantID: NoTenant, ManagedIdentityEndpoint: IMDS},
+	f("system-assigned", Config{
+		TenantID:   NoTenant,
+		Credential: Credential{Auth: ManagedIdentity, ManagedIdentityEndpoint: IMDS},
+	},
 		"auth managed_identity", "tenant_id", "client_id")
-	f("user-assigned, in a known tenant", Config{Auth: ManagedIdentity, TenantID: sampleTenant, ManagedIdentityClientID: sampleClient,
-		ManagedIdentityEndpoint: "http://10.0.0.1/token"},
+	f("user-assigned, in a known tenant", Config{
+		TenantID: sampleTenant,
+		Credential: Credential{
+			Auth: ManagedIdentity, ManagedIdentityClientID: sampleClient,
+			ManagedIdentityEndpoint: "http://10.0.0.1/token",
+		},
+	},
 		"client_id", "managed_identity_client_id "+sampleClient, "managed_identity_endpoint HTTP://10.0.0.1:80/token")
 }
 

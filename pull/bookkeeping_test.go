@@ -17,9 +17,14 @@ import (
 
 func sceneAt(times []time.Duration, change func(*life), prep func(*history)) *history {
 	p := life{seed: 7, span: time.Hour, cfg: conf.Config{
-		PollInterval: time.Minute, Overlap: 2 * time.Minute, MaxWindow: time.Hour, InitialLookback: 10 * time.Minute,
-		RetryMax: 5 * time.Minute, ConnectTimeout: 10 * time.Second, ReadTimeout: 20 * time.Second,
-		BatchSize: 1 << 20, QueueLimit: 8 << 20, MaxAlertSize: 1 << 20,
+		Windows: conf.Windows{
+			PollInterval: time.Minute, Overlap: 2 * time.Minute, MaxWindow: time.Hour,
+			InitialLookback: 10 * time.Minute,
+		},
+		Network: conf.Network{
+			RetryMax: 5 * time.Minute, ConnectTimeout: 10 * time.Second, ReadTimeout: 20 * time.Second,
+		},
+		Memory: conf.Memory{BatchSize: 1 << 20, QueueLimit: 8 << 20, MaxAlertSize: 1 << 20},
 	}}
 	if change != nil {
 		change(&p)

@@ -41,9 +41,14 @@ func (w wired) RoundTrip(r *http.Request) (*http.Response, error) {
 // graphScene is a history without chance: a Graph with an alert every so often, and an engine that polls it.
 func graphScene(alerts int, every time.Duration, change func(*life)) (*history, []defendersim.GraphAlert) {
 	p := life{seed: 7, span: time.Duration(alerts) * every, graph: true, cfg: conf.Config{
-		PollInterval: time.Minute, Overlap: 15 * time.Minute, MaxWindow: time.Hour, InitialLookback: 2 * time.Hour,
-		RetryMax: 5 * time.Minute, ConnectTimeout: 10 * time.Second, ReadTimeout: time.Minute,
-		BatchSize: 1 << 20, QueueLimit: 8 << 20, MaxAlertSize: 1 << 20,
+		Windows: conf.Windows{
+			PollInterval: time.Minute, Overlap: 15 * time.Minute, MaxWindow: time.Hour,
+			InitialLookback: 2 * time.Hour,
+		},
+		Network: conf.Network{
+			RetryMax: 5 * time.Minute, ConnectTimeout: 10 * time.Second, ReadTimeout: time.Minute,
+		},
+		Memory: conf.Memory{BatchSize: 1 << 20, QueueLimit: 8 << 20, MaxAlertSize: 1 << 20},
 	}}
 	if change != nil {
 		change(&p)

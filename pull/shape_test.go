@@ -20,7 +20,11 @@ func TestLargeAlertsHaveARecordInEachFormat(t *testing.T) {
 		t.Fatalf("the alert has %d bytes", n)
 	}
 	for _, format := range append([]string{conf.Native}, shape.Formats...) {
-		cfg := &conf.Config{API: conf.Graph, Format: format, KeepNative: format != conf.Native, TimeKey: "createdDateTime", BatchSize: 1 << 20, MaxAlertSize: 1 << 20}
+		cfg := &conf.Config{
+			API:    conf.Graph,
+			Shape:  conf.Shape{Format: format, KeepNative: format != conf.Native, TimeKey: "createdDateTime"},
+			Memory: conf.Memory{BatchSize: 1 << 20, MaxAlertSize: 1 << 20},
+		}
 		r := (&Source{cfg: cfg}).newReader()
 		r.Reset(bytes.NewReader(alert.Text), func() time.Time { return at })
 		data, row, err := r.Next(nil)

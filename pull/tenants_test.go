@@ -61,10 +61,26 @@ func newTenantsLife(t *testing.T, seed uint64) *tenantsLife {
 // enter adds a tenant to the stanza.
 func (l *tenantsLife) enter(id string) *defendersim.Service {
 	l.cfgs = append(l.cfgs, &conf.Config{
-		API: conf.SIEM, TenantID: id, Auth: conf.ClientSecret, ClientID: defendersim.DefaultClientID, ClientSecret: defendersim.DefaultSecret, Cloud: "public",
-		URL: defendersim.AlertsHost + "/api/alerts", TokenURL: defendersim.LoginHost + "/" + id + "/oauth2/token", Resource: defendersim.DefaultResource,
-		PollInterval: time.Minute, InitialLookback: 2 * time.Hour, Overlap: 15 * time.Minute, MaxWindow: time.Hour, BatchSize: 1e6, QueueLimit: 8e6, MaxAlertSize: 1e6,
-		ConnectTimeout: 10 * time.Second, ReadTimeout: time.Minute, RetryMax: 5 * time.Minute, Parallel: 8, TimeKey: "AlertTime", TenantsFile: "x",
+		API: conf.SIEM, TenantID: id, TenantsFile: "x",
+		Credential: conf.Credential{
+			Auth: conf.ClientSecret, ClientID: defendersim.DefaultClientID,
+			ClientSecret: defendersim.DefaultSecret,
+		},
+		Service: conf.Service{
+			Cloud: "public", URL: defendersim.AlertsHost + "/api/alerts",
+			TokenURL: defendersim.LoginHost + "/" + id + "/oauth2/token",
+			Resource: defendersim.DefaultResource,
+		},
+		Windows: conf.Windows{
+			PollInterval: time.Minute, InitialLookback: 2 * time.Hour, Overlap: 15 * time.Minute,
+			MaxWindow: time.Hour,
+		},
+		Memory: conf.Memory{BatchSize: 1e6, QueueLimit: 8e6, MaxAlertSize: 1e6},
+		Network: conf.Network{
+			ConnectTimeout: 10 * time.Second, ReadTimeout: time.Minute, RetryMax: 5 * time.Minute,
+			Parallel: 8,
+		},
+		Shape: conf.Shape{TimeKey: "AlertTime"},
 	})
 	return l.cloud.Tenant(id)
 }

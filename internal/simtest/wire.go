@@ -34,12 +34,14 @@ const (
 // Settings is a configuration as conf would give it.
 func Settings() *conf.Config {
 	return &conf.Config{
-		API: "siem", Auth: "client_secret",
-		TenantID: Tenant, ClientID: ClientID, ClientSecret: Secret,
-		URL:            "https://alerts.test/api/alerts",
-		TokenURL:       "https://login.test/" + Tenant + "/oauth2/token",
-		Resource:       "https://graph.windows.net",
-		ConnectTimeout: 10 * time.Second, ReadTimeout: time.Minute,
+		API: "siem", TenantID: Tenant,
+		Credential: conf.Credential{Auth: "client_secret", ClientID: ClientID, ClientSecret: Secret},
+		Service: conf.Service{
+			URL:      "https://alerts.test/api/alerts",
+			TokenURL: "https://login.test/" + Tenant + "/oauth2/token",
+			Resource: "https://graph.windows.net",
+		},
+		Network: conf.Network{ConnectTimeout: 10 * time.Second, ReadTimeout: time.Minute},
 	}
 }
 
