@@ -30,11 +30,12 @@ var apiNames = map[string]string{SIEM: "the SIEM API", Graph: "Microsoft Graph"}
 var ownFields = map[string][]string{
 	SIEM: {"AlertId", "AlertPart", "AlertTime", "FullId", "LastProcessedTimeUtc"},
 	Graph: {
-		"@odata.type", "actorDisplayName", "additionalData", "alertWebUrl", "assignedTo", "categories", "category", "classification", "comments",
-		"createdDateTime", "customDetails", "description", "detectionSource", "detectorId", "determination", "evidence", "firstActivityDateTime", "id",
-		"incidentId", "incidentWebUrl", "lastActivityDateTime", "lastUpdateDateTime", "mitreTechniques", "productName", "providerAlertId",
-		"recommendedActions", "resolvedDateTime", "serviceSource", "severity", "status", "systemTags", "tenantId", "threatDisplayName",
-		"threatFamilyName", "title",
+		"@odata.type", "actorDisplayName", "additionalData", "alertWebUrl", "assignedTo", "categories", "category",
+		"classification", "comments", "createdDateTime", "customDetails", "description", "detectionSource",
+		"detectorId", "determination", "evidence", "firstActivityDateTime", "id", "incidentId", "incidentWebUrl",
+		"lastActivityDateTime", "lastUpdateDateTime", "mitreTechniques", "productName", "providerAlertId",
+		"recommendedActions", "resolvedDateTime", "serviceSource", "severity", "status", "systemTags", "tenantId",
+		"threatDisplayName", "threatFamilyName", "title",
 	},
 }
 
@@ -52,12 +53,14 @@ const MaxBatchSize = 16 << 20
 // shapeFields are the outermost fields that records of a format may have.
 var shapeFields = map[string][]string{
 	ECS: {
-		"@timestamp", "cloud", "container", "destination", "ecs", "email", "error", "event", "file", "group", "host", "message", "microsoft", "observer",
-		"orchestrator", "process", "registry", "related", "rule", "source", "threat", "url", "user",
+		"@timestamp", "cloud", "container", "destination", "ecs", "email", "error", "event", "file", "group", "host",
+		"message", "microsoft", "observer", "orchestrator", "process", "registry", "related", "rule", "source",
+		"threat", "url", "user",
 	},
 	OCSF: {
-		"activity_id", "activity_name", "category_name", "category_uid", "class_name", "class_uid", "device", "end_time", "evidences", "finding_info", "is_alert",
-		"malware", "message", "metadata", "observables", "raw_data", "remediation", "resources", "severity", "severity_id", "start_time", "status", "status_id",
+		"activity_id", "activity_name", "category_name", "category_uid", "class_name", "class_uid", "device",
+		"end_time", "evidences", "finding_info", "is_alert", "malware", "message", "metadata", "observables",
+		"raw_data", "remediation", "resources", "severity", "severity_id", "start_time", "status", "status_id",
 		"time", "type_name", "type_uid", "unmapped",
 	},
 	CEF: {"error", "message", "native", "raw"},

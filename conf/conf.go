@@ -193,15 +193,18 @@ func (c *Config) Warnings() []string {
 	var w []string
 	if c.API == SIEM && c.SuccessorAPI != Graph {
 		w = append(w, "the SIEM API is deprecated since 2023-12-31 and may be switched off without notice; "+
-			"its successor is Microsoft Graph security/alerts_v2, from which api graph pulls; with successor graph this stanza goes on with it by itself")
+			"its successor is Microsoft Graph security/alerts_v2, from which api graph pulls; with successor graph "+
+			"this stanza goes on with it by itself")
 	}
 	if c.DB == "" {
 		w = append(w, "db is not set: what was pulled is remembered in memory only, so a restart begins "+
-			span(c.InitialLookback)+" back (initial_lookback), repeating alerts or missing older ones; set db to the path of a state file")
+			span(c.InitialLookback)+" back (initial_lookback), repeating alerts or missing older ones; set db to the "+
+			"path of a state file")
 	}
 	// Entra ID shows both side by side, and the wrong one yields nothing but AADSTS7000215.
 	if guid.MatchString(c.ClientSecret.Reveal()) {
-		w = append(w, "client_secret has the form of a GUID, as the id of a secret has; the token endpoint wants the secret's value")
+		w = append(w, "client_secret has the form of a GUID, as the id of a secret has; the token endpoint wants the "+
+			"secret's value")
 	}
 	return w
 }

@@ -23,7 +23,8 @@ const NoTenant = "managed_identity"
 var applications = []string{ClientSecret, ClientCertificate, WorkloadIdentity, AuthorizationCode}
 
 // filesRead are the files that the plugin reads, and so must not overwrite with another.
-var filesRead = []string{"client_secret_file", "client_certificate_file", "federated_token_file", "refresh_token_file", "ca_file", "tenants_file"}
+var filesRead = []string{"client_secret_file", "client_certificate_file", "federated_token_file", "refresh_token_file",
+	"ca_file", "tenants_file"}
 
 // credentialKeys lists the keys that belong to one credential alone: to auth, or, where that is empty, to any.
 func credentialKeys(auth string) []string {
@@ -115,7 +116,8 @@ func contradiction(l *loader) string {
 		case first == nil:
 			first = k
 		case first.Auth[0] != k.Auth[0]:
-			return "missing, and " + first.Name + " (auth " + first.Auth[0] + ") and " + k.Name + " (auth " + k.Auth[0] +
+			return "missing, and " + first.Name + " (auth " + first.Auth[0] + ") and " + k.Name + " (auth " +
+				k.Auth[0] +
 				") are of different credentials; allowed: the keys of one"
 		}
 	}

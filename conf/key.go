@@ -38,12 +38,13 @@ type Key struct {
 	Values   []string // of a Choice
 	Allowed  string   // in words, what the type does not say
 	API      string   // the one API it belongs to; empty: any
-	Why      string   // why it has no place with the other one, completing the sentence "Microsoft Graph ..." or "the SIEM API ..."
-	Help     string   // one or two sentences
-	Auth     []string // the credentials it may stand with; none: any
-	Needs    []string // the credentials that cannot do without it
-	Env      string   // the variable that stands in for it with auth workload_identity; empty: none
-	Secret   bool     // no message shows its value
+	// why it has no place with the other one, completing the sentence "Microsoft Graph ..." or "the SIEM API ..."
+	Why    string
+	Help   string   // one or two sentences
+	Auth   []string // the credentials it may stand with; none: any
+	Needs  []string // the credentials that cannot do without it
+	Env    string   // the variable that stands in for it with auth workload_identity; empty: none
+	Secret bool     // no message shows its value
 
 	PerTenant bool // an entry of tenants_file may hold it too
 	Succeeds  bool // with `successor graph` it may stand beside api siem, for the successor

@@ -98,7 +98,8 @@ func (l *loader) parse() {
 		switch {
 		case l.foreign(k):
 			if given {
-				l.blame(k.Name, "has no place with api "+l.api()+": "+apiNames[l.api()]+" "+k.Why+"; allowed: to leave the key out")
+				l.blame(k.Name, "has no place with api "+l.api()+": "+apiNames[l.api()]+" "+k.Why+
+					"; allowed: to leave the key out")
 			}
 		case l.needed(k) && !given:
 			if !l.bad[k.Name] {

@@ -35,13 +35,15 @@ type unit struct {
 }
 
 var (
-	durationUnits = []unit{{"s", int64(time.Second)}, {"m", int64(time.Minute)}, {"h", int64(time.Hour)}, {"d", 24 * int64(time.Hour)}}
+	durationUnits = []unit{{"s", int64(time.Second)}, {"m", int64(time.Minute)}, {"h", int64(time.Hour)},
+		{"d", 24 * int64(time.Hour)}}
 	// Powers of 1000, as Fluent Bit has them for mem_buf_limit.
 	sizeUnits = []unit{{"k", 1000}, {"m", 1000 * 1000}, {"g", 1000 * 1000 * 1000}}
 
 	digits   = regexp.MustCompile(`^[0-9]+$`)
 	measured = regexp.MustCompile(`^([0-9]+)([a-z]*)$`)
-	isoSpan  = regexp.MustCompile(`^P(?:([0-9]+)W|([0-9]+Y)?([0-9]+M)?(?:([0-9]+)D)?(T(?:([0-9]+)H)?(?:([0-9]+)M)?(?:([0-9]+)S)?)?)$`)
+	isoSpan  = regexp.MustCompile(`^P(?:([0-9]+)W|([0-9]+Y)?([0-9]+M)?(?:([0-9]+)D)?` +
+		`(T(?:([0-9]+)H)?(?:([0-9]+)M)?(?:([0-9]+)S)?)?)$`)
 )
 
 // parseInteger reads a whole number without a sign.
@@ -201,13 +203,15 @@ func parseSecret(text string) (Secret, error) {
 // credential itself, pasted: only an absolute path is none for certain, if no name in it is longer than a
 // filesystem's can be.
 func PathShown(text string) bool {
-	return strings.HasPrefix(text, "/") && !slices.ContainsFunc(strings.Split(text, "/"), func(name string) bool { return len(name) > maxName })
+	return strings.HasPrefix(text, "/") && !slices.ContainsFunc(strings.Split(text, "/"),
+		func(name string) bool { return len(name) > maxName })
 }
 
 // parsePath takes the path of a file. Only what can be seen from the text is refused.
 func parsePath(text string) (string, error) {
 	switch {
-	case strings.HasSuffix(text, "/"), text == ".", text == "..", strings.HasSuffix(text, "/."), strings.HasSuffix(text, "/.."):
+	case strings.HasSuffix(text, "/"), text == ".", text == "..", strings.HasSuffix(text, "/."),
+		strings.HasSuffix(text, "/.."):
 		return "", errNotFile
 	case strings.HasPrefix(text, "~"):
 		return "", errHomeNotKnown

@@ -75,7 +75,8 @@ func (c *Config) resolve() {
 			c.ManagedIdentityEndpoint = IMDS
 		}
 	} else if c.TokenURL == "" {
-		// v1 for the SIEM API, because resource is a v1 parameter; a token_url that ends in /v2.0/token gets a scope instead.
+		// v1 for the SIEM API, because resource is a v1 parameter; a token_url that ends in /v2.0/token gets a scope
+		// instead.
 		version := ""
 		if c.API == Graph {
 			version = "/v2.0"
@@ -83,7 +84,8 @@ func (c *Config) resolve() {
 		c.TokenURL = c.Authority + "/" + c.TenantID + "/oauth2" + version + "/token"
 	}
 	v1 := c.Authority + "/" + c.TenantID + "/oauth2/token"
-	if c.TenantIDKey == "" && c.TenantsFile != "" && c.API == SIEM && c.Format == Native { // the other formats have a place for it
+	// the other formats have a place for it
+	if c.TenantIDKey == "" && c.TenantsFile != "" && c.API == SIEM && c.Format == Native {
 		c.TenantIDKey = tenantIDKey
 	}
 	switch {
@@ -105,7 +107,8 @@ func (c *Config) resolve() {
 }
 
 // graphTimes are the fields of Graph for those of the SIEM API that a record's time can come from.
-var graphTimes = map[string]string{"LastProcessedTimeUtc": "lastUpdateDateTime", "LastEventTime": "lastActivityDateTime"}
+var graphTimes = map[string]string{"LastProcessedTimeUtc": "lastUpdateDateTime",
+	"LastEventTime": "lastActivityDateTime"}
 
 // succeeded is c, a source of the SIEM API, as one of Microsoft Graph.
 func (c *Config) succeeded(p preset) *Config {

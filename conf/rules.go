@@ -68,7 +68,8 @@ var rules = []rule{
 		wrong: contradiction,
 	},
 	{
-		says: "`client_secret` or `client_secret_file` is required with `auth client_secret`, and only one of them is allowed.",
+		says: "`client_secret` or `client_secret_file` is required with `auth client_secret`, and only one of them " +
+			"is allowed.",
 		// Beside a fault in another credential's key that one is the fault, not a missing secret.
 		keys:  append([]string{"client_secret", "auth"}, credentialKeys("")...),
 		wrong: secretAndFile,
@@ -88,7 +89,8 @@ var rules = []rule{
 		keys: []string{"token_url", "tenants_file"},
 		wrong: func(l *loader) string {
 			if l.tenants && !l.entry && l.given("token_url") {
-				return "has no place beside tenants_file, because it holds a tenant; allowed: authority, or token_url in an entry of the file"
+				return "has no place beside tenants_file, because it holds a tenant; allowed: authority, or " +
+					"token_url in an entry of the file"
 			}
 			return ""
 		},
@@ -144,12 +146,16 @@ var rules = []rule{
 		},
 	},
 	{
-		says: "`successor` is `graph` beside `machine_groups` or machine tags, by which Microsoft Graph cannot filter, only if `filter` says what it is asked for.",
-		keys: []string{"successor", "filter", "machine_groups", "device_created_machine_tags", "cloud_created_machine_tags"},
+		says: "`successor` is `graph` beside `machine_groups` or machine tags, by which Microsoft Graph cannot " +
+			"filter, only if `filter` says what it is asked for.",
+		keys: []string{"successor", "filter", "machine_groups", "device_created_machine_tags",
+			"cloud_created_machine_tags"},
 		wrong: func(l *loader) string {
 			c := l.cfg
-			if c.SuccessorAPI == Graph && c.Filter == "" && (len(c.MachineGroups) > 0 || c.DeviceCreatedMachineTags != "" || c.CloudCreatedMachineTags != "") {
-				return "would pull the alerts of all machines, for Microsoft Graph cannot filter by machine groups or tags; allowed: filter with what it shall be asked " +
+			if c.SuccessorAPI == Graph && c.Filter == "" && (len(c.MachineGroups) > 0 ||
+				c.DeviceCreatedMachineTags != "" || c.CloudCreatedMachineTags != "") {
+				return "would pull the alerts of all machines, for Microsoft Graph cannot filter by machine groups " +
+					"or tags; allowed: filter with what it shall be asked " +
 					"for, such as severity ne 'informational', or successor none"
 			}
 			return ""
@@ -162,7 +168,8 @@ var rules = []rule{
 		keys: []string{"limit", "api"},
 		wrong: func(l *loader) string {
 			if l.api() == Graph && l.cfg.Limit > graphPage {
-				return "is more than a page of Microsoft Graph holds; allowed: 1 to " + count(graphPage) + " with api graph"
+				return "is more than a page of Microsoft Graph holds; allowed: 1 to " + count(graphPage) +
+					" with api graph"
 			}
 			return ""
 		},
@@ -217,13 +224,15 @@ var rules = []rule{
 		keys: []string{"keep_native", "format"},
 		wrong: func(l *loader) string {
 			if l.cfg.KeepNative && l.cfg.Format == Native {
-				return "has no effect with format native, whose records are the native alert; allowed: to leave the key out, or another format"
+				return "has no effect with format native, whose records are the native alert; allowed: to leave the " +
+					"key out, or another format"
 			}
 			return ""
 		},
 	},
 	{
-		says: "`event_id_key` is not the name of `time_key`, nor of another field that the API's alerts have; with another `format` than `native` not that of a field of the format.",
+		says: "`event_id_key` is not the name of `time_key`, nor of another field that the API's alerts have; with " +
+			"another `format` than `native` not that of a field of the format.",
 		keys: []string{"event_id_key", "time_key", "api", "format"},
 		wrong: func(l *loader) string {
 			if l.taken(l.cfg.EventIDKey) {

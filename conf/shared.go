@@ -26,7 +26,8 @@ func cleanDB(text string) (string, error) {
 	switch {
 	case !shared:
 		return parsePath(text)
-	case strings.Contains(text[len(sharedScheme):], "/") && (!dnsLabel.MatchString(namespace) || len(namespace) > namespaceMost):
+	case strings.Contains(text[len(sharedScheme):], "/") && (!dnsLabel.MatchString(namespace) ||
+		len(namespace) > namespaceMost):
 		return "", errSharedNamespace
 	case len(name) > sharedNameMost:
 		return "", errSharedNameLong

@@ -9,8 +9,8 @@ import (
 
 // Stanza is one stanza: one tenant, or with tenants_file as many as that has.
 type Stanza struct {
-	// Config is what the stanza says. With TenantsFile it is what its tenants have in common: no tenant, and no address,
-	// which each tenant gets from Tenants.
+	// Config is what the stanza says. With TenantsFile it is what its tenants have in common: no tenant, and no
+	// address, which each tenant gets from Tenants.
 	*Config
 
 	text map[string]string // the values as given
@@ -61,7 +61,8 @@ func (s *Stanza) over(e *entry) map[string]string {
 		}
 	}
 	for _, names := range replaced {
-		if e.has(names[0]) && !strings.EqualFold(e.values[names[0]], cmp.Or(s.text[names[0]], keyNamed(names[0]).Default)) {
+		if e.has(names[0]) && !strings.EqualFold(e.values[names[0]],
+			cmp.Or(s.text[names[0]], keyNamed(names[0]).Default)) {
 			for _, name := range names[1:] {
 				delete(values, name)
 			}
@@ -69,7 +70,8 @@ func (s *Stanza) over(e *entry) map[string]string {
 	}
 	if api := strings.ToLower(e.values["api"]); api == SIEM || api == Graph {
 		for name := range values {
-			if k := keyNamed(name); k.API != "" && k.API != api && !(k.Succeeds && strings.EqualFold(cmp.Or(e.values["successor"], s.text["successor"]), Graph)) {
+			if k := keyNamed(name); k.API != "" && k.API != api &&
+				!(k.Succeeds && strings.EqualFold(cmp.Or(e.values["successor"], s.text["successor"]), Graph)) {
 				delete(values, name)
 			}
 		}

@@ -75,13 +75,15 @@ func (s *Stanza) Tenants(text []byte) (t Tenants, faults Faults) {
 	for _, e := range entries {
 		c := s.tenant(e)
 		if line := names[e.name]; e.name != "" && line != 0 {
-			e.fault(e.lines["name"], Fault{"name", fmt.Sprintf("%q is the name of the tenant in line %d too; allowed: a name of its own", e.name, line)})
+			e.fault(e.lines["name"], Fault{"name", fmt.Sprintf("%q is the name of the tenant in line %d too; "+
+				"allowed: a name of its own", e.name, line)})
 		} else {
 			names[e.name] = e.line
 		}
 		if c != nil {
 			if line := sources[c.Source()]; line != 0 {
-				e.fault(e.lines["tenant_id"], Fault{"tenant_id", fmt.Sprintf("%q has the api, cloud and region (or url), tenant and filters of the entry in line %d; "+
+				e.fault(e.lines["tenant_id"], Fault{"tenant_id", fmt.Sprintf("%q has the api, cloud and region (or "+
+					"url), tenant and filters of the entry in line %d; "+
 					"allowed: one entry of each", c.TenantID, line)})
 			} else {
 				sources[c.Source()] = e.line
@@ -137,7 +139,8 @@ func readEntries(text []byte) ([]*entry, error) {
 	list := doc.Content[0]
 	switch {
 	case list.Kind != yaml.SequenceNode:
-		return nil, fmt.Errorf("line %d: not a list; allowed: one item for each tenant, such as \"- tenant_id: ...\"", list.Line)
+		return nil, fmt.Errorf("line %d: not a list; allowed: one item for each tenant, such as \"- tenant_id: ...\"",
+			list.Line)
 	case len(list.Content) == 0:
 		return nil, errors.New("holds no tenant; allowed: a list of one or more, each with a tenant_id")
 	case len(list.Content) > maxTenants:
@@ -247,9 +250,10 @@ func entryKeys() string {
 }
 
 var (
-	errNoValue   = errors.New("empty; allowed: a value, or to leave the key out")
-	errNoScalar  = errors.New("not a text; allowed: one value")
-	errVariable  = errors.New("holds a ${VARIABLE}, which only Fluent Bit's own configuration replaces; allowed: the value, or the file of a secret")
+	errNoValue  = errors.New("empty; allowed: a value, or to leave the key out")
+	errNoScalar = errors.New("not a text; allowed: one value")
+	errVariable = errors.New("holds a ${VARIABLE}, which only Fluent Bit's own configuration replaces; allowed: the " +
+		"value, or the file of a secret")
 	errReference = errors.New("a YAML alias; allowed: the value itself, or in the stanza what all tenants have")
 )
 
