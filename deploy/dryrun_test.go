@@ -29,6 +29,10 @@ var resources = map[string]string{
 	"v1 Service": "/api/v1/namespaces/NS/services",
 	"rbac.authorization.k8s.io/v1 ClusterRole":        "/apis/rbac.authorization.k8s.io/v1/clusterroles",
 	"rbac.authorization.k8s.io/v1 ClusterRoleBinding": "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings",
+	// and for the Fluent Operator
+	"fluentbit.fluent.io/v1alpha2 ClusterInput":           "/apis/fluentbit.fluent.io/v1alpha2/clusterinputs",
+	"fluentbit.fluent.io/v1alpha2 ClusterFluentBitConfig": "/apis/fluentbit.fluent.io/v1alpha2/clusterfluentbitconfigs",
+	"fluentbit.fluent.io/v1alpha2 FluentBit":              "/apis/fluentbit.fluent.io/v1alpha2/namespaces/NS/fluentbits",
 }
 
 // dryRun sends an object as kubectl apply --dry-run=server --validate=strict does.
