@@ -40,11 +40,15 @@ type Server struct {
 	URL   string
 	Admin *kubernetes.Clientset // may do everything
 
+	key    *rsa.PrivateKey // signs the tokens of service accounts
 	dir    string
 	server *exec.Cmd
 	etcd   *exec.Cmd
 	args   []string // of the server
 }
+
+// Issuer is the issuer of the tokens of service accounts.
+const Issuer = "https://kubernetes.default.svc"
 
 const adminToken = "administrator"
 
@@ -95,8 +99,8 @@ func startServer() (*Server, error) {
 	}
 	s.args = []string{"--etcd-servers=" + etcdURL, "--cert-dir=" + s.path("certs"), "--bind-address=127.0.0.1",
 		"--advertise-address=127.0.0.1", fmt.Sprintf("--secure-port=%d", ports[1]), "--token-auth-file=" + s.path("tokens.csv"), "--authorization-mode=RBAC",
-		"--service-cluster-ip-range=10.96.0.0/24", "--service-account-issuer=https://kubernetes.default.svc", "--service-account-key-file=" + s.path("sa.pub"),
-		"--service-account-signing-key-file=" + s.path("sa.key"), "--disable-admission-plugins=ServiceAccount", "--endpoint-reconciler-type=none",
+		"--service-cluster-ip-range=10.96.0.0/24", "--service-account-issuer=" + Issuer, "--service-account-key-file=" + s.path("sa.pub"),
+		"--service-account-signing-key-file=" + s.path("sa.key"), "--endpoint-reconciler-type=none",
 		"--audit-policy-file=" + s.path("audit.yaml"), "--audit-log-path=" + s.path("audit.log"), "--audit-log-mode=blocking"}
 	if s.server, err = s.run(os.Getenv("KUBE_APISERVER"), "kube-apiserver", s.args...); err != nil {
 		return nil, err
@@ -116,6 +120,9 @@ func freePorts(n int) (ports []int, err error) {
 	return ports, nil
 }
 
+// SigningKey is the one of the service accounts' tokens.
+func (s *Server) SigningKey() *rsa.PrivateKey { return s.key }
+
 func (s *Server) path(name string) string { return filepath.Join(s.dir, name) }
 
 func (s *Server) files() error {
@@ -123,6 +130,7 @@ func (s *Server) files() error {
 	if err != nil {
 		return err
 	}
+	s.key = key
 	public, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
 	if err != nil {
 		return err

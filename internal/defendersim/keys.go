@@ -61,8 +61,11 @@ func NewCluster(url string) (*Cluster, error) {
 	if err != nil {
 		return nil, fmt.Errorf("key of a cluster: %w", err)
 	}
-	return &Cluster{url, key}, nil
+	return ClusterOf(url, key), nil
 }
+
+// ClusterOf is the cluster whose key is this one.
+func ClusterOf(url string, key *rsa.PrivateKey) *Cluster { return &Cluster{url, key} }
 
 // Token makes a token of a service account (system:serviceaccount:NAMESPACE:NAME) for an audience.
 func (c *Cluster) Token(subject, audience string, from, to time.Time) (string, error) {
