@@ -31,7 +31,8 @@ HISTORIES    ?= 1000000
 HISTORIES_CI ?= 2000
 RACES        := Histories|Tenants|Thousand|Lines|Counters|Queue|Rotation|Delivered|Leaving
 
-.PHONY: build build-kubernetes package test-package test-arm64 demo test test-race test-versions test-kubernetes lint bench soak vuln generate clean
+.PHONY: build build-kubernetes package test-package test-arm64 demo test test-race test-versions test-kubernetes test-cluster dashboard lint bench soak vuln \
+	generate clean
 
 build: ## the shared object, the operator's tool, the copier for init containers, and the host that stands in for Fluent Bit
 	@mkdir -p build
@@ -121,11 +122,23 @@ KUBE_VERS := 1.37.2
 KUBE_BASE := k8s.io/component-base/version
 ETCD      ?= $(shell command -v etcd 2>/dev/null || echo $(CURDIR)/$(KUBE)/etcd/usr/bin/etcd)
 
-$(KUBE)/kube-apiserver: test/kubernetes/go.mod
+KUBE_PROG := kube-apiserver kube-controller-manager kube-scheduler
+KWOK      := sigs.k8s.io/kwok@v0.8.0
+
+$(KUBE_PROG:%=$(KUBE)/%) $(CURDIR)/$(KUBE)/kubectl: test/kubernetes/go.mod
 	@mkdir -p $(KUBE)
-	@echo building kube-apiserver, which may take minutes >&2
+	@echo building $(@F), which may take minutes >&2
 	@cd test/kubernetes && CGO_ENABLED=0 GOEXPERIMENT= $(GO) build -ldflags '-s -w -X $(KUBE_BASE).gitVersion=v$(KUBE_VERS) -X $(KUBE_BASE).gitMajor=1 -X $(KUBE_BASE).gitMinor=37' \
-		-o $(CURDIR)/$@ k8s.io/kubernetes/cmd/kube-apiserver
+		-o $(CURDIR)/$(KUBE)/$(@F) k8s.io/kubernetes/cmd/$(@F)
+
+# kwok, and what it does with nodes and pods: its own stages, from its module.
+$(KUBE)/kwok: Makefile
+	@mkdir -p $(KUBE)
+	@echo building kwok >&2
+	@cd $(KUBE) && GOBIN=$(CURDIR)/$(KUBE) CGO_ENABLED=0 GOEXPERIMENT= $(GO) install -ldflags '-s -w' $(subst @,/cmd/kwok@,$(KWOK))
+	@cd $(KUBE) && dir=$$($(GO) mod download -json $(KWOK) | sed -n 's/^.*"Dir": "\(.*\)".*/\1/p') && \
+		for f in $$dir/kustomize/stage/node/fast/node-*.yaml $$dir/kustomize/stage/pod/fast/pod-*.yaml; do echo ---; cat $$f; done >kwok.yaml
+	@touch $@
 
 $(CURDIR)/$(KUBE)/etcd/usr/bin/etcd:
 	@mkdir -p $(KUBE)
@@ -136,6 +149,20 @@ test-kubernetes: build build-kubernetes $(KUBE)/kube-apiserver $(ETCD) ## pods t
 		DEFENDERCTL=$(CURDIR)/build/defenderctl-kubernetes \
 		$(GO) run ./internal/testrun -- -tags kubernetes -count=1 -parallel 3 -timeout 20m ./internal/podtest
 	@cd deploy && KUBE_APISERVER=$(CURDIR)/$(KUBE)/kube-apiserver ETCD=$(ETCD) $(GO) run fluent-bit-defender/internal/testrun -- -tags kubernetes -count=1 -run TheAPIServer ./...
+
+# kubectl too is the machine's, or the one that KUBECTL names; else it is built.
+KUBECTL ?= $(shell command -v kubectl 2>/dev/null || echo $(CURDIR)/$(KUBE)/kubectl)
+
+test-cluster: build build-kubernetes $(KUBE_PROG:%=$(KUBE)/%) $(KUBE)/kwok $(ETCD) $(KUBECTL) ## the DaemonSet in a cluster of twenty nodes: as root, with a Fluent Bit
+	@cd deploy && KUBE_PROGRAMS=$(CURDIR)/$(KUBE) KUBECTL=$(KUBECTL) KUBE_APISERVER=$(CURDIR)/$(KUBE)/kube-apiserver ETCD=$(ETCD) \
+		$(GO) run fluent-bit-defender/internal/testrun -- -tags kubernetes -count=1 -run TestADaemonSetRollsOver -v ./...
+
+dashboard: build ## the picture in docs/metrics.md anew: twelve minutes of a Fluent Bit, drawn by chromium with uPlot from npm
+	@mkdir -p build/dashboard && cp deploy/grafana/picture.html build/dashboard/
+	@cd build/dashboard && npm install --silent --no-audit --no-fund --no-save --prefix . uplot@1.6.32
+	@cd deploy && DASHBOARD_DATA=$(CURDIR)/build/dashboard/data.js $(GO) run fluent-bit-defender/internal/testrun -- -count=1 -timeout 20m -run TestPictureOfTheDashboard ./...
+	@cd build/dashboard && chromium --headless --no-sandbox --hide-scrollbars --virtual-time-budget=3000 --window-size=1400,1240 --screenshot=dashboard.png "file://$$PWD/picture.html"
+	@pngquant --force --quality 60-95 --output docs/dashboard.png 64 build/dashboard/dashboard.png
 
 lint: generate build build-kubernetes ## formatting, vet, linters, old modules, and nothing generated that is stale
 	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "not gofmt'ed: $$unformatted"; exit 1; }

@@ -203,10 +203,16 @@ type running struct {
 
 func start(t *testing.T, program, plugin, dir, conf string) *running {
 	t.Helper()
-	r := &running{t: t, done: make(chan error, 1), deadline: time.Now().Add(60 * time.Second), got: map[string]int{}}
-	r.cmd = exec.Command(program, "-e", plugin, "-c", conf)
-	r.cmd.Dir = dir
-	r.cmd.Env = append(os.Environ(), "CREDENTIALS_DIRECTORY="+filepath.Join(dir, "credential"))
+	cmd := exec.Command(program, "-e", plugin, "-c", conf)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "CREDENTIALS_DIRECTORY="+filepath.Join(dir, "credential"))
+	return launch(t, cmd)
+}
+
+// launch starts what becomes a Fluent Bit.
+func launch(t *testing.T, cmd *exec.Cmd) *running {
+	t.Helper()
+	r := &running{t: t, cmd: cmd, done: make(chan error, 1), deadline: time.Now().Add(60 * time.Second), got: map[string]int{}}
 	r.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	r.cmd.Stderr = &locked{&r.mu, &r.log}
 	out, err := r.cmd.StdoutPipe()
