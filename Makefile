@@ -131,11 +131,11 @@ $(KUBE_PROG:%=$(KUBE)/%) $(CURDIR)/$(KUBE)/kubectl: test/kubernetes/go.mod
 	@cd test/kubernetes && CGO_ENABLED=0 GOEXPERIMENT= $(GO) build -ldflags '-s -w -X $(KUBE_BASE).gitVersion=v$(KUBE_VERS) -X $(KUBE_BASE).gitMajor=1 -X $(KUBE_BASE).gitMinor=37' \
 		-o $(CURDIR)/$(KUBE)/$(@F) k8s.io/kubernetes/cmd/$(@F)
 
-# kwok, and what it does with nodes and pods: its own stages, from its module.
-$(KUBE)/kwok: Makefile
+# kwok, and what it does with nodes and pods: its own stages, from its module. Another version is built after make clean.
+$(KUBE)/kwok:
 	@mkdir -p $(KUBE)
 	@echo building kwok >&2
-	@cd $(KUBE) && GOBIN=$(CURDIR)/$(KUBE) CGO_ENABLED=0 GOEXPERIMENT= $(GO) install -ldflags '-s -w' $(subst @,/cmd/kwok@,$(KWOK))
+	@cd $(KUBE) && GOBIN=$(CURDIR)/$(KUBE) CGO_ENABLED=0 GOEXPERIMENT= $(GO) install -trimpath -ldflags '-s -w' $(subst @,/cmd/kwok@,$(KWOK))
 	@cd $(KUBE) && dir=$$($(GO) mod download -json $(KWOK) | sed -n 's/^.*"Dir": "\(.*\)".*/\1/p') && \
 		for f in $$dir/kustomize/stage/node/fast/node-*.yaml $$dir/kustomize/stage/pod/fast/pod-*.yaml; do echo ---; cat $$f; done >kwok.yaml
 	@touch $@

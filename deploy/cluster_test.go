@@ -82,7 +82,8 @@ func TestADaemonSetRollsOver(t *testing.T) {
 	most := away()
 	after := w.pods()
 	for node, pod := range after {
-		if old := before[node]; old.UID == pod.UID || old.Labels["controller-revision-hash"] == pod.Labels["controller-revision-hash"] {
+		const revision = "controller-revision-hash"
+		if old := before[node]; old.UID == pod.UID || old.Labels[revision] == pod.Labels[revision] {
 			t.Errorf("%s still has the old pod", node)
 		}
 	}
@@ -136,12 +137,14 @@ func (w *clusterWorld) service(program string) {
 	if err != nil {
 		w.Fatal(err)
 	}
+	const plugin = "/in_defender_kubernetes.so"
+	images := map[string]map[string]string{
+		"fluent/fluent-bit":                {program: "/fluent-bit/bin/fluent-bit"},
+		"registry.example.com/in-defender": {build + "/install-plugin": "/install-plugin", build + plugin: plugin},
+	}
 	for i := range real {
-		w.kubelets = append(w.kubelets, &kubelet{T: w.T, server: w.server, namespace: logging, node: nodeName(i), address: fmt.Sprintf("127.0.1.%d", i+1),
-			roots: roots, disk: w.TempDir(), pods: map[types.UID]*podProcess{}, images: map[string]map[string]string{
-				"fluent/fluent-bit": {program: "/fluent-bit/bin/fluent-bit"},
-				"registry.example.com/in-defender": {build + "/install-plugin": "/install-plugin",
-					build + "/in_defender_kubernetes.so": "/in_defender_kubernetes.so"}}})
+		w.kubelets = append(w.kubelets, &kubelet{T: w.T, server: w.server, namespace: logging, node: nodeName(i),
+			address: fmt.Sprintf("127.0.1.%d", i+1), roots: roots, disk: w.TempDir(), images: images, pods: map[types.UID]*podProcess{}})
 	}
 	done, gone := make(chan struct{}), make(chan struct{})
 	go func() {
@@ -175,8 +178,10 @@ func (w *clusterWorld) makeNodes() {
 		}
 		node, err := api.Create(w.Context(), node, metav1.CreateOptions{})
 		if err == nil && i < real {
-			node.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue, LastHeartbeatTime: metav1.Now()}}
-			node.Status.Allocatable = corev1.ResourceList{"cpu": resource.MustParse("4"), "memory": resource.MustParse("8Gi"), "pods": resource.MustParse("10")}
+			ready := corev1.NodeCondition{Type: corev1.NodeReady, Status: corev1.ConditionTrue, LastHeartbeatTime: metav1.Now()}
+			node.Status.Conditions = []corev1.NodeCondition{ready}
+			node.Status.Allocatable = corev1.ResourceList{
+				"cpu": resource.MustParse("4"), "memory": resource.MustParse("8Gi"), "pods": resource.MustParse("10")}
 			node.Status.Capacity = node.Status.Allocatable
 			_, err = api.UpdateStatus(w.Context(), node, metav1.UpdateOptions{})
 		}
@@ -203,7 +208,10 @@ func (w *clusterWorld) overlay() (dir string) {
 		if err != nil {
 			w.Fatal(err)
 		}
-		for pattern, by := range map[string]string{"region .*": "url " + w.srv.AlertsURL() + "\n    token_url " + w.srv.TokenURL(), "poll_interval .*": "poll_interval 1s"} {
+		for pattern, by := range map[string]string{
+			"region .*":        "url " + w.srv.AlertsURL() + "\n    token_url " + w.srv.TokenURL(),
+			"poll_interval .*": "poll_interval 1s",
+		} {
 			text = regexp.MustCompile(`(?m)^    `+pattern+`$`).ReplaceAll(text, []byte("    "+by))
 		}
 		write(w.T, path, string(text))
@@ -230,7 +238,8 @@ func (w *clusterWorld) await(what string, cond func() bool) {
 func (w *clusterWorld) rollout() {
 	w.Helper()
 	done := make(chan error, 1)
-	cmd := exec.CommandContext(w.Context(), w.kubectl, "--kubeconfig", w.server.AdminKubeconfig(w.T, logging), "rollout", "status", "daemonset/fluent-bit-defender", "--timeout=3m")
+	cmd := exec.CommandContext(w.Context(), w.kubectl, "--kubeconfig", w.server.AdminKubeconfig(w.T, logging),
+		"rollout", "status", "daemonset/fluent-bit-defender", "--timeout=3m")
 	go func() { done <- cmd.Run() }()
 	w.await("the rollout", func() bool {
 		select {

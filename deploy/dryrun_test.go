@@ -35,6 +35,14 @@ var resources = map[string]string{
 	"fluentbit.fluent.io/v1alpha2 FluentBit":              "/apis/fluentbit.fluent.io/v1alpha2/namespaces/NS/fluentbits",
 }
 
+func makeNamespace(t *testing.T, s *apiserver.Server, name string) {
+	t.Helper()
+	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}
+	if _, err := s.Admin.CoreV1().Namespaces().Create(t.Context(), namespace, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // dryRun sends an object as kubectl apply --dry-run=server --validate=strict does.
 func dryRun(t *testing.T, s *apiserver.Server, namespace, kind string, object []byte) error {
 	t.Helper()
@@ -52,10 +60,7 @@ func dryRun(t *testing.T, s *apiserver.Server, namespace, kind string, object []
 func TestTheAPIServerTakesTheOverlays(t *testing.T) {
 	s := apiserver.Get(t)
 	const namespace = "dry-run"
-	_, err := s.Admin.CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}, metav1.CreateOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	makeNamespace(t, s, namespace)
 	sent := 0
 	for _, overlay := range []string{".", "deployment", "daemonset"} {
 		for _, component := range []string{"", "workload-identity"} {

@@ -64,9 +64,7 @@ func TestTheAPIServerTakesTheChart(t *testing.T) {
 	objects := render(t)
 	s := apiserver.Get(t)
 	const namespace = "chart"
-	if _, err := s.Admin.CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}, metav1.CreateOptions{}); err != nil {
-		t.Fatal(err)
-	}
+	makeNamespace(t, s, namespace)
 	role, err := os.ReadFile("helm/role.yaml")
 	if err != nil {
 		t.Fatal(err)

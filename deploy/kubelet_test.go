@@ -104,7 +104,8 @@ func (k *kubelet) sync() {
 			p.ready = true
 			pod.Status.Phase, pod.Status.PodIP = corev1.PodRunning, k.address
 			for _, kind := range []corev1.PodConditionType{corev1.PodInitialized, corev1.PodReady, corev1.ContainersReady} {
-				pod.Status.Conditions = append(pod.Status.Conditions, corev1.PodCondition{Type: kind, Status: corev1.ConditionTrue, LastTransitionTime: metav1.Now()})
+				pod.Status.Conditions = append(pod.Status.Conditions,
+					corev1.PodCondition{Type: kind, Status: corev1.ConditionTrue, LastTransitionTime: metav1.Now()})
 			}
 			_, err := api.UpdateStatus(k.Context(), &pod, metav1.UpdateOptions{})
 			k.must(err)
@@ -169,7 +170,8 @@ func (k *kubelet) command(pod *corev1.Pod, c corev1.Container, volumes map[strin
 	cmd := exec.Command("unshare", append(args, c.Args...)...)
 	at, err := url.Parse(k.server.URL)
 	k.must(err)
-	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "KUBERNETES_SERVICE_HOST=" + at.Hostname(), "KUBERNETES_SERVICE_PORT=" + at.Port()}
+	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin",
+		"KUBERNETES_SERVICE_HOST=" + at.Hostname(), "KUBERNETES_SERVICE_PORT=" + at.Port()}
 	for _, e := range c.Env {
 		if e.ValueFrom == nil || e.ValueFrom.FieldRef.FieldPath != "metadata.name" {
 			k.Fatalf("%+v is not known here", e)
@@ -243,7 +245,8 @@ func (k *kubelet) token(pod *corev1.Pod, want *corev1.ServiceAccountTokenProject
 	if want.Audience != "" {
 		ask.Spec.Audiences = []string{want.Audience}
 	}
-	answer, err := k.server.Admin.CoreV1().ServiceAccounts(k.namespace).CreateToken(k.Context(), pod.Spec.ServiceAccountName, ask, metav1.CreateOptions{})
+	accounts := k.server.Admin.CoreV1().ServiceAccounts(k.namespace)
+	answer, err := accounts.CreateToken(k.Context(), pod.Spec.ServiceAccountName, ask, metav1.CreateOptions{})
 	k.must(err)
 	return answer.Status.Token
 }

@@ -43,9 +43,7 @@ func TestTheAPIServerTakesTheOperatorsObjects(t *testing.T) {
 	}
 	s := apiserver.Get(t)
 	const namespace = "operated"
-	if _, err := s.Admin.CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}, metav1.CreateOptions{}); err != nil {
-		t.Fatal(err)
-	}
+	makeNamespace(t, s, namespace)
 	for _, plural := range []string{"clusterinputs", "clusterfluentbitconfigs", "fluentbits"} {
 		define(t, s, filepath.Join(dir, "fluentbit.fluent.io_"+plural+".yaml"), plural)
 	}

@@ -136,7 +136,9 @@ func writePicture(t *testing.T, out string, samples map[string][]chunks.Sample, 
 			byName := map[string][]*float64{}
 			for j, ms := range at {
 				for _, one := range all.vector(t, engine, fill.Replace(target.Expr), time.UnixMilli(ms)) {
-					name := legend.ReplaceAllStringFunc(target.LegendFormat, func(s string) string { return one.Metric.Get(legend.FindStringSubmatch(s)[1]) })
+					name := legend.ReplaceAllStringFunc(target.LegendFormat, func(s string) string {
+						return one.Metric.Get(legend.FindStringSubmatch(s)[1])
+					})
 					if byName[name] == nil {
 						byName[name] = make([]*float64, len(at))
 					}
