@@ -30,7 +30,7 @@ import (
 
 const (
 	nodes   = 20
-	real    = 4 // nodes whose pods are processes; those of the others are kwok's
+	played  = 4 // nodes whose pods are processes; those of the others are kwok's
 	logging = "logging"
 )
 
@@ -142,7 +142,7 @@ func (w *clusterWorld) service(program string) {
 		"fluent/fluent-bit":                {program: "/fluent-bit/bin/fluent-bit"},
 		"registry.example.com/in-defender": {build + "/install-plugin": "/install-plugin", build + plugin: plugin},
 	}
-	for i := range real {
+	for i := range played {
 		w.kubelets = append(w.kubelets, &kubelet{T: w.T, server: w.server, namespace: logging, node: nodeName(i),
 			address: fmt.Sprintf("127.0.1.%d", i+1), roots: roots, disk: w.TempDir(), images: images, pods: map[types.UID]*podProcess{}})
 	}
@@ -173,11 +173,11 @@ func (w *clusterWorld) makeNodes() {
 	api := w.server.Admin.CoreV1().Nodes()
 	for i := range nodes {
 		node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: nodeName(i)}}
-		if i >= real {
+		if i >= played {
 			node.Annotations = map[string]string{"kwok.x-k8s.io/node": "fake"}
 		}
 		node, err := api.Create(w.Context(), node, metav1.CreateOptions{})
-		if err == nil && i < real {
+		if err == nil && i < played {
 			ready := corev1.NodeCondition{Type: corev1.NodeReady, Status: corev1.ConditionTrue, LastHeartbeatTime: metav1.Now()}
 			node.Status.Conditions = []corev1.NodeCondition{ready}
 			node.Status.Allocatable = corev1.ResourceList{
