@@ -197,8 +197,8 @@ func (s *stanza) apply(ctx context.Context, d conf.Difference) (failed []*conf.C
 			return
 		}
 		if err := s.begin(cfg); err != nil {
-			log := s.gather.Logger(cfg.Label(), cfg.TenantID)
-			log.Error(fmt.Sprintf("cannot begin: %v; this is tried again every minute", err))
+			s.gather.Logger(cfg.Label(), cfg.TenantID).Error(fmt.Sprintf("cannot begin: %v; "+
+				"this is tried again every minute", err))
 			mu.Lock()
 			defer mu.Unlock()
 			failed = append(failed, cfg)
