@@ -33,7 +33,8 @@ func TestErrorsOfStatuses(t *testing.T) {
 		}
 	}
 	f("204", always(204, ""), transport.KindService, 204, 0,
-		"alerts request: the service answered with status 204 instead of 200; if it lasts, check url, cloud and region and proxy_url")
+		"alerts request: the service answered with status 204 instead of 200; "+
+			"if it lasts, check url, cloud and region and proxy_url")
 	f("301", always(301, "", "Location: https://moved.test/api?x=1"), transport.KindConfig, 301, 0,
 		"alerts request: redirected to moved.test (301), which is refused so that no credential goes to another host; "+
 			"check url, cloud and region, and set the final address if it is the right one")

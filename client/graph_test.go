@@ -263,7 +263,8 @@ func TestRefusalsOfGraph(t *testing.T) {
 		"access is forbidden (403); grant the application the application permission SecurityAlert.Read.All "+
 			"of Microsoft Graph, with admin consent; check tenant_id and cloud; "+
 			`the service says "`+missing+` (Forbidden, request-id `+theRequest+`)"`)
-	f("404", Query{}, always(404, ""), transport.KindConfig, "nothing answers at "+graphURL+" (404); check url and cloud")
+	f("404", Query{}, always(404, ""), transport.KindConfig,
+		"nothing answers at "+graphURL+" (404); check url and cloud")
 	f("429", Query{},
 		always(429, `{"error":{"code":"TooManyRequests","message":"Too many requests."}}`, "Retry-After: 10"),
 		transport.KindThrottled,

@@ -56,7 +56,8 @@ func TestARefusedTokenIsExplained(t *testing.T) {
 	f("another audience", map[string]any{"aud": "https://graph.microsoft.com"},
 		": the token is for https://graph.microsoft.com (aud)"+takes+resource)
 	f("no audience", map[string]any{"aud": nil}, ": the token is for nothing (aud)"+takes+resource)
-	f("a list of them", map[string]any{"aud": []string{"https://x"}}, ": the token is for https://x (aud)"+takes+resource)
+	f("a list of them", map[string]any{"aud": []string{"https://x"}},
+		": the token is for https://x (aud)"+takes+resource)
 	f("the portal's, with a slash", map[string]any{"aud": "https://wdatpalertexport.seville.onmicrosoft.com/"}, fits)
 	f("an audience by its id", map[string]any{"aud": theClient}, fits)
 	f("another tenant", map[string]any{"tid": theClient}, ": the token is of tenant "+theClient+" (tid) "+
@@ -67,7 +68,7 @@ func TestARefusedTokenIsExplained(t *testing.T) {
 	f("a person's", map[string]any{"roles": nil, "scp": "Alert.Read"}, fits)
 	f("two at once", map[string]any{"aud": "https://x", "roles": []string{}},
 		": the token is for https://x (aud)"+takes+", and "+noPermission+resource+permission)
-	f("hostile claims", map[string]any{"aud": "a\r\nb\x1b[31m", "tid": 5}, usual) // a tid that is no text: no claims at all
+	f("a tid that is no text: no claims at all", map[string]any{"aud": "a\r\nb\x1b[31m", "tid": 5}, usual)
 	f("hostile text", map[string]any{"aud": "a\r\nb\x1b[31m " + theSecret},
 		": the token is for a b [31m [masked] (aud)"+takes+resource)
 }
