@@ -16,8 +16,8 @@ import (
 // package knows one API from the other. It is not changed once made, so any number of goroutines may use it.
 type api struct {
 	target transport.Target
-	// address returns the address for a query, and the form of it that may be logged. Its error, which says why the query
-	// cannot be one of this API, becomes a KindRefused.
+	// address returns the address for a query, and its form for the log. Its error says why the query cannot be one of
+	// this API, and becomes a KindRefused.
 	address func(Query) (full, shown string, err error)
 	header  http.Header                          // sent with every request
 	needs   entra.Needs                          // of a token

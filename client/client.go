@@ -31,9 +31,11 @@ type Query struct {
 	// are finer.
 	Since, Until time.Time
 	Ago          string // ISO 8601 duration as written, for example PT10M; SIEM only
-	Limit        int    // rows; SIEM keeps the most recent ones, Graph gives the rest by pages of so many (0, or more than 1000: 1000)
-	// Page is the link to a next page as Graph gave it: what else is set counts for nothing then. Its query is asked for
-	// at url. One that cannot be read is refused (KindRefused) before anything is sent: more is there all the same.
+	// Limit is in rows: SIEM keeps the most recent ones, Graph gives the rest by pages of so many (0, or more than
+	// 1000: 1000).
+	Limit int
+	// Page is the link to the next page as Graph gave it; with it no other field counts. Its query is asked for at url.
+	// A link that cannot be read is refused (KindRefused) before anything is sent: more alerts are there all the same.
 	Page string
 }
 

@@ -153,7 +153,8 @@ func TestNewRefuses(t *testing.T) {
 	}
 	f("another api", func(c *conf.Config) { c.API = "mde" }, `api "mde" is not known: use siem or graph`)
 	f("another credential", func(c *conf.Config) { c.Auth = "password" }, `auth "password" is not known`)
-	f("no timeouts", func(c *conf.Config) { c.ReadTimeout = 0 }, "connect_timeout and read_timeout must be longer than zero")
+	f("no timeouts", func(c *conf.Config) { c.ReadTimeout = 0 },
+		"connect_timeout and read_timeout must be longer than zero")
 	f("url without scheme", func(c *conf.Config) { c.URL = "alerts.test/api" }, "url is not an http or https address")
 	f("password in url", func(c *conf.Config) { c.TokenURL = "https://me:hunter22@login.test/" },
 		"token_url must not hold a user name or password")
@@ -184,9 +185,10 @@ func TestDebugLineOfEachRequest(t *testing.T) {
 		}}
 		c := connect(t, cfg, s, WithLogger(log))
 		fetch(c, Query{Limit: 20})
-		want := `level=DEBUG msg=request method=POST url=https://login.test/` + theTenant + `/oauth2/token status=200 took=0s
-level=DEBUG msg=request method=GET url="https://alerts.test/api/alerts?limit=20&machinegroups=UKMachines" status=503 took=1.5s
-`
+		want := "level=DEBUG msg=request method=POST url=https://login.test/" + theTenant +
+			"/oauth2/token status=200 took=0s\n" +
+			`level=DEBUG msg=request method=GET ` +
+			`url="https://alerts.test/api/alerts?limit=20&machinegroups=UKMachines" status=503 took=1.5s` + "\n"
 		if out.String() != want {
 			t.Fatalf("log is\n%s\nwant\n%s", out.String(), want)
 		}
@@ -212,7 +214,8 @@ func TestNow(t *testing.T) {
 				return func(req *http.Request) (*http.Response, error) {
 					time.Sleep(400 * time.Millisecond) // the Date is older than the answer's arrival
 					r := reply(req, status, body)
-					r.Header = http.Header{"Date": {time.Now().Add(offset - 300*time.Millisecond).UTC().Format(http.TimeFormat)}}
+					date := time.Now().Add(offset - 300*time.Millisecond).UTC().Format(http.TimeFormat)
+					r.Header = http.Header{"Date": {date}}
 					return r, nil
 				}
 			}

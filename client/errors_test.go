@@ -17,7 +17,10 @@ import (
 )
 
 func TestErrorsOfStatuses(t *testing.T) {
-	f := func(name string, answer func(*http.Request) (*http.Response, error), kind transport.Kind, status int, wait time.Duration, want string) {
+	f := func(
+		name string, answer func(*http.Request) (*http.Response, error), kind transport.Kind, status int,
+		wait time.Duration, want string,
+	) {
 		t.Helper()
 		c := connect(t, settings(), &service{Alerts: answer})
 		_, err := fetch(c, Query{Limit: 5})
@@ -30,12 +33,14 @@ func TestErrorsOfStatuses(t *testing.T) {
 		}
 	}
 	f("204", always(204, ""), transport.KindService, 204, 0,
-		"alerts request: the service answered with status 204 instead of 200; if it lasts, check url, cloud and region and proxy_url")
+		"alerts request: the service answered with status 204 instead of 200; "+
+			"if it lasts, check url, cloud and region and proxy_url")
 	f("301", always(301, "", "Location: https://moved.test/api?x=1"), transport.KindConfig, 301, 0,
 		"alerts request: redirected to moved.test (301), which is refused so that no credential goes to another host; "+
 			"check url, cloud and region, and set the final address if it is the right one")
 	f("302 to a path", always(302, "", "Location: /login"), transport.KindConfig, 302, 0,
-		"alerts request: redirected to another path (302), which is refused so that no credential goes to another host; "+
+		"alerts request: redirected to another path (302), which is refused "+
+			"so that no credential goes to another host; "+
 			"check url, cloud and region, and set the final address if it is the right one")
 	f("304", always(304, ""), transport.KindConfig, 304, 0,
 		"alerts request: redirected to nowhere (304), which is refused so that no credential goes to another host; "+
@@ -44,13 +49,16 @@ func TestErrorsOfStatuses(t *testing.T) {
 		"alerts request: the service refused the query (400); "+
 			"check machine_groups, device_created_machine_tags, cloud_created_machine_tags, limit and ago; "+
 			`the service says "{'error': 'bad\nfilter'}"`)
-	f("401", always(401, "", `WWW-Authenticate: Bearer error="invalid_token", error_description="wrong audience"`), transport.KindUnauthorized, 401, 0,
-		"alerts request: the service refused the token (401), and a new one too; check resource and tenant_id, that cloud and region are the tenant's, "+
+	f("401", always(401, "", `WWW-Authenticate: Bearer error="invalid_token", error_description="wrong audience"`),
+		transport.KindUnauthorized, 401, 0,
+		"alerts request: the service refused the token (401), and a new one too; "+
+			"check resource and tenant_id, that cloud and region are the tenant's, "+
 			"and that client_id is the application made for SIEM integration; "+
 			`the service says "Bearer [masked]'invalid_token', error_description='wrong audience'"`)
 	f("403", always(403, ""), transport.KindForbidden, 403, 0,
-		"alerts request: access is forbidden (403): a domain is not managed by the tenant's administrator, the tenant is deleted, "+
-			"or the application may not read alerts; enable SIEM integration in Defender for this tenant, grant the application access, "+
+		"alerts request: access is forbidden (403): a domain is not managed by the tenant's administrator, "+
+			"the tenant is deleted, or the application may not read alerts; "+
+			"enable SIEM integration in Defender for this tenant, grant the application access, "+
 			"and check tenant_id, cloud and region")
 	f("404", always(404, ""), transport.KindConfig, 404, 0,
 		"alerts request: nothing answers at https://alerts.test/api/alerts (404); check url, cloud and region")
@@ -59,23 +67,30 @@ func TestErrorsOfStatuses(t *testing.T) {
 	f("407", always(407, ""), transport.KindConfig, 407, 0,
 		"alerts request: the proxy wants a user name and password (407); "+
 			"put them into the address in the variable HTTPS_PROXY, and leave proxy_url out")
-	f("408", always(408, ""), transport.KindService, 408, 0, "alerts request: the service gave the request up (408); if it lasts, look for a slow proxy")
+	f("408", always(408, ""), transport.KindService, 408, 0,
+		"alerts request: the service gave the request up (408); if it lasts, look for a slow proxy")
 	f("414", always(414, ""), transport.KindRefused, 414, 0,
 		"alerts request: the service refused the request (414); check url, cloud and region and the filters")
 	f("429", always(429, "", "Retry-After: 30"), transport.KindThrottled, 429, 30*time.Second,
-		"alerts request: throttled (429), it asks to wait 30s; raise poll_interval, or let fewer stanzas and nodes poll this tenant")
+		"alerts request: throttled (429), it asks to wait 30s; "+
+			"raise poll_interval, or let fewer stanzas and nodes poll this tenant")
 	f("500", always(500, ""), transport.KindService, 500, 0,
 		"alerts request: error in the service (500); if it lasts, look at the service's health")
 	f("503", always(503, "", "Retry-After: 120"), transport.KindService, 503, 2*time.Minute,
-		"alerts request: the service is not available (503), it asks to wait 2m0s; if it lasts, look at the service's health")
+		"alerts request: the service is not available (503), it asks to wait 2m0s; "+
+			"if it lasts, look at the service's health")
 	f("599", always(599, ""), transport.KindService, 599, 0,
 		"alerts request: the service is not available (599); if it lasts, look at the service's health")
 	f("a body that gives the token back", func(req *http.Request) (*http.Response, error) {
-		return reply(req, 500, "<p>You sent "+req.Header.Get("Authorization")+" and "+theSecret+"</p>"+strings.Repeat("x", 9000)), nil
-	}, transport.KindService, 500, 0, "alerts request: error in the service (500); if it lasts, look at the service's health; "+
-		`the service says "<p>You sent Bearer [masked] and [masked]</p>`+strings.Repeat("x", 153)+`..."`)
-	f("a body in gzip", always(500, string(simtest.Zip("broken")), "Content-Encoding: gzip"), transport.KindService, 500, 0,
-		`alerts request: error in the service (500); if it lasts, look at the service's health; the service says "broken"`)
+		sent := "<p>You sent " + req.Header.Get("Authorization") + " and " + theSecret + "</p>"
+		return reply(req, 500, sent+strings.Repeat("x", 9000)), nil
+	}, transport.KindService, 500, 0,
+		"alerts request: error in the service (500); if it lasts, look at the service's health; "+
+			`the service says "<p>You sent Bearer [masked] and [masked]</p>`+strings.Repeat("x", 153)+`..."`)
+	f("a body in gzip", always(500, string(simtest.Zip("broken")), "Content-Encoding: gzip"),
+		transport.KindService, 500, 0,
+		"alerts request: error in the service (500); if it lasts, look at the service's health; "+
+			`the service says "broken"`)
 	f("a body in another encoding", always(500, "\x00\x01", "Content-Encoding: br"), transport.KindService, 500, 0,
 		"alerts request: error in the service (500); if it lasts, look at the service's health")
 }
@@ -119,18 +134,24 @@ func TestWhatSaysThatAnAPIIsGone(t *testing.T) {
 		}
 	}
 	noName := &net.DNSError{Err: "no such host", Name: "alerts.test", IsNotFound: true}
-	for status, gone := range map[int]bool{403: true, 404: true, 410: true, 400: false, 401: false, 405: false, 407: false, 429: false, 500: false, 503: false} {
+	for status, gone := range map[int]bool{
+		403: true, 404: true, 410: true,
+		400: false, 401: false, 405: false, 407: false, 429: false, 500: false, 503: false,
+	} {
 		f(fmt.Sprint(status), gone, &service{Alerts: always(status, "")}, Query{})
 	}
 	f("no name", true, &service{Alerts: dial(noName)}, Query{})
-	f("a name server that fails", false, &service{Alerts: dial(&net.DNSError{Err: "server misbehaving", Name: "alerts.test", IsTemporary: true})}, Query{})
+	f("a name server that fails", false, &service{
+		Alerts: dial(&net.DNSError{Err: "server misbehaving", Name: "alerts.test", IsTemporary: true}),
+	}, Query{})
 	f("refused", true, &service{Alerts: dial(syscall.ECONNREFUSED)}, Query{})
 	f("reset", false, &service{Alerts: dial(syscall.ECONNRESET)}, Query{})
 	f("timeout", false, &service{Alerts: dial(context.DeadlineExceeded)}, Query{})
 	f("a proxy that refuses", false, &service{Alerts: func(*http.Request) (*http.Response, error) {
 		return nil, &net.OpError{Op: "proxyconnect", Net: "tcp", Err: syscall.ECONNREFUSED}
 	}}, Query{})
-	f("a link", false, &service{Alerts: always(404, "")}, Query{Page: "https://alerts.test/v1.0/security/alerts_v2?$skiptoken=x"})
+	f("a link", false, &service{Alerts: always(404, "")},
+		Query{Page: "https://alerts.test/v1.0/security/alerts_v2?$skiptoken=x"})
 	f("no login", false, &service{Token: dial(noName)}, Query{})
 	f("a login that is gone", false, &service{Token: always(410, "")}, Query{})
 }
@@ -153,7 +174,8 @@ func TestRetryAfterDateIsTheServices(t *testing.T) {
 				t.Errorf("%s: wait %v, want %v", name, e.RetryAfter, wait)
 			}
 		}
-		f("by the answer's own Date", 40*time.Second, "Date: "+date(ahead.Add(5*time.Minute)), "Retry-After: "+date(ahead.Add(5*time.Minute+40*time.Second)))
+		f("by the answer's own Date", 40*time.Second, "Date: "+date(ahead.Add(5*time.Minute)),
+			"Retry-After: "+date(ahead.Add(5*time.Minute+40*time.Second)))
 		f("without one by the clock", 30*time.Second, "Date: ", "Retry-After: "+date(ahead.Add(30*time.Second)))
 	})
 }

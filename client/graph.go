@@ -38,8 +38,9 @@ func newGraph(base *url.URL, cfg *conf.Config) *api {
 	case conf.ManagedIdentity:
 		grant = "give the identity the application role " + graphRole + " of Microsoft Graph"
 	case conf.AuthorizationCode:
-		grant = "grant the application the delegated permission " + graphRole + " of Microsoft Graph, with admin consent, " +
-			"and the person a role that may read alerts, such as Security Reader; then log in again with `defenderctl login`"
+		grant = "grant the application the delegated permission " + graphRole + " of Microsoft Graph, " +
+			"with admin consent, and the person a role that may read alerts, such as Security Reader; " +
+			"then log in again with `defenderctl login`"
 	}
 	return &api{
 		target: transport.Target{Name: alertsRequest, Keys: "url and cloud", API: true,
@@ -98,11 +99,15 @@ func (g graph) page(link string) (full, shown string, err error) {
 	u, err := g.base.Parse(link)
 	switch {
 	case err != nil: // its text quotes the link
-		return "", "", errors.New("the service's link to the next page is no address: more alerts are there, and cannot be asked for")
+		return "", "", errors.New("the service's link to the next page is no address: " +
+			"more alerts are there, and cannot be asked for")
 	case u.RawQuery == "":
-		return "", "", errors.New("the service's link to the next page has no query: more alerts are there, and cannot be asked for")
-	case !strings.EqualFold(path.Base(u.Path), path.Base(g.base.Path)) && !strings.EqualFold(path.Base(u.Path), alertsPath):
-		return "", "", errors.New("the service's link to the next page is not one of alerts: more are there, and cannot be asked for")
+		return "", "", errors.New("the service's link to the next page has no query: " +
+			"more alerts are there, and cannot be asked for")
+	case !strings.EqualFold(path.Base(u.Path), path.Base(g.base.Path)) &&
+		!strings.EqualFold(path.Base(u.Path), alertsPath):
+		return "", "", errors.New("the service's link to the next page is not one of alerts: " +
+			"more are there, and cannot be asked for")
 	}
 	next, safe := *g.base, *g.base
 	next.RawQuery, next.ForceQuery = asciiQuery(u.RawQuery), false

@@ -20,7 +20,8 @@ import (
 
 const (
 	graphURL   = "https://graph.test/v1.0/security/alerts_v2"
-	graphAlert = `{"@odata.context":"https://graph.test/v1.0/$metadata#security/alerts_v2","value":[{"id":"da637551227677560813_-961444813"}]}`
+	graphAlert = `{"@odata.context":"https://graph.test/v1.0/$metadata#security/alerts_v2",` +
+		`"value":[{"id":"da637551227677560813_-961444813"}]}`
 	theRequest = "3f1c3c2e-6f1b-4d5e-9a7b-0c1d2e3f4a5b"
 )
 
@@ -65,16 +66,20 @@ func TestGraphAddress(t *testing.T) {
 		}
 	}
 	filtered := func(text string) func(*conf.Config) { return func(c *conf.Config) { c.Filter = text } }
-	const ge, le = "lastUpdateDateTime%20ge%202016-09-12T00%3A00%3A00.", "lastUpdateDateTime%20le%202016-09-12T00%3A00%3A00."
+	const ge = "lastUpdateDateTime%20ge%202016-09-12T00%3A00%3A00."
+	const le = "lastUpdateDateTime%20le%202016-09-12T00%3A00%3A00."
+	const high = "%28severity%20eq%20%27high%27%29"
 	f("nothing asked", nil, Query{}, graphURL+"?$top=1000")
 	f("since", nil, Query{Since: midnight}, graphURL+"?$filter="+ge+"0000000Z&$top=1000")
-	f("both bounds, since rounded down, until up", nil, Query{Since: midnight.Add(199), Until: midnight.Add(101).In(time.FixedZone("", 7200))},
+	f("both bounds, since rounded down, until up", nil,
+		Query{Since: midnight.Add(199), Until: midnight.Add(101).In(time.FixedZone("", 7200))},
 		graphURL+"?$filter="+ge+"0000001Z%20and%20"+le+"0000002Z&$top=1000")
 	f("a page's size", nil, Query{Limit: 50}, graphURL+"?$top=50")
 	f("no more than Graph gives", nil, Query{Limit: 1001}, graphURL+"?$top=1000")
 	f("ago is the other API's", nil, Query{Ago: "PT10M"}, graphURL+"?$top=1000")
-	f("filter", filtered("severity eq 'high'"), Query{Since: midnight}, graphURL+"?$filter=%28severity%20eq%20%27high%27%29%20and%20"+ge+"0000000Z&$top=1000")
-	f("filter alone", filtered("severity eq 'high'"), Query{}, graphURL+"?$filter=%28severity%20eq%20%27high%27%29&$top=1000")
+	f("filter", filtered("severity eq 'high'"), Query{Since: midnight},
+		graphURL+"?$filter="+high+"%20and%20"+ge+"0000000Z&$top=1000")
+	f("filter alone", filtered("severity eq 'high'"), Query{}, graphURL+"?$filter="+high+"&$top=1000")
 	f("either or stays within parentheses", filtered("a eq 1 or b eq 2"), Query{Until: midnight},
 		graphURL+"?$filter=%28a%20eq%201%20or%20b%20eq%202%29%20and%20"+le+"0000000Z&$top=1000")
 	f("a filter that needs escaping", filtered("title eq 'R&D + 50% #1 ''x'' Ж'"), Query{},
@@ -88,7 +93,8 @@ func TestGraphFilterIsWhatTheServiceReads(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, want := u.Query().Get("$filter"), "("+filter+") and lastUpdateDateTime le 1970-01-01T00:00:00.0000000Z"; got != want {
+	want := "(" + filter + ") and lastUpdateDateTime le 1970-01-01T00:00:00.0000000Z"
+	if got := u.Query().Get("$filter"); got != want {
 		t.Errorf("$filter is %q, want %q", got, want)
 	}
 }
@@ -98,7 +104,8 @@ func TestGraphPages(t *testing.T) {
 		t.Helper()
 		gotFull, gotShown, err := aGraph(t, nil).address(Query{Page: link, Limit: 5, Since: time.Unix(1, 0)})
 		if gotFull != full || gotShown != shown || fmt.Sprint(err) != wantErr {
-			t.Errorf("%s:\n got %s\n log %s\nwant %s\n log %s\n%v, want %s", name, gotFull, gotShown, full, shown, err, wantErr)
+			t.Errorf("%s:\n got %s\n log %s\nwant %s\n log %s\n%v, want %s",
+				name, gotFull, gotShown, full, shown, err, wantErr)
 		}
 	}
 	const (
@@ -109,11 +116,15 @@ func TestGraphPages(t *testing.T) {
 		other   = "the service's link to the next page is not one of alerts: more are there, and cannot be asked for"
 		one     = graphURL + "?$skip=1"
 	)
-	f("a token", graphURL+"?$skiptoken=RFNwdAIAAQAAAA", graphURL+"?$skiptoken=RFNwdAIAAQAAAA", graphURL+"?$skiptoken=RFNwdA...", none)
-	f("with the query", graphURL+"?$filter=severity+eq+'high'&$top=5&$skip=5", graphURL+"?$filter=severity+eq+'high'&$top=5&$skip=5",
+	f("a token", graphURL+"?$skiptoken=RFNwdAIAAQAAAA",
+		graphURL+"?$skiptoken=RFNwdAIAAQAAAA", graphURL+"?$skiptoken=RFNwdA...", none)
+	f("with the query", graphURL+"?$filter=severity+eq+'high'&$top=5&$skip=5",
+		graphURL+"?$filter=severity+eq+'high'&$top=5&$skip=5",
 		graphURL+"?$filter=severity+eq+'high'&$top=5&$skip=5", none)
-	f("escaped names", graphURL+"?%24top=5&%24skiptoken=abcdefghi", graphURL+"?%24top=5&%24skiptoken=abcdefghi", graphURL+"?%24top=5&%24skiptoken=abcdef...", none)
-	f("what no request line carries", graphURL+"?$skiptoken=a b\u00e4", graphURL+"?$skiptoken=a%20b%C3%A4", graphURL+"?$skiptoken=a%20b%...", none)
+	f("escaped names", graphURL+"?%24top=5&%24skiptoken=abcdefghi",
+		graphURL+"?%24top=5&%24skiptoken=abcdefghi", graphURL+"?%24top=5&%24skiptoken=abcdef...", none)
+	f("what no request line carries", graphURL+"?$skiptoken=a b\u00e4",
+		graphURL+"?$skiptoken=a%20b%C3%A4", graphURL+"?$skiptoken=a%20b%...", none)
 	f("relative", "?$skip=1", one, one, none)
 	f("a fragment", graphURL+"?$skip=1#x", one, one, none)
 	for name, link := range map[string]string{
@@ -130,7 +141,8 @@ func TestGraphPages(t *testing.T) {
 	f("another path", "https://graph.test/v1.0/security/incidents?$skip=1", "", "", other)
 	f("a path below", graphURL+"/x?$skip=1", "", "", other)
 	f("a path that climbs", "https://graph.test/v1.0/security/alerts_v2/../incidents?$skip=1", "", "", other)
-	f("a path that climbs in disguise", "https://graph.test/v1.0/security/alerts_v2%2f..%2fincidents?$skip=1", "", "", other)
+	f("a path that climbs in disguise", "https://graph.test/v1.0/security/alerts_v2%2f..%2fincidents?$skip=1",
+		"", "", other)
 	f("a broken escape", "https://graph.test/%zz", "", "", noURL)
 	f("control characters", graphURL+"?a\r\nX: y", "", "", noURL)
 }
@@ -162,7 +174,8 @@ func TestGraphRequest(t *testing.T) {
 		t.Errorf("body %s, %v; partial %q", text, err, a.Partial)
 	}
 	want := map[string]string{
-		"Authorization": "Bearer " + theToken + "1", "Accept": "application/json", "Accept-Encoding": "gzip", "Cache-Control": "no-cache",
+		"Authorization": "Bearer " + theToken + "1", "Accept": "application/json",
+		"Accept-Encoding": "gzip", "Cache-Control": "no-cache",
 		"User-Agent": "fluent-bit-defender/dev", "Prefer": "include-unknown-enum-members",
 	}
 	for name, value := range want {
@@ -192,7 +205,8 @@ func TestAnswersInPart(t *testing.T) {
 			t.Errorf("%s: %s, %v\n got %s\nwant %s", name, text, err, a.Partial, want)
 		}
 	}
-	f("with a warning", "199 - 'Microsoft/Microsoft Defender for Endpoint/504/10002'", `Warning: 199 - "Microsoft/Microsoft Defender for Endpoint/504/10002"`)
+	f("with a warning", "199 - 'Microsoft/Microsoft Defender for Endpoint/504/10002'",
+		`Warning: 199 - "Microsoft/Microsoft Defender for Endpoint/504/10002"`)
 	f("without one", "the service does not say why (206 without a Warning header)")
 	f("that echoes the token", "199 - 'Bearer [masked]'", `Warning: 199 - "Bearer `+theToken+`1"`)
 	f("a long one", strings.Repeat("xy ", 98)+"xy...", "Warning: "+strings.Repeat("xy ", 1000))
@@ -205,7 +219,9 @@ func TestAnswersInPart(t *testing.T) {
 }
 
 func TestRefusalsOfGraph(t *testing.T) {
-	f := func(name string, q Query, answer func(*http.Request) (*http.Response, error), kind transport.Kind, want string) {
+	f := func(
+		name string, q Query, answer func(*http.Request) (*http.Response, error), kind transport.Kind, want string,
+	) {
 		t.Helper()
 		synctest.Test(t, func(t *testing.T) { // the limit of requests holds here too
 			c := connect(t, graphSettings(), &service{Alerts: answer})
@@ -215,42 +231,64 @@ func TestRefusalsOfGraph(t *testing.T) {
 			}
 		})
 	}
-	inner := `,"innerError":{"date":"2024-05-06T10:00:00","request-id":"` + theRequest + `","client-request-id":"` + theRequest + `"}}}`
+	refused := func(code, message string) string {
+		return `{"error":{"code":"` + code + `","message":"` + message + `","innerError":{` +
+			`"date":"2024-05-06T10:00:00","request-id":"` + theRequest + `","client-request-id":"` + theRequest + `"}}}`
+	}
+	const (
+		gone   = "the service is not available (503); if it lasts, look at the service's health"
+		fewer  = "; if it lasts, lower max_window, so that there are fewer pages"
+		health = "; if it lasts, look at the service's health; "
+	)
 	page := Query{Page: graphURL + "?$skiptoken=x"}
-	f("400", Query{}, always(400, `{"error":{"code":"BadRequest","message":"Invalid filter clause: No property 'severty'"`+inner), transport.KindRefused,
-		`the service refused the query (400); check filter and limit; the service says "Invalid filter clause: No property 'severty' (BadRequest, request-id `+theRequest+`)"`)
-	f("400 of a link", page, always(400, `{"error":{"code":"UnknownError","message":""`+inner), transport.KindRefused,
-		"the service refused its own link to the next page (400); if it lasts, lower max_window, so that there are fewer pages; "+
+	f("400", Query{}, always(400, refused("BadRequest", "Invalid filter clause: No property 'severty'")),
+		transport.KindRefused, "the service refused the query (400); check filter and limit; "+
+			`the service says "Invalid filter clause: No property 'severty' (BadRequest, request-id `+theRequest+`)"`)
+	f("400 of a link", page, always(400, refused("UnknownError", "")), transport.KindRefused,
+		"the service refused its own link to the next page (400)"+fewer+"; "+
 			`the service says "nothing (UnknownError, request-id `+theRequest+`)"`)
 	f("404 of a link", page, always(404, ""), transport.KindRefused,
-		"the service refused its own link to the next page (404); if it lasts, lower max_window, so that there are fewer pages")
+		"the service refused its own link to the next page (404)"+fewer)
 	f("410 of a link", page, always(410, ""), transport.KindRefused,
-		"the service refused its own link to the next page (410); if it lasts, lower max_window, so that there are fewer pages")
-	f("503 of a link", page, always(503, ""), transport.KindService, "the service is not available (503); if it lasts, look at the service's health")
-	f("401", Query{}, always(401, `{"error":{"code":"InvalidAuthenticationToken","message":"Access token validation failure. Invalid audience."`+inner), transport.KindUnauthorized,
-		"the service refused the token (401), and a new one too; check resource and tenant_id, and that cloud is the tenant's; "+
-			`the service says "Access token validation failure. Invalid audience. (InvalidAuthenticationToken, request-id `+theRequest+`)"`)
-	f("403", Query{}, always(403, `{"error":{"code":"Forbidden","message":"Missing application scopes. API required scopes: SecurityAlert.Read.All"`+inner), transport.KindForbidden,
-		"access is forbidden (403); grant the application the application permission SecurityAlert.Read.All of Microsoft Graph, with admin consent; "+
-			`check tenant_id and cloud; the service says "Missing application scopes. API required scopes: SecurityAlert.Read.All (Forbidden, request-id `+theRequest+`)"`)
-	f("404", Query{}, always(404, ""), transport.KindConfig, "nothing answers at "+graphURL+" (404); check url and cloud")
-	f("429", Query{}, always(429, `{"error":{"code":"TooManyRequests","message":"Too many requests."}}`, "Retry-After: 10"), transport.KindThrottled,
+		"the service refused its own link to the next page (410)"+fewer)
+	f("503 of a link", page, always(503, ""), transport.KindService, gone)
+	f("401", Query{},
+		always(401, refused("InvalidAuthenticationToken", "Access token validation failure. Invalid audience.")),
+		transport.KindUnauthorized, "the service refused the token (401), and a new one too; "+
+			"check resource and tenant_id, and that cloud is the tenant's; "+
+			`the service says "Access token validation failure. Invalid audience. `+
+			`(InvalidAuthenticationToken, request-id `+theRequest+`)"`)
+	const missing = "Missing application scopes. API required scopes: SecurityAlert.Read.All"
+	f("403", Query{}, always(403, refused("Forbidden", missing)), transport.KindForbidden,
+		"access is forbidden (403); grant the application the application permission SecurityAlert.Read.All "+
+			"of Microsoft Graph, with admin consent; check tenant_id and cloud; "+
+			`the service says "`+missing+` (Forbidden, request-id `+theRequest+`)"`)
+	f("404", Query{}, always(404, ""), transport.KindConfig,
+		"nothing answers at "+graphURL+" (404); check url and cloud")
+	f("429", Query{},
+		always(429, `{"error":{"code":"TooManyRequests","message":"Too many requests."}}`, "Retry-After: 10"),
+		transport.KindThrottled,
 		"throttled (429), it asks to wait 10s; raise poll_interval, or let fewer stanzas and nodes poll this tenant; "+
 			`the service says "Too many requests. (TooManyRequests)"`)
-	f("an error without a code", Query{}, always(500, `{"error":{"code":"","message":"broken"}}`), transport.KindService,
-		`error in the service (500); if it lasts, look at the service's health; the service says "broken"`)
+	f("an error without a code", Query{}, always(500, `{"error":{"code":"","message":"broken"}}`),
+		transport.KindService, "error in the service (500)"+health+`the service says "broken"`)
 	f("an error of another shape", Query{}, always(500, `{"error":"broken"}`), transport.KindService,
-		`error in the service (500); if it lasts, look at the service's health; the service says "{'error':'broken'}"`)
+		"error in the service (500)"+health+`the service says "{'error':'broken'}"`)
 	f("no JSON", Query{}, always(502, "<h1>Bad Gateway</h1>"), transport.KindService,
-		`the service is not available (502); if it lasts, look at the service's health; the service says "<h1>Bad Gateway</h1>"`)
+		"the service is not available (502)"+health+`the service says "<h1>Bad Gateway</h1>"`)
 	f("an error that echoes the token", Query{}, func(req *http.Request) (*http.Response, error) {
-		text, err := json.Marshal(map[string]any{"error": map[string]any{"code": strings.TrimPrefix(req.Header.Get("Authorization"), "Bearer ")[:60],
-			"message": "You sent " + req.Header.Get("Authorization") + " and " + theSecret, "innerError": map[string]any{"request-id": theSecret}}})
+		sent := req.Header.Get("Authorization")
+		text, err := json.Marshal(map[string]any{"error": map[string]any{
+			"code":       strings.TrimPrefix(sent, "Bearer ")[:60],
+			"message":    "You sent " + sent + " and " + theSecret,
+			"innerError": map[string]any{"request-id": theSecret},
+		}})
 		if err != nil {
 			return nil, err
 		}
 		return reply(req, 500, string(text)), nil
-	}, transport.KindService, `error in the service (500); if it lasts, look at the service's health; the service says "You sent Bearer [masked] and [masked] ([masked])"`)
+	}, transport.KindService, "error in the service (500)"+health+
+		`the service says "You sent Bearer [masked] and [masked] ([masked])"`)
 }
 
 func TestDebugLinesOfGraphShowNoLink(t *testing.T) {
@@ -260,7 +298,8 @@ func TestDebugLinesOfGraphShowNoLink(t *testing.T) {
 	if _, err := fetch(c, Query{Page: graphURL + "?$top=5&$skiptoken=MSZRVlF1WVdSbGJXbHU"}); err != nil {
 		t.Fatal(err)
 	}
-	if text := out.String(); !strings.Contains(text, "?$top=5&$skiptoken=MSZRVl...") || strings.Contains(text, "MSZRVlF") {
+	text := out.String()
+	if !strings.Contains(text, "?$top=5&$skiptoken=MSZRVl...") || strings.Contains(text, "MSZRVlF") {
 		t.Errorf("log: %s", text)
 	}
 	noSecret(t, out.String())
@@ -269,7 +308,8 @@ func TestDebugLinesOfGraphShowNoLink(t *testing.T) {
 func TestGraphKeepsTheServicesTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ahead := time.Now().Add(5 * time.Second).UTC()
-		c := connect(t, graphSettings(), &service{Alerts: always(206, graphAlert, "Date: "+ahead.Format(http.TimeFormat))})
+		date := "Date: " + ahead.Format(http.TimeFormat)
+		c := connect(t, graphSettings(), &service{Alerts: always(206, graphAlert, date)})
 		if _, err := fetch(c, Query{}); err != nil {
 			t.Fatal(err)
 		}
@@ -280,8 +320,12 @@ func TestGraphKeepsTheServicesTime(t *testing.T) {
 }
 
 func FuzzGraphPage(f *testing.F) {
-	for _, link := range []string{graphURL, "https://gateway.test/v1.0/security/alerts_v2?$skip=1", graphURL + "?$skiptoken=a%20b&$top=1", "//evil.test/", "?x", "https://graph.test:443/V1.0/security/alerts_v2?\xff",
-		"https://graph.test@evil.test/v1.0/security/alerts_v2", "https://graph.test/v1.0/security/alerts_v2/../x", "x:y", "%", "\x00"} {
+	for _, link := range []string{
+		graphURL, "https://gateway.test/v1.0/security/alerts_v2?$skip=1", graphURL + "?$skiptoken=a%20b&$top=1",
+		"//evil.test/", "?x", "https://graph.test:443/V1.0/security/alerts_v2?\xff",
+		"https://graph.test@evil.test/v1.0/security/alerts_v2",
+		"https://graph.test/v1.0/security/alerts_v2/../incidents", "x:y", "%", "\x00",
+	} {
 		f.Add(link)
 	}
 	a := aGraph(f, nil)
@@ -310,8 +354,11 @@ func FuzzGraphPage(f *testing.F) {
 }
 
 func FuzzGraphSaid(f *testing.F) {
-	for _, body := range []string{`{"error":{"code":"UnknownError","message":"","innerError":{"request-id":"` + theRequest + `"}}}`, `{"error":"x"}`,
-		`{"error":{"code":"a b","message":"c\n\u0000d"}}`, "", "<html>", `{"error":{"message":1}}`, `{"error":{"code":"` + theSecret + `"}}`} {
+	for _, body := range []string{
+		`{"error":{"code":"UnknownError","message":"","innerError":{"request-id":"` + theRequest + `"}}}`,
+		`{"error":"x"}`, `{"error":{"code":"a b","message":"c\n\u0000d"}}`, "", "<html>",
+		`{"error":{"message":1}}`, `{"error":{"code":"` + theSecret + `"}}`,
+	} {
 		f.Add([]byte(body))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {

@@ -69,11 +69,15 @@ func TestTheSimulatedGraphsRefusalsAreExplained(t *testing.T) {
 			}
 		})
 	}
-	f("a token of another API", func(w *world) { w.Cfg.Resource = defendersim.DefaultResource }, transport.KindUnauthorized,
-		"the token is for https://graph.windows.net (aud), while the API takes tokens for https://graph.microsoft.com or", "(InvalidAuthenticationToken, request-id ")
+	f("a token of another API", func(w *world) { w.Cfg.Resource = defendersim.DefaultResource },
+		transport.KindUnauthorized, "the token is for https://graph.windows.net (aud), "+
+			"while the API takes tokens for https://graph.microsoft.com or",
+		"(InvalidAuthenticationToken, request-id ")
 	f("no role", func(w *world) { w.Svc.SetGraphRoles(theClient, "User.Read.All") }, transport.KindForbidden,
-		"grant the application the application permission SecurityAlert.Read.All", "Missing application roles", "(Forbidden, request-id ")
-	f("a field that is no filter", func(w *world) { w.Cfg.Filter = "category eq 'Malware'" }, transport.KindRefused, "check filter and limit", "(BadRequest, request-id ")
+		"grant the application the application permission SecurityAlert.Read.All",
+		"Missing application roles", "(Forbidden, request-id ")
+	f("a field that is no filter", func(w *world) { w.Cfg.Filter = "category eq 'Malware'" },
+		transport.KindRefused, "check filter and limit", "(BadRequest, request-id ")
 }
 
 func TestPagesOfTheSimulatedGraph(t *testing.T) {
@@ -111,7 +115,8 @@ func TestPagesOfTheSimulatedGraph(t *testing.T) {
 		link := w.Cfg.URL + "?$skiptoken=" + url.QueryEscape(strings.Repeat("A", 40))
 		_, err := fetch(c, Query{Page: link})
 		var e *transport.Error
-		if !errors.As(err, &e) || e.Kind != transport.KindRefused || !strings.Contains(e.Error(), "refused its own link to the next page (400)") {
+		if !errors.As(err, &e) || e.Kind != transport.KindRefused ||
+			!strings.Contains(e.Error(), "refused its own link to the next page (400)") {
 			w.Errorf("a link that the service does not know: %v", err)
 		}
 		if log := w.Logged.String(); strings.Contains(log, strings.Repeat("A", 10)) {
@@ -123,9 +128,13 @@ func TestPagesOfTheSimulatedGraph(t *testing.T) {
 // graphAlerts are n alerts that are high and n that are not, of the minutes before now.
 func graphAlerts(now time.Time, n int) (alerts []defendersim.GraphAlert) {
 	for i := range 2 * n {
-		a := defendersim.GraphAlert{ID: fmt.Sprintf("da%d", i), Updated: now.Add(-time.Duration(i+1) * time.Second), Severity: []string{"high", "low"}[i%2]}
+		a := defendersim.GraphAlert{
+			ID: fmt.Sprintf("da%d", i), Updated: now.Add(-time.Duration(i+1) * time.Second),
+			Severity: []string{"high", "low"}[i%2],
+		}
 		a.Created, a.UpdatedText = a.Updated, a.Updated.Format(time.RFC3339)
-		a.Text = fmt.Appendf(nil, `{"id":%q,"severity":%q,"createdDateTime":%q,"lastUpdateDateTime":%q}`, a.ID, a.Severity, a.UpdatedText, a.UpdatedText)
+		a.Text = fmt.Appendf(nil, `{"id":%q,"severity":%q,"createdDateTime":%q,"lastUpdateDateTime":%q}`,
+			a.ID, a.Severity, a.UpdatedText, a.UpdatedText)
 		alerts = append(alerts, a)
 	}
 	return alerts

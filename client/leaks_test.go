@@ -28,7 +28,8 @@ func (w *world) noSecrets(secrets ...string) {
 func hides(t *testing.T, text string, secrets ...string) {
 	t.Helper()
 	for _, secret := range secrets {
-		for _, form := range []string{secret, url.QueryEscape(secret), base64.StdEncoding.EncodeToString([]byte(secret))} {
+		forms := []string{secret, url.QueryEscape(secret), base64.StdEncoding.EncodeToString([]byte(secret))}
+		for _, form := range forms {
 			for i := 0; i+12 <= len(form); i++ {
 				if strings.Contains(text, form[i:i+12]) {
 					t.Fatalf("%q of a secret is in %q", form[i:i+12], text)
@@ -44,11 +45,13 @@ func TestNoCredentialIsInAnyErrorOrLog(t *testing.T) {
 		t.Run(auth, func(t *testing.T) {
 			versions(t, auth, func(w *world) {
 				if auth == conf.ClientCertificate {
-					der, err := pkcs12.Modern.Encode(theCertificate().Key, theCertificate().Cert, nil, "opensesame-password")
+					one := theCertificate()
+					der, err := pkcs12.Modern.Encode(one.Key, one.Cert, nil, "opensesame-password")
 					if err != nil {
 						w.Fatal(err)
 					}
-					w.Cfg.ClientCertificateFile, w.Cfg.ClientCertificatePassword = w.Write("app.pfx", string(der)), "opensesame-password"
+					w.Cfg.ClientCertificateFile = w.Write("app.pfx", string(der))
+					w.Cfg.ClientCertificatePassword = "opensesame-password"
 				}
 				secrets := []string{}
 				if auth == conf.ClientSecret {
@@ -69,7 +72,8 @@ func TestNoCredentialIsInAnyErrorOrLog(t *testing.T) {
 					if bearer, ok := strings.CutPrefix(req.Header.Get("Authorization"), "Bearer "); ok {
 						secrets = append(secrets, bearer)
 					}
-					said := form.Encode() + " " + fmt.Sprint(form) + " " + req.Header.Get("Authorization") + " " + answered
+					said := form.Encode() + " " + fmt.Sprint(form) + " " +
+						req.Header.Get("Authorization") + " " + answered
 					switch echo {
 					case 0:
 						return reply(req, 400, simtest.Refused("invalid_request", "AADSTS900144: "+said)), nil
@@ -87,7 +91,8 @@ func TestNoCredentialIsInAnyErrorOrLog(t *testing.T) {
 						return reply(req, 403, "<p>"+said, "WWW-Authenticate: Bearer "+said), nil
 					}
 					resp, err := w.Wire.RoundTripper.RoundTrip(req)
-					if err == nil && req.Method == "POST" || auth == conf.ManagedIdentity && req.Header.Get("Metadata") != "" {
+					identity := auth == conf.ManagedIdentity && req.Header.Get("Metadata") != ""
+					if err == nil && req.Method == "POST" || identity {
 						text, _ := io.ReadAll(resp.Body)
 						resp.Body.Close()
 						answered = string(text)
@@ -142,10 +147,16 @@ func answers(text string) (tokens []string) {
 // What files hold is in no error either, whatever it is.
 func TestNoFileIsQuoted(t *testing.T) {
 	const needle = "hunter2-opensesame-hunter2"
-	for _, text := range []string{needle, needle + "\n" + needle, "-----BEGIN PRIVATE KEY-----\n" + needle, "-----BEGIN " + needle + "-----\n"} {
-		for _, auth := range []string{conf.ClientSecret, conf.ClientCertificate, conf.WorkloadIdentity, conf.AuthorizationCode} {
+	texts := []string{
+		needle, needle + "\n" + needle, "-----BEGIN PRIVATE KEY-----\n" + needle, "-----BEGIN " + needle + "-----\n",
+	}
+	kinds := []string{conf.ClientSecret, conf.ClientCertificate, conf.WorkloadIdentity, conf.AuthorizationCode}
+	for _, text := range texts {
+		for _, auth := range kinds {
 			w := stanza(t, auth, false)
-			for _, path := range []string{w.Cfg.ClientSecretFile, w.Cfg.ClientCertificateFile, w.Cfg.FederatedTokenFile, w.Cfg.RefreshTokenFile} {
+			for _, path := range []string{
+				w.Cfg.ClientSecretFile, w.Cfg.ClientCertificateFile, w.Cfg.FederatedTokenFile, w.Cfg.RefreshTokenFile,
+			} {
 				if path != "" {
 					w.Cfg.ClientCertificatePassword = ""
 					w.Write(path[len(w.Dir)+1:], text)

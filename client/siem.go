@@ -23,12 +23,15 @@ var siemAudiences = []string{"https://graph.windows.net", "https://WDATPAlertExp
 
 // siemWords are what the SIEM API means by its refusals.
 var siemWords = map[int]words{
-	http.StatusBadRequest: {remedy: "check machine_groups, device_created_machine_tags, cloud_created_machine_tags, limit and ago"},
+	http.StatusBadRequest: {remedy: "check machine_groups, device_created_machine_tags, cloud_created_machine_tags, " +
+		"limit and ago"},
 	http.StatusUnauthorized: {remedy: "check resource and tenant_id, that cloud and region are the tenant's, " +
 		"and that client_id is the application made for SIEM integration"},
 	http.StatusForbidden: {
-		more:   ": a domain is not managed by the tenant's administrator, the tenant is deleted, or the application may not read alerts",
-		remedy: "enable SIEM integration in Defender for this tenant, grant the application access, and check tenant_id, cloud and region",
+		more: ": a domain is not managed by the tenant's administrator, the tenant is deleted, " +
+			"or the application may not read alerts",
+		remedy: "enable SIEM integration in Defender for this tenant, grant the application access, " +
+			"and check tenant_id, cloud and region",
 	},
 }
 

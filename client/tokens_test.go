@@ -15,11 +15,16 @@ import (
 
 func TestARefusedTokenIsExplained(t *testing.T) {
 	const start = "alerts request: the service refused the token (401), and a new one too"
-	const usual = "; check resource and tenant_id, that cloud and region are the tenant's, and that client_id is the application made for SIEM integration"
+	const usual = "; check resource and tenant_id, that cloud and region are the tenant's, " +
+		"and that client_id is the application made for SIEM integration"
+	const fits = "; its aud, tid, exp and roles are as they should be" + usual
 	f := func(name string, change map[string]any, want string) {
 		t.Helper()
 		synctest.Test(t, func(t *testing.T) {
-			claims := map[string]any{"aud": "https://graph.windows.net", "tid": theTenant, "exp": time.Now().Add(time.Hour).Unix(), "roles": []string{"Alert.Read.All"}}
+			claims := map[string]any{
+				"aud": "https://graph.windows.net", "tid": theTenant,
+				"exp": time.Now().Add(time.Hour).Unix(), "roles": []string{"Alert.Read.All"},
+			}
 			for k, v := range change {
 				claims[k] = v
 				if v == nil {
@@ -42,35 +47,44 @@ func TestARefusedTokenIsExplained(t *testing.T) {
 			}
 		})
 	}
-	const takes = ", while the API takes tokens for https://graph.windows.net or https://WDATPAlertExport.Seville.onmicrosoft.com; check resource"
-	f("all fits", nil, "; its aud, tid, exp and roles are as they should be"+usual)
-	f("another audience", map[string]any{"aud": "https://graph.microsoft.com"}, ": the token is for https://graph.microsoft.com (aud)"+takes)
-	f("no audience", map[string]any{"aud": nil}, ": the token is for nothing (aud)"+takes)
-	f("a list of them", map[string]any{"aud": []string{"https://x"}}, ": the token is for https://x (aud)"+takes)
-	f("the portal's, with a slash", map[string]any{"aud": "https://wdatpalertexport.seville.onmicrosoft.com/"}, "; its aud, tid, exp and roles are as they should be"+usual)
-	f("an audience by its id", map[string]any{"aud": theClient}, "; its aud, tid, exp and roles are as they should be"+usual)
-	f("another tenant", map[string]any{"tid": theClient}, ": the token is of tenant "+theClient+" (tid) instead of "+theTenant+"; check tenant_id, and the tenant in token_url")
-	f("ended", map[string]any{"exp": 946684800 - 60}, ": the token ended at 1999-12-31T23:59:00Z (exp), and the service's clock says 2000-01-01T00:00:00Z; "+
-		"look for a proxy or an endpoint that hands out old tokens")
-	f("no permission", map[string]any{"roles": nil}, ": the token carries no permission (roles, scp); grant the application a permission on the API, with consent, in Entra ID")
-	f("a person's", map[string]any{"roles": nil, "scp": "Alert.Read"}, "; its aud, tid, exp and roles are as they should be"+usual)
-	f("two at once", map[string]any{"aud": "https://x", "roles": []string{}}, ": the token is for https://x (aud), while the API takes tokens for "+
-		"https://graph.windows.net or https://WDATPAlertExport.Seville.onmicrosoft.com, and carries no permission (roles, scp); "+
-		"check resource; grant the application a permission on the API, with consent, in Entra ID")
-	f("hostile claims", map[string]any{"aud": "a\r\nb\x1b[31m", "tid": 5}, usual) // a tid that is no text: no claims at all
-	f("hostile text", map[string]any{"aud": "a\r\nb\x1b[31m " + theSecret}, ": the token is for a b [31m [masked] (aud)"+takes)
+	const takes = ", while the API takes tokens for " +
+		"https://graph.windows.net or https://WDATPAlertExport.Seville.onmicrosoft.com"
+	const noPermission = "carries no permission (roles, scp)"
+	const resource, permission = "; check resource",
+		"; grant the application a permission on the API, with consent, in Entra ID"
+	f("all fits", nil, fits)
+	f("another audience", map[string]any{"aud": "https://graph.microsoft.com"},
+		": the token is for https://graph.microsoft.com (aud)"+takes+resource)
+	f("no audience", map[string]any{"aud": nil}, ": the token is for nothing (aud)"+takes+resource)
+	f("a list of them", map[string]any{"aud": []string{"https://x"}},
+		": the token is for https://x (aud)"+takes+resource)
+	f("the portal's, with a slash", map[string]any{"aud": "https://wdatpalertexport.seville.onmicrosoft.com/"}, fits)
+	f("an audience by its id", map[string]any{"aud": theClient}, fits)
+	f("another tenant", map[string]any{"tid": theClient}, ": the token is of tenant "+theClient+" (tid) "+
+		"instead of "+theTenant+"; check tenant_id, and the tenant in token_url")
+	f("ended", map[string]any{"exp": 946684800 - 60}, ": the token ended at 1999-12-31T23:59:00Z (exp), "+
+		"and the service's clock says 2000-01-01T00:00:00Z; look for a proxy or an endpoint that hands out old tokens")
+	f("no permission", map[string]any{"roles": nil}, ": the token "+noPermission+permission)
+	f("a person's", map[string]any{"roles": nil, "scp": "Alert.Read"}, fits)
+	f("two at once", map[string]any{"aud": "https://x", "roles": []string{}},
+		": the token is for https://x (aud)"+takes+", and "+noPermission+resource+permission)
+	f("a tid that is no text: no claims at all", map[string]any{"aud": "a\r\nb\x1b[31m", "tid": 5}, usual)
+	f("hostile text", map[string]any{"aud": "a\r\nb\x1b[31m " + theSecret},
+		": the token is for a b [31m [masked] (aud)"+takes+resource)
 }
 
 func TestTheSimulatedAPIsRefusalsAreExplained(t *testing.T) {
 	f := func(name string, change func(w *world), want string) {
 		versions(t, conf.ClientSecret, func(w *world) {
 			change(w)
-			if e := w.bad(w.client(), name); e.Kind != transport.KindUnauthorized || !strings.Contains(e.Error(), want) {
+			e := w.bad(w.client(), name)
+			if e.Kind != transport.KindUnauthorized || !strings.Contains(e.Error(), want) {
 				w.Errorf("%s: %v", name, e)
 			}
 		})
 	}
-	f("a token of another API", func(w *world) { w.Cfg.Resource = "https://graph.microsoft.com" }, "the token is for https://graph.microsoft.com (aud)")
+	f("a token of another API", func(w *world) { w.Cfg.Resource = "https://graph.microsoft.com" },
+		"the token is for https://graph.microsoft.com (aud)")
 	f("no roles", func(w *world) { w.Svc.SetRoles(theClient) }, "the token carries no permission (roles, scp)")
 }
 
@@ -78,7 +92,8 @@ func TestA403IsExplainedByTheToken(t *testing.T) {
 	f := func(name, auth string, claims map[string]any, want string) {
 		t.Helper()
 		cfg := graphSettings()
-		cfg.Auth, cfg.ManagedIdentityEndpoint, cfg.RefreshTokenFile = auth, "http://127.0.0.1/token", t.TempDir()+"/login"
+		cfg.Auth, cfg.ManagedIdentityEndpoint = auth, "http://127.0.0.1/token"
+		cfg.RefreshTokenFile = t.TempDir() + "/login"
 		c := connect(t, cfg, &service{})
 		e := &transport.Error{Op: "x", What: "forbidden", Remedy: c.api.words[403].remedy}
 		c.tokens.ExplainForbidden(e, simtest.Unsigned(claims))
@@ -87,50 +102,64 @@ func TestA403IsExplainedByTheToken(t *testing.T) {
 		}
 	}
 	f("no role", conf.ClientSecret, map[string]any{"roles": []string{"User.Read.All"}},
-		"forbidden; grant the application the application permission SecurityAlert.Read.All of Microsoft Graph, with admin consent; check tenant_id and cloud")
+		"forbidden; grant the application the application permission SecurityAlert.Read.All of Microsoft Graph, "+
+			"with admin consent; check tenant_id and cloud")
 	f("no role of an identity", conf.ManagedIdentity, map[string]any{},
-		"forbidden; give the identity the application role SecurityAlert.Read.All of Microsoft Graph; check tenant_id and cloud")
+		"forbidden; give the identity the application role SecurityAlert.Read.All of Microsoft Graph; "+
+			"check tenant_id and cloud")
 	f("no scope of a person", conf.AuthorizationCode, map[string]any{"scp": "User.Read"},
-		"forbidden; grant the application the delegated permission SecurityAlert.Read.All of Microsoft Graph, with admin consent, and the person a role that may "+
-			"read alerts, such as Security Reader; then log in again with `defenderctl login`; check tenant_id and cloud")
+		"forbidden; grant the application the delegated permission SecurityAlert.Read.All of Microsoft Graph, "+
+			"with admin consent, and the person a role that may read alerts, such as Security Reader; "+
+			"then log in again with `defenderctl login`; check tenant_id and cloud")
 	f("the role", conf.ClientSecret, map[string]any{"roles": []string{"User.Read.All", "SecurityAlert.Read.All"}},
-		"forbidden, though the token carries SecurityAlert.Read.All; check tenant_id and cloud, and that the tenant has Defender")
+		"forbidden, though the token carries SecurityAlert.Read.All; "+
+			"check tenant_id and cloud, and that the tenant has Defender")
 	f("a person's scope", conf.AuthorizationCode, map[string]any{"scp": "openid SecurityAlert.ReadWrite.All"},
-		"forbidden, though the token carries SecurityAlert.ReadWrite.All; check tenant_id and cloud, and that the tenant has Defender; "+
+		"forbidden, though the token carries SecurityAlert.ReadWrite.All; "+
+			"check tenant_id and cloud, and that the tenant has Defender; "+
 			"the person needs a role that may read alerts, such as Security Reader")
 }
 
 func TestTokensOfGraphAreExplained(t *testing.T) {
+	const start = "alerts request: the service refused the token (401), and a new one too"
 	f := func(name string, cloud string, change map[string]any, want string) {
 		t.Helper()
-		claims := map[string]any{"aud": "https://graph.microsoft.com", "tid": theTenant, "roles": []string{"SecurityAlert.Read.All"}}
+		claims := map[string]any{
+			"aud": "https://graph.microsoft.com", "tid": theTenant, "roles": []string{"SecurityAlert.Read.All"},
+		}
 		for k, v := range change {
 			claims[k] = v
 		}
 		synctest.Test(t, func(t *testing.T) {
-			s := &service{Alerts: always(401, ""), Token: always(200, `{"expires_in":3599,"access_token":"`+simtest.Unsigned(claims)+`"}`)}
+			token := `{"expires_in":3599,"access_token":"` + simtest.Unsigned(claims) + `"}`
+			s := &service{Alerts: always(401, ""), Token: always(200, token)}
 			cfg := graphSettings()
 			cfg.Cloud = cloud
 			_, err := fetch(connect(t, cfg, s), Query{})
 			e := failure(t, err)
-			if got := strings.TrimPrefix(e.Error(), "alerts request: the service refused the token (401), and a new one too"); got != want {
+			if got := strings.TrimPrefix(e.Error(), start); got != want {
 				t.Errorf("%s:\n got %s\nwant %s", name, got, want)
 			}
 		})
 	}
-	const fits = "; its aud, tid, exp and roles are as they should be; check resource and tenant_id, and that cloud is the tenant's"
-	const takes = " (aud), while the API takes tokens for https://graph.microsoft.com or 00000003-0000-0000-c000-000000000000; check resource"
+	const fits = "; its aud, tid, exp and roles are as they should be; " +
+		"check resource and tenant_id, and that cloud is the tenant's"
+	const takes = " (aud), while the API takes tokens for " +
+		"https://graph.microsoft.com or 00000003-0000-0000-c000-000000000000; check resource"
 	f("all fits", "public", nil, fits)
 	f("Graph by its id", "public", map[string]any{"aud": "00000003-0000-0000-c000-000000000000"}, fits)
 	f("with a slash", "gcc", map[string]any{"aud": "https://graph.microsoft.com/"}, fits)
 	f("a cloud's own", "gcc_high", map[string]any{"aud": "https://graph.microsoft.us"}, fits)
-	f("the SIEM API's", "public", map[string]any{"aud": "https://graph.windows.net"}, ": the token is for https://graph.windows.net"+takes)
+	f("the SIEM API's", "public", map[string]any{"aud": "https://graph.windows.net"},
+		": the token is for https://graph.windows.net"+takes)
 	f("another id", "public", map[string]any{"aud": theClient}, ": the token is for "+theClient+takes)
-	f("another cloud's", "dod", map[string]any{"aud": "https://graph.microsoft.com"}, ": the token is for https://graph.microsoft.com (aud), while the API takes "+
-		"tokens for https://dod-graph.microsoft.us or 00000003-0000-0000-c000-000000000000; check resource")
+	f("another cloud's", "dod", map[string]any{"aud": "https://graph.microsoft.com"},
+		": the token is for https://graph.microsoft.com (aud), while the API takes tokens for "+
+			"https://dod-graph.microsoft.us or 00000003-0000-0000-c000-000000000000; check resource")
 	f("more than is needed", "public", map[string]any{"roles": []string{"securityalert.readwrite.all"}}, fits)
 	f("a person's", "public", map[string]any{"roles": nil, "scp": "openid SecurityAlert.Read.All"}, fits)
-	const grant = "grant the application the application permission SecurityAlert.Read.All of Microsoft Graph, with admin consent"
+	const grant = "grant the application the application permission SecurityAlert.Read.All of Microsoft Graph, " +
+		"with admin consent"
 	f("another role", "public", map[string]any{"roles": []string{"Alert.Read.All", "User.Read.All"}},
 		": the token carries Alert.Read.All, User.Read.All (roles, scp) and not SecurityAlert.Read.All; "+grant)
 	f("no role", "public", map[string]any{"roles": nil}, ": the token carries no permission (roles, scp); "+grant)
@@ -145,10 +174,13 @@ func TestTheLoginOfGraphAsksForItsScope(t *testing.T) {
 	}
 	defer l.Close()
 	u, err := url.Parse(l.URL())
-	if err != nil || u.Path != "/"+theTenant+"/oauth2/v2.0/authorize" || u.Query().Get("scope") != "https://graph.microsoft.com/.default offline_access" {
+	const path = "/" + theTenant + "/oauth2/v2.0/authorize"
+	const scope = "https://graph.microsoft.com/.default offline_access"
+	if err != nil || u.Path != path || u.Query().Get("scope") != scope {
 		t.Errorf("%s, %v", l.URL(), err)
 	}
-	if got := l.Doubts(entra.Claims{Audience: "https://graph.microsoft.com", Scopes: []string{"User.Read"}}); len(got) != 1 || got[0].Claim != "roles" ||
+	got := l.Doubts(entra.Claims{Audience: "https://graph.microsoft.com", Scopes: []string{"User.Read"}})
+	if len(got) != 1 || got[0].Claim != "roles" ||
 		!strings.Contains(got[0].Remedy, "delegated permission SecurityAlert.Read.All") {
 		t.Errorf("doubts %v", got)
 	}
@@ -159,7 +191,8 @@ func TestTheRemedyOfAnUnknownResourceFitsTheAPI(t *testing.T) {
 	token := always(400, simtest.Refused("invalid_resource", "AADSTS500011: x", 500011))
 	for want, cfg := range map[string]*conf.Config{
 		"enable SIEM integration in Defender; ": settings(),
-		"grant the application the application permission SecurityAlert.Read.All of Microsoft Graph, with admin consent; the service": graphSettings(),
+		"grant the application the application permission SecurityAlert.Read.All of Microsoft Graph, " +
+			"with admin consent; the service": graphSettings(),
 	} {
 		_, err := fetch(connect(t, cfg, &service{Token: token}), Query{})
 		if got := failure(t, err).Error(); !strings.Contains(got, "; check resource and tenant_id, and "+want) {

@@ -56,7 +56,8 @@ func parseCertificate(text []byte, password string) (*Certificate, error) {
 	case !bytes.Contains(text, []byte("-----BEGIN ")):
 		key, certs, err = parsePKCS12(text, password)
 	case password != "":
-		return nil, errors.New("is PEM, which takes no password: leave client_certificate_password out, or give a PKCS#12 file")
+		return nil, errors.New("is PEM, which takes no password: " +
+			"leave client_certificate_password out, or give a PKCS#12 file")
 	default:
 		key, certs, err = parsePEM(text)
 	}
@@ -90,7 +91,8 @@ func parsePEM(text []byte) (key any, certs []*x509.Certificate, err error) {
 			}
 			certs = append(certs, c)
 		case block.Type == "ENCRYPTED PRIVATE KEY", strings.Contains(block.Headers["Proc-Type"], "ENCRYPTED"):
-			return nil, nil, errors.New("holds a key under a passphrase: take that away, or give a PKCS#12 file with client_certificate_password")
+			return nil, nil, errors.New("holds a key under a passphrase: " +
+				"take that away, or give a PKCS#12 file with client_certificate_password")
 		case strings.HasSuffix(block.Type, "PRIVATE KEY"):
 			if key != nil {
 				return nil, nil, errors.New("holds more than one private key")

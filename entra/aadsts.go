@@ -17,8 +17,8 @@ const (
 	// rightTime is the remedy of an assertion that is too early or too late.
 	rightTime = "set this machine's clock right; the token in federated_token_file must be renewed in time"
 	// fitFederation is the remedy of a token that no federated credential fits.
-	fitFederation = "compare issuer, subject (system:serviceaccount:NAMESPACE:NAME) and audience of the application's federated credential " +
-		"with the token in federated_token_file"
+	fitFederation = "compare issuer, subject (system:serviceaccount:NAMESPACE:NAME) and audience " +
+		"of the application's federated credential with the token in federated_token_file"
 )
 
 // diagnoses holds, in plain words, the codes that Microsoft documents, and the finer
@@ -29,7 +29,8 @@ var diagnoses = map[int]diagnosis{
 	7000215: {what: "the client secret is wrong",
 		remedy: "put the secret's value, not its id, into client_secret or client_secret_file"},
 	7000222: {what: "the client secret has expired",
-		remedy: "make a new secret for the application in Entra ID and put its value into client_secret or client_secret_file"},
+		remedy: "make a new secret for the application in Entra ID " +
+			"and put its value into client_secret or client_secret_file"},
 
 	// Who asks, and where.
 	700016: {what: "the application is unknown in this tenant",
@@ -49,7 +50,8 @@ var diagnoses = map[int]diagnosis{
 	900382: {what: "an application of one cloud may not ask for tokens of a tenant in another",
 		remedy: "register the application in the tenant's cloud, and set cloud to that"},
 	50194: {what: "the application is for its own tenant only",
-		remedy: "make it a multi-tenant one under authentication in Entra ID, or put its own tenant into tenant_id and token_url"},
+		remedy: "make it a multi-tenant one under authentication in Entra ID, " +
+			"or put its own tenant into tenant_id and token_url"},
 	53003: {what: "a conditional access policy blocks the application",
 		remedy: "let the policy for workload identities admit this application from this address"},
 
@@ -87,9 +89,11 @@ var diagnoses = map[int]diagnosis{
 		remedy: fitFederation},
 	70023: {what: "the federated token was not accepted", remedy: fitFederation},
 	700222: {what: "tokens that Entra ID issued itself are no federated credential",
-		remedy: "let federated_token_file hold the token of the cluster or of another issuer; for an identity of Azure use auth managed_identity"},
+		remedy: "let federated_token_file hold the token of the cluster or of another issuer; " +
+			"for an identity of Azure use auth managed_identity"},
 	7000218: {what: "the application must prove itself, and did not",
-		remedy: "give it a credential; for a login, add http://localhost under mobile and desktop applications and allow public client flows"},
+		remedy: "give it a credential; for a login, add http://localhost " +
+			"under mobile and desktop applications and allow public client flows"},
 	700025: {what: "the application is a public one, which has no credential",
 		remedy: "forbid public client flows in Entra ID, or use auth authorization_code"},
 

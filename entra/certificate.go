@@ -49,10 +49,14 @@ func clientCertificate(t *Tokens, cfg *conf.Config) (grant, error) {
 }
 
 func (g *certified) source(w *tokenWire, again bool) (oauth2.TokenSource, error) {
-	const key, mend = "client_certificate_file", "make a new certificate, upload it to the application in Entra ID, and put it with its key into the file"
+	const key = "client_certificate_file"
+	const mend = "make a new certificate, upload it to the application in Entra ID, " +
+		"and put it with its key into the file"
+	name := credential.FileName(g.file)
 	cert, err := credential.ReadCertificate(g.file, g.password.Reveal())
 	if err != nil {
-		return nil, credentialError(key, g.file, err, "put the certificate and its key into it, readable for Fluent Bit")
+		return nil, credentialError(key, g.file, err,
+			"put the certificate and its key into it, readable for Fluent Bit")
 	}
 	g.t.net.Mask.Hide(g.password.Reveal())
 	g.t.count(func(s *Stats) { s.CertificateEnds = cert.Leaf.NotAfter })
@@ -60,9 +64,11 @@ func (g *certified) source(w *tokenWire, again bool) (oauth2.TokenSource, error)
 	// A wrong local clock must not condemn a good certificate: the service will say.
 	switch {
 	case sure && now.After(cert.Leaf.NotAfter):
-		return nil, credentialError(key, g.file, fmt.Errorf("%s: the certificate ended at %s", credential.FileName(g.file), day(cert.Leaf.NotAfter)), mend)
+		err := fmt.Errorf("%s: the certificate ended at %s", name, day(cert.Leaf.NotAfter))
+		return nil, credentialError(key, g.file, err, mend)
 	case sure && now.Before(cert.Leaf.NotBefore):
-		return nil, credentialError(key, g.file, fmt.Errorf("%s: the certificate is not valid before %s", credential.FileName(g.file), day(cert.Leaf.NotBefore)), mend)
+		err := fmt.Errorf("%s: the certificate is not valid before %s", name, day(cert.Leaf.NotBefore))
+		return nil, credentialError(key, g.file, err, mend)
 	}
 	g.warn(cert, now)
 	this := attempt{cert.Digest(), time.Now(), time.Until(now)}
@@ -72,7 +78,7 @@ func (g *certified) source(w *tokenWire, again bool) (oauth2.TokenSource, error)
 	g.tried = this
 	assertion, err := cert.Assertion(g.request.ClientID, g.request.TokenURL, now)
 	if err != nil {
-		return nil, credentialError(key, g.file, fmt.Errorf("%s: the key does not sign", credential.FileName(g.file)), mend)
+		return nil, credentialError(key, g.file, fmt.Errorf("%s: the key does not sign", name), mend)
 	}
 	g.t.net.Mask.Hide(assertion)
 	src := g.request.with(w, "client_assertion_type", assertionType, "client_assertion", assertion)
@@ -107,8 +113,10 @@ func (g *certified) warn(cert *credential.Certificate, now time.Time) {
 		return
 	}
 	g.warned = attempt{digest: cert.Digest(), local: time.Now()}
+	days := max(0, int(left/(24*time.Hour)))
 	g.t.net.Log.Warn(fmt.Sprintf("client_certificate_file: %s: the certificate with the thumbprint %s ends at %s, "+
-		"in %d days; upload a new one to the application in Entra ID and replace the file: no restart is needed", g.file, cert.Thumbprint(), day(cert.Leaf.NotAfter), max(0, int(left/(24*time.Hour)))))
+		"in %d days; upload a new one to the application in Entra ID and replace the file: no restart is needed",
+		g.file, cert.Thumbprint(), day(cert.Leaf.NotAfter), days))
 }
 
 func day(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 MST") }

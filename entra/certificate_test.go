@@ -39,7 +39,9 @@ func TestAssertionOfACertificate(t *testing.T) {
 		w.good(c, "a token")
 		sum := sha256.Sum256(theCertificate().Cert.Raw)
 		_, header, claims := w.lastAssertion()
-		for name, want := range map[string]any{"alg": "PS256", "typ": "JWT", "x5t#S256": base64.RawURLEncoding.EncodeToString(sum[:])} {
+		for name, want := range map[string]any{
+			"alg": "PS256", "typ": "JWT", "x5t#S256": base64.RawURLEncoding.EncodeToString(sum[:]),
+		} {
 			if header[name] != want {
 				w.Errorf("header %s is %v, want %v", name, header[name], want)
 			}
@@ -135,14 +137,16 @@ func TestAnEndedCertificateIsNamed(t *testing.T) {
 		w.Svc.Shift(3 * 24 * time.Hour)
 		time.Sleep(3 * 24 * time.Hour)
 		e := w.bad(c, "after its end")
-		want := "token request: client_certificate_file: " + file + ": the certificate ended at 2024-05-08 12:00 UTC; " +
-			"make a new certificate, upload it to the application in Entra ID, and put it with its key into the file"
+		const mend = "make a new certificate, upload it to the application in Entra ID, " +
+			"and put it with its key into the file"
+		want := "token request: client_certificate_file: " + file + ": " +
+			"the certificate ended at 2024-05-08 12:00 UTC; " + mend
 		if e.Kind != transport.KindToken || e.Error() != want {
 			w.Errorf("%v\n got %v\nwant %s", e.Kind, e, want)
 		}
 		w.Write("app.pem", string(later.PEM()))
-		want = "token request: client_certificate_file: " + file + ": the certificate is not valid before 2024-06-15 12:00 UTC; " +
-			"make a new certificate, upload it to the application in Entra ID, and put it with its key into the file"
+		want = "token request: client_certificate_file: " + file + ": " +
+			"the certificate is not valid before 2024-06-15 12:00 UTC; " + mend
 		if e := w.bad(c, "before its begin"); e.Error() != want {
 			w.Errorf("\n got %v\nwant %s", e, want)
 		}
@@ -166,8 +170,9 @@ func TestAWarningADayBeforeTheEnd(t *testing.T) {
 				w.Errorf("%d warnings %d days before the end, want %d", warnings(), 31-day, want)
 			}
 		}
-		want := regexp.MustCompile(`level=WARN msg="client_certificate_file: \S*app.pem: the certificate with the thumbprint [0-9A-F]{40} ends at ` +
-			`2024-06-07 12:30 UTC, in 29 days; upload a new one to the application in Entra ID and replace the file: no restart is needed"`)
+		want := regexp.MustCompile(`level=WARN msg="client_certificate_file: \S*app.pem: ` +
+			`the certificate with the thumbprint [0-9A-F]{40} ends at 2024-06-07 12:30 UTC, in 29 days; ` +
+			`upload a new one to the application in Entra ID and replace the file: no restart is needed"`)
 		if !want.MatchString(w.Logged.String()) {
 			w.Errorf("log has no line like %s", want)
 		}
@@ -190,7 +195,8 @@ func TestABrokenCertificateFileHeals(t *testing.T) {
 		w.good(c, "the held token serves while the file is broken")
 		time.Sleep(4 * time.Minute)
 		e := w.bad(c, "no token any more")
-		want := "token request: client_certificate_file: " + file + " holds no private key: certificate and key belong into the one file; " +
+		want := "token request: client_certificate_file: " + file + " holds no private key: " +
+			"certificate and key belong into the one file; " +
 			"put the certificate and its key into it, readable for Fluent Bit"
 		if e.Kind != transport.KindToken || e.Error() != want {
 			w.Errorf("%v\n got %v\nwant %s", e.Kind, e, want)

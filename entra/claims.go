@@ -128,19 +128,22 @@ func (t *Tokens) Doubts(claims Claims) []Doubt {
 		if is == "" {
 			is = "nothing"
 		}
+		wanted := strings.Join(t.needs.Audiences, " or ")
 		all = append(all, Doubt{"aud",
-			"is for " + is + " (aud), while the API takes tokens for " + strings.Join(t.needs.Audiences, " or "), "check resource"})
+			"is for " + is + " (aud), while the API takes tokens for " + wanted, "check resource"})
 	}
 	if claims.Tenant != "" && transport.IsGUID(t.tenant) && !strings.EqualFold(claims.Tenant, t.tenant) {
 		all = append(all, Doubt{"tid", "is of tenant " + claims.Tenant + " (tid) instead of " + t.tenant,
 			"check tenant_id, and the tenant in token_url"})
 	}
 	if now, known := t.net.Clock.Now(time.Now()); known && !claims.Expires.IsZero() && !now.Before(claims.Expires) {
-		all = append(all, Doubt{"exp", fmt.Sprintf("ended at %s (exp), and the service's clock says %s", claims.Expires.Format(time.RFC3339), now.Format(time.RFC3339)),
+		ended, says := claims.Expires.Format(time.RFC3339), now.Format(time.RFC3339)
+		all = append(all, Doubt{"exp", fmt.Sprintf("ended at %s (exp), and the service's clock says %s", ended, says),
 			"look for a proxy or an endpoint that hands out old tokens"})
 	}
 	if len(claims.Roles)+len(claims.Scopes) == 0 {
-		d := Doubt{"roles", "carries no permission (roles, scp)", "grant the application a permission on the API, with consent, in Entra ID"}
+		d := Doubt{"roles", "carries no permission (roles, scp)",
+			"grant the application a permission on the API, with consent, in Entra ID"}
 		if t.auth == conf.ManagedIdentity {
 			d.Remedy = "give the identity an application role on the API, in Entra ID"
 		}
@@ -150,8 +153,9 @@ func (t *Tokens) Doubts(claims Claims) []Doubt {
 		all = append(all, d)
 	} else if held := slices.Concat(claims.Roles, claims.Scopes); len(t.needs.Roles) > 0 &&
 		!slices.ContainsFunc(held, t.permits) {
+		carried := transport.Clean(strings.Join(held, ", "), 100)
 		all = append(all, Doubt{"roles",
-			"carries " + transport.Clean(strings.Join(held, ", "), 100) + " (roles, scp) and not " + t.needs.Roles[0], t.needs.Grant})
+			"carries " + carried + " (roles, scp) and not " + t.needs.Roles[0], t.needs.Grant})
 	}
 	return all
 }

@@ -2,7 +2,6 @@ package entra
 
 import (
 	"context"
-	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -21,8 +20,11 @@ func TestClaimsOfAToken(t *testing.T) {
 		if err != nil || !readable {
 			w.Fatal(readable, err)
 		}
-		want := Claims{Audience: defendersim.DefaultResource, Tenant: theTenant, Application: theClient, Roles: []string{"Alert.Read.All"},
-			Expires: w.Svc.Now().Add(3599 * time.Second).Truncate(time.Second)}
+		want := Claims{
+			Audience: defendersim.DefaultResource, Tenant: theTenant, Application: theClient,
+			Roles:   []string{"Alert.Read.All"},
+			Expires: w.Svc.Now().Add(3599 * time.Second).Truncate(time.Second),
+		}
 		if diff := cmp.Diff(want, got); diff != "" {
 			w.Errorf("claims (-want +got):\n%s", diff)
 		}
@@ -31,7 +33,7 @@ func TestClaimsOfAToken(t *testing.T) {
 	if _, readable, err := c.Claims(context.Background()); readable || err != nil {
 		t.Errorf("an opaque token: %v, %v", readable, err)
 	}
-	c = connect(t, settings(), &service{Token: func(req *http.Request) (*http.Response, error) { return reply(req, 503, ""), nil }})
+	c = connect(t, settings(), &service{Token: always(503, "")})
 	_, _, err := c.Claims(context.Background())
 	if e := failure(t, err); e.Kind != transport.KindTokenTransient {
 		t.Errorf("no token: %v", e)
@@ -39,14 +41,20 @@ func TestClaimsOfAToken(t *testing.T) {
 }
 
 func FuzzClaims(f *testing.F) {
-	f.Add(simtest.Unsigned(map[string]any{"aud": "https://graph.windows.net", "tid": theTenant, "exp": 1715000399, "roles": []string{"a"}, "scp": "a b"}))
-	f.Add(simtest.Unsigned(map[string]any{"aud": []any{1, "x"}, "exp": 1e300, "roles": "x", "scp": strings.Repeat("a ", 100)}))
+	f.Add(simtest.Unsigned(map[string]any{
+		"aud": "https://graph.windows.net", "tid": theTenant, "exp": 1715000399,
+		"roles": []string{"a"}, "scp": "a b",
+	}))
+	f.Add(simtest.Unsigned(map[string]any{
+		"aud": []any{1, "x"}, "exp": 1e300, "roles": "x", "scp": strings.Repeat("a ", 100),
+	}))
 	f.Add("..")
 	f.Add("a.e30.b")
 	f.Fuzz(func(t *testing.T, token string) {
 		c := &Tokens{net: &transport.Network{Mask: new(transport.Mask)}, needs: needs}
 		claims, readable := c.claimsOf(token)
-		if !readable && !cmp.Equal(claims, Claims{}) || len(claims.Roles) > maxClaims || len(claims.Scopes) > maxClaims {
+		many := len(claims.Roles) > maxClaims || len(claims.Scopes) > maxClaims
+		if !readable && !cmp.Equal(claims, Claims{}) || many {
 			t.Fatalf("%q: %+v, %v", token, claims, readable)
 		}
 		e := &transport.Error{Op: "x", What: "y"}

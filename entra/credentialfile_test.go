@@ -22,7 +22,9 @@ func TestACredentialInPlaceOfItsFileIsNotShown(t *testing.T) {
 	missing, long := "no such file or directory", "file name too long"
 	f := func(auth, key, value, want string) {
 		t.Helper()
-		stanza := map[string]string{"tenant_id": theTenant, "client_id": theClient, "region": "eu", "auth": auth, key: value}
+		stanza := map[string]string{
+			"tenant_id": theTenant, "client_id": theClient, "region": "eu", "auth": auth, key: value,
+		}
 		cfg, err := conf.LoadEnv(func(key string) string { return stanza[key] }, func(string) string { return "" })
 		if err != nil {
 			t.Fatal(err)
@@ -45,7 +47,8 @@ func TestACredentialInPlaceOfItsFileIsNotShown(t *testing.T) {
 				t.Errorf("%s: the error holds the path", key)
 			}
 		}
-		if !strings.Contains(err.Error(), key+": the file named there (not shown)"+want) || !strings.Contains(err.Error(), "takes the path of a file, best an absolute one") {
+		if !strings.Contains(err.Error(), key+": the file named there (not shown)"+want) ||
+			!strings.Contains(err.Error(), "takes the path of a file, best an absolute one") {
 			t.Errorf("%s:\n got %s\nwant %s", key, err, want)
 		}
 	}
@@ -80,14 +83,16 @@ func TestALoginThatCannotBeStoredDoesNotShowARelativePath(t *testing.T) {
 	if err == nil || strings.Contains(err.Error(), token[:8]) {
 		t.Errorf("%v", err)
 	}
-	if err := credential.WriteRefreshToken(filepath.Join(dir, token), "new"); err == nil || !strings.Contains(err.Error(), dir) {
+	err = credential.WriteRefreshToken(filepath.Join(dir, token), "new")
+	if err == nil || !strings.Contains(err.Error(), dir) {
 		t.Errorf("an absolute path is not shown: %v", err)
 	}
 }
 
 // A login on a filesystem that is read-only says the same as one in a directory that is not writable.
 func TestALoginOnAReadOnlyFilesystem(t *testing.T) {
-	err := cannotOpen("/run/secrets/refresh", &os.PathError{Op: "open", Path: "/run/secrets/refresh.lock", Err: syscall.EROFS})
+	cause := &os.PathError{Op: "open", Path: "/run/secrets/refresh.lock", Err: syscall.EROFS}
+	err := cannotOpen("/run/secrets/refresh", cause)
 	want := "refresh_token_file: open /run/secrets/refresh.lock: read-only file system: " +
 		"its directory must exist and be writable for Fluent Bit, because Entra ID gives a new token at each use"
 	if err.Error() != want {

@@ -77,7 +77,8 @@ func clientSecret(t *Tokens, cfg *conf.Config) (grant, error) {
 		if cfg.ClientSecretFile != "" {
 			var err error
 			if secret, err = credential.ReadSecret(cfg.ClientSecretFile); err != nil {
-				return nil, credentialError("client_secret_file", cfg.ClientSecretFile, err, "put the client secret's value into it, readable for Fluent Bit")
+				return nil, credentialError("client_secret_file", cfg.ClientSecretFile, err,
+					"put the client secret's value into it, readable for Fluent Bit")
 			}
 		}
 		if again && secret == tried {
@@ -112,7 +113,8 @@ func workloadIdentity(t *Tokens, cfg *conf.Config) (grant, error) {
 		assertion, err := credential.ReadSecret(cfg.FederatedTokenFile)
 		if err != nil {
 			return nil, credentialError("federated_token_file", cfg.FederatedTokenFile, err,
-				"look at the pod's projected service account token, and at the webhook that sets AZURE_FEDERATED_TOKEN_FILE")
+				"look at the pod's projected service account token, "+
+					"and at the webhook that sets AZURE_FEDERATED_TOKEN_FILE")
 		}
 		if again && assertion == tried {
 			return nil, nil

@@ -47,7 +47,8 @@ func TestEveryCredentialAsksAlike(t *testing.T) {
 				if auth == conf.AuthorizationCode {
 					scope += " offline_access"
 				}
-				if v2 := strings.HasSuffix(w.Cfg.TokenURL, "/v2.0/token"); v2 && form.Get("scope") != scope || !v2 && form.Get("resource") != defendersim.DefaultResource {
+				v2 := strings.HasSuffix(w.Cfg.TokenURL, "/v2.0/token")
+				if v2 && form.Get("scope") != scope || !v2 && form.Get("resource") != defendersim.DefaultResource {
 					w.Errorf("resource %q, scope %q", form.Get("resource"), form.Get("scope"))
 				}
 				for _, name := range names {
@@ -77,9 +78,11 @@ func TestRotationUnderShortLivedTokens(t *testing.T) {
 		},
 		conf.WorkloadIdentity: func(w *world, _ int) { w.Write("token", w.Federated(time.Minute)) },
 		conf.ManagedIdentity:  func(w *world, _ int) { w.Svc.RevokeTokens() },
-		conf.AuthorizationCode: func(w *world, n int) { // each renewal rotates by itself; at times a person logs in again
+		// Each renewal rotates by itself; at times a person logs in again.
+		conf.AuthorizationCode: func(w *world, n int) {
 			if n%5 == 0 {
-				if err := credential.WriteRefreshToken(w.Cfg.RefreshTokenFile, conf.Secret(w.Svc.Login(theLogin, defendersim.DefaultResource))); err != nil {
+				login := conf.Secret(w.Svc.Login(theLogin, defendersim.DefaultResource))
+				if err := credential.WriteRefreshToken(w.Cfg.RefreshTokenFile, login); err != nil {
 					w.Fatal(err)
 				}
 			}
@@ -116,7 +119,8 @@ func TestTheFederatedTokenIsReadAtEveryUse(t *testing.T) {
 				w.Fatal(err)
 			}
 			form := w.Wire.Sent()[n]
-			if form.Get("client_assertion") != token || form.Get("client_assertion_type") != assertionType || form.Get("client_id") != theClient {
+			if form.Get("client_assertion") != token || form.Get("client_assertion_type") != assertionType ||
+				form.Get("client_id") != theClient {
 				w.Errorf("use %d: form is %v", n, form)
 			}
 		}
@@ -131,29 +135,35 @@ func TestAFederatedTokenIsRefusedInWords(t *testing.T) {
 				w.good(c, "a token")
 				change(w)
 				e := w.token(c)
-				if e.Kind != transport.KindToken || !regexp.MustCompile("^token request: "+want+`; the service says ".*"$`).MatchString(e.Error()) {
+				line := regexp.MustCompile("^token request: " + want + `; the service says ".*"$`)
+				if e.Kind != transport.KindToken || !line.MatchString(e.Error()) {
 					w.Errorf("%v: %v", e.Kind, e)
 				}
 				if asked := len(w.Wire.Sent()); asked != 2 {
 					w.Errorf("%d requests: an unchanged file was tried again", asked)
 				}
 				w.Write("token", w.Federated(time.Hour))
-				w.Svc.SetFederation(theClient, defendersim.Federation{Cluster: theCluster(), Subject: theAccount, Audience: theAudience})
+				trusted := defendersim.Federation{Cluster: theCluster(), Subject: theAccount, Audience: theAudience}
+				w.Svc.SetFederation(theClient, trusted)
 				w.good(c, "mended, without a restart")
 			})
 		})
 	}
 	trust := func(subject, audience string) func(w *world) {
 		return func(w *world) {
-			w.Svc.SetFederation(theClient, defendersim.Federation{Cluster: theCluster(), Subject: subject, Audience: audience})
+			trusted := defendersim.Federation{Cluster: theCluster(), Subject: subject, Audience: audience}
+			w.Svc.SetFederation(theClient, trusted)
 		}
 	}
-	const compare = `; compare issuer, subject \(system:serviceaccount:NAMESPACE:NAME\) and audience of the application's federated credential with the token in federated_token_file`
+	const compare = `; compare issuer, subject \(system:serviceaccount:NAMESPACE:NAME\) and audience ` +
+		`of the application's federated credential with the token in federated_token_file`
 	f("subject", trust("system:serviceaccount:default:default", theAudience),
 		"AADSTS700213: no federated credential of the application has the token's subject"+compare)
-	f("audience", trust(theAccount, "api://other"), "AADSTS700212: no federated credential of the application has the token's audience"+compare)
+	f("audience", trust(theAccount, "api://other"),
+		"AADSTS700212: no federated credential of the application has the token's audience"+compare)
 	f("expired", func(w *world) { w.Write("token", w.Federated(-time.Hour)) },
-		"AADSTS700024: the assertion is outside its time range; set this machine's clock right; the token in federated_token_file must be renewed in time")
+		"AADSTS700024: the assertion is outside its time range; set this machine's clock right; "+
+			"the token in federated_token_file must be renewed in time")
 }
 
 func TestAMissingFederatedTokenIsNamed(t *testing.T) {
@@ -162,7 +172,8 @@ func TestAMissingFederatedTokenIsNamed(t *testing.T) {
 		if err := os.Remove(w.Cfg.FederatedTokenFile); err != nil {
 			w.Fatal(err)
 		}
-		want := "token request: federated_token_file: open " + w.Cfg.FederatedTokenFile + ": no such file or directory; " +
+		want := "token request: federated_token_file: open " + w.Cfg.FederatedTokenFile + ": " +
+			"no such file or directory; " +
 			"look at the pod's projected service account token, and at the webhook that sets AZURE_FEDERATED_TOKEN_FILE"
 		if e := w.bad(c, "no file"); e.Kind != transport.KindToken || e.Error() != want {
 			w.Errorf("%v\n got %v\nwant %s", e.Kind, e, want)

@@ -38,8 +38,8 @@ var machineVersions = map[machine]string{virtualMachine: "2018-02-01", appServic
 var arcKeys = "/var/opt/azcmagent/tokens"
 
 const (
-	// arcAgent is there where the agent of Azure Arc is installed. It sets the environment only of services that started
-	// after it, so Microsoft's libraries look for this file too, and ask at arcAddress.
+	// arcAgent is there where the agent of Azure Arc is installed. Services that started before it lack its
+	// environment, so Microsoft's libraries look for this file too, and ask at arcAddress.
 	arcAgent   = "/opt/azcmagent/bin/himds"
 	arcAddress = "http://127.0.0.1:40342/metadata/identity/oauth2/token"
 	maxArcKey  = 4 << 10 // bytes
@@ -47,7 +47,9 @@ const (
 
 // machineOf tells what gives tokens here, where, and with which secret. An address that is configured is a metadata
 // service.
-func machineOf(configured string, getenv func(string) string, exists func(path string) bool) (m machine, address, secret string) {
+func machineOf(
+	configured string, getenv func(string) string, exists func(path string) bool,
+) (m machine, address, secret string) {
 	at, header := getenv("IDENTITY_ENDPOINT"), getenv("IDENTITY_HEADER")
 	switch {
 	case configured != conf.IMDS:
@@ -79,7 +81,8 @@ type identity struct {
 func managedIdentity(t *Tokens, cfg *conf.Config) (grant, error) {
 	m, address, secret := machineOf(cfg.ManagedIdentityEndpoint, os.Getenv, fileExists)
 	if m == appService && os.Getenv("IDENTITY_SERVER_THUMBPRINT") != "" {
-		return nil, errors.New("auth: the managed identities of Service Fabric are not supported; use client_certificate or workload_identity")
+		return nil, errors.New("auth: the managed identities of Service Fabric are not supported; " +
+			"use client_certificate or workload_identity")
 	}
 	name := "managed_identity_endpoint"
 	if m != virtualMachine {
@@ -90,7 +93,8 @@ func managedIdentity(t *Tokens, cfg *conf.Config) (grant, error) {
 		return nil, err
 	}
 	if m == azureArc && cfg.ManagedIdentityClientID != "" {
-		return nil, errors.New("managed_identity_client_id: a server of Azure Arc has its system-assigned identity alone; leave it out")
+		return nil, errors.New("managed_identity_client_id: " +
+			"a server of Azure Arc has its system-assigned identity alone; leave it out")
 	}
 	t.net.Mask.Hide(secret)
 	q := u.Query()

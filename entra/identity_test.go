@@ -43,8 +43,12 @@ func TestManagedIdentityRequest(t *testing.T) {
 			w.Fatalf("%d requests", len(asked))
 		}
 		const path = "http://169.254.169.254/metadata/identity/oauth2/token?api-version=2018-02-01"
-		for i, want := range []string{path + "&resource=https%3A%2F%2Fgraph.windows.net", path + "&client_id=user-two&resource=https%3A%2F%2Fgraph.windows.net"} {
-			if got := asked[i].URL.String(); got != want || asked[i].Method != "GET" || asked[i].Header.Get("Metadata") != "true" {
+		for i, want := range []string{
+			path + "&resource=https%3A%2F%2Fgraph.windows.net",
+			path + "&client_id=user-two&resource=https%3A%2F%2Fgraph.windows.net",
+		} {
+			got := asked[i].URL.String()
+			if got != want || asked[i].Method != "GET" || asked[i].Header.Get("Metadata") != "true" {
 				w.Errorf("%s %s, Metadata %q; want GET %s", asked[i].Method, got, asked[i].Header.Get("Metadata"), want)
 			}
 		}
@@ -84,7 +88,8 @@ func TestTheMetadataServiceIsAskedAgain(t *testing.T) {
 	f("410 for longer", many(99, 410), 8, 70*s, transport.KindTokenTransient)
 	f("429", many(2, 429), 3, 3*s, 0)
 	f("429 with a time", []*defendersim.Fault{defendersim.Throttle(20 * s)}, 2, 20*s, 0)
-	f("429 with a long time", []*defendersim.Fault{defendersim.Throttle(5 * time.Minute)}, 1, 0, transport.KindTokenTransient)
+	f("429 with a long time", []*defendersim.Fault{defendersim.Throttle(5 * time.Minute)}, 1, 0,
+		transport.KindTokenTransient)
 	f("500 and 503", []*defendersim.Fault{defendersim.Status(500), defendersim.Status(503)}, 3, 3*s, 0)
 	f("400", many(1, 400), 1, 0, transport.KindToken)
 	f("403", many(1, 403), 1, 0, transport.KindToken)
@@ -150,24 +155,32 @@ func TestIdentityErrorsInWords(t *testing.T) {
 	}
 	answer := func(status int, body string) func(w *world) {
 		return func(w *world) {
-			w.Wire.Meanwhile(func(req *http.Request, _ url.Values) (*http.Response, error) { return reply(req, status, body), nil })
+			w.Wire.Meanwhile(func(req *http.Request, _ url.Values) (*http.Response, error) {
+				return reply(req, status, body), nil
+			})
 		}
 	}
-	const direct = "check that this machine has a managed identity, that nothing keeps Fluent Bit from the metadata service, and managed_identity_endpoint"
+	const direct = "check that this machine has a managed identity, " +
+		"that nothing keeps Fluent Bit from the metadata service, and managed_identity_endpoint"
 	f("no identity", func(w *world) { w.Svc.SetIdentities("") }, transport.KindToken,
-		"token request: the machine has no such managed identity (invalid_request); assign the identity to the machine, and check managed_identity_client_id and resource; "+
+		"token request: the machine has no such managed identity (invalid_request); "+
+			"assign the identity to the machine, and check managed_identity_client_id and resource; "+
 			`the service says "Identity not found (invalid_request)"`)
-	f("unknown resource", answer(400, `{"error":"invalid_resource","error_description":"AADSTS500011: x"}`), transport.KindToken,
+	f("unknown resource", answer(400, `{"error":"invalid_resource","error_description":"AADSTS500011: x"}`),
+		transport.KindToken,
 		"token request: AADSTS500011: the resource is unknown in this tenant, or nobody consented to it; "+
-			`check resource and tenant_id, and enable SIEM integration in Defender; the service says "x (invalid_resource)"`)
+			"check resource and tenant_id, and enable SIEM integration in Defender; "+
+			`the service says "x (invalid_resource)"`)
 	f("somebody else answers", answer(404, "<html>nginx"), transport.KindTokenTransient,
-		"token request: the metadata service is being updated, or is not there (404); if it lasts, "+direct+`; the service says "<html>nginx"`)
+		"token request: the metadata service is being updated, or is not there (404); if it lasts, "+direct+
+			`; the service says "<html>nginx"`)
 	f("nobody answers", func(w *world) {
 		w.Wire.Meanwhile(func(*http.Request, url.Values) (*http.Response, error) {
 			return nil, &net.OpError{Op: "dial", Net: "tcp", Err: errors.New("no route to host")}
 		})
 	}, transport.KindNetwork, "token request: no answer from 169.254.169.254: dial tcp: no route to host; "+direct)
-	f("a redirect", answer(302, ""), transport.KindConfig, "token request: redirected to nowhere (302), which is refused so that no credential goes to another host; "+
+	f("a redirect", answer(302, ""), transport.KindConfig, "token request: redirected to nowhere (302), "+
+		"which is refused so that no credential goes to another host; "+
 		"check managed_identity_endpoint, and set the final address if it is the right one")
 }
 
@@ -176,7 +189,8 @@ func TestLifeOfAnIdentitysToken(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(w *world) {
 				w.Wire.Meanwhile(func(req *http.Request, _ url.Values) (*http.Response, error) {
-					return reply(req, 200, `{`+fields+`"access_token":"abc","token_type":"Bearer"}`, "Date: Mon, 06 May 2024 12:00:00 GMT"), nil
+					body := `{` + fields + `"access_token":"abc","token_type":"Bearer"}`
+					return reply(req, 200, body, "Date: Mon, 06 May 2024 12:00:00 GMT"), nil
 				})
 				tok, err := w.client().Get(context.Background())
 				if err != nil {
@@ -220,7 +234,8 @@ func TestNoProxyForManagedIdentities(t *testing.T) {
 		got := strings.Join(seen, "\n")
 		mu.Unlock()
 		if endpoint == w.Srv.IdentityURL() {
-			if host := strings.TrimPrefix(strings.TrimSuffix(w.Srv.AlertsURL(), "/api/alerts"), "https://"); got != "CONNECT "+host+" HTTP/1.1" {
+			host := strings.TrimPrefix(strings.TrimSuffix(w.Srv.AlertsURL(), "/api/alerts"), "https://")
+			if got != "CONNECT "+host+" HTTP/1.1" {
 				t.Errorf("the proxy saw %q, want the API alone", got)
 			}
 		} else if got != "" || e.Status != 400 { // a token endpoint takes no GET
@@ -234,19 +249,24 @@ func TestMachineOf(t *testing.T) {
 	f := func(name, configured string, env map[string]string, want machine, address string) {
 		t.Helper()
 		agent := env["agent"] != ""
-		m, at, _ := machineOf(configured, func(k string) string { return env[k] }, func(path string) bool { return agent && path == arcAgent })
+		exists := func(path string) bool { return agent && path == arcAgent }
+		m, at, _ := machineOf(configured, func(k string) string { return env[k] }, exists)
 		if m != want || at != address {
 			t.Errorf("%s: machine %d at %s", name, m, at)
 		}
 	}
-	const at = "http://127.0.0.1:40342/token"
+	const at, other = "http://127.0.0.1:40342/token", "http://10.0.0.1/token"
+	agent := map[string]string{"agent": "is there"}
+	app := map[string]string{"IDENTITY_ENDPOINT": at, "IDENTITY_HEADER": "x"}
+	arc := map[string]string{"IDENTITY_ENDPOINT": at, "IMDS_ENDPOINT": "http://127.0.0.1:40342"}
+	both := map[string]string{"agent": "is there", "IDENTITY_ENDPOINT": at, "IDENTITY_HEADER": "x"}
 	f("a virtual machine", conf.IMDS, nil, virtualMachine, conf.IMDS)
-	f("App Service", conf.IMDS, map[string]string{"IDENTITY_ENDPOINT": at, "IDENTITY_HEADER": "x"}, appService, at)
-	f("Azure Arc", conf.IMDS, map[string]string{"IDENTITY_ENDPOINT": at, "IMDS_ENDPOINT": "http://127.0.0.1:40342"}, azureArc, at)
-	f("Azure Arc without its environment", conf.IMDS, map[string]string{"agent": "is there"}, azureArc, arcAddress)
-	f("an address beside Azure Arc", "http://10.0.0.1/token", map[string]string{"agent": "is there"}, virtualMachine, "http://10.0.0.1/token")
-	f("App Service beside Azure Arc", conf.IMDS, map[string]string{"agent": "is there", "IDENTITY_ENDPOINT": at, "IDENTITY_HEADER": "x"}, appService, at)
-	f("an address that is configured", "http://10.0.0.1/token", map[string]string{"IDENTITY_ENDPOINT": at, "IDENTITY_HEADER": "x"}, virtualMachine, "http://10.0.0.1/token")
+	f("App Service", conf.IMDS, app, appService, at)
+	f("Azure Arc", conf.IMDS, arc, azureArc, at)
+	f("Azure Arc without its environment", conf.IMDS, agent, azureArc, arcAddress)
+	f("an address beside Azure Arc", other, agent, virtualMachine, other)
+	f("App Service beside Azure Arc", conf.IMDS, both, appService, at)
+	f("an address that is configured", other, app, virtualMachine, other)
 	f("an endpoint alone", conf.IMDS, map[string]string{"IDENTITY_ENDPOINT": at}, virtualMachine, conf.IMDS)
 }
 
@@ -271,7 +291,8 @@ func TestServiceFabricIsRefusedByName(t *testing.T) {
 	t.Setenv("IDENTITY_SERVER_THUMBPRINT", "00")
 	cfg := settings()
 	cfg.Auth, cfg.ManagedIdentityEndpoint = conf.ManagedIdentity, conf.IMDS
-	want := "auth: the managed identities of Service Fabric are not supported; use client_certificate or workload_identity"
+	want := "auth: the managed identities of Service Fabric are not supported; " +
+		"use client_certificate or workload_identity"
 	if c, err := open(cfg, nil, discard); err == nil || err.Error() != want {
 		t.Errorf("%v, %v", c, err)
 	}
@@ -312,7 +333,8 @@ func TestAzureArcGivesTokens(t *testing.T) {
 			w.Errorf("%v", e)
 		}
 		w.Cfg.ManagedIdentityClientID = theIdentity
-		if _, err := open(w.Cfg, nil, discard); err == nil || !strings.Contains(err.Error(), "system-assigned identity alone") {
+		_, err := open(w.Cfg, nil, discard)
+		if err == nil || !strings.Contains(err.Error(), "system-assigned identity alone") {
 			w.Errorf("a user-assigned identity: %v", err)
 		}
 	})
@@ -328,7 +350,10 @@ func FuzzArcKey(f *testing.F) {
 	was := arcKeys
 	arcKeys = dir
 	f.Cleanup(func() { arcKeys = was })
-	for _, seed := range []string{"Basic realm=" + dir + "/a.key", `Basic realm="` + dir + `/a.key"`, "Basic realm=" + dir + "/../x.key", "Basic realm=/etc/passwd", "Basic", ""} {
+	for _, seed := range []string{
+		"Basic realm=" + dir + "/a.key", `Basic realm="` + dir + `/a.key"`, "Basic realm=" + dir + "/../x.key",
+		"Basic realm=/etc/passwd", "Basic", "",
+	} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, head string) {

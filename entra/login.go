@@ -54,11 +54,16 @@ func NewLogin(net *transport.Network, needs *Needs, cfg *conf.Config, port int) 
 	}
 	authorize.Path += "/authorize"
 	authorize.RawPath = ""
-	l := &Login{t: without(net, needs, cfg), state: rand.Text(), verifier: oauth2.GenerateVerifier(), oauth: oauth2.Config{
-		ClientID:    cfg.ClientID,
-		Endpoint:    oauth2.Endpoint{AuthURL: authorize.String(), TokenURL: token.String(), AuthStyle: oauth2.AuthStyleInParams},
-		RedirectURL: "http://localhost:" + strconv.Itoa(port),
-	}}
+	l := &Login{
+		t: without(net, needs, cfg), state: rand.Text(), verifier: oauth2.GenerateVerifier(),
+		oauth: oauth2.Config{
+			ClientID: cfg.ClientID,
+			Endpoint: oauth2.Endpoint{
+				AuthURL: authorize.String(), TokenURL: token.String(), AuthStyle: oauth2.AuthStyleInParams,
+			},
+			RedirectURL: "http://localhost:" + strconv.Itoa(port),
+		},
+	}
 	if isV2(token) {
 		l.oauth.Scopes = []string{cfg.Resource + "/.default", offlineAccess}
 	} else {

@@ -41,8 +41,10 @@ func TestALoginFromPageToPull(t *testing.T) {
 			w.Fatal(err)
 		}
 		q := u.Query()
-		for name, want := range map[string]string{"response_type": "code", "client_id": theLogin, "redirect_uri": "http://localhost:8400",
-			"code_challenge_method": "S256", "response_mode": "query", "prompt": "select_account"} {
+		for name, want := range map[string]string{
+			"response_type": "code", "client_id": theLogin, "redirect_uri": "http://localhost:8400",
+			"code_challenge_method": "S256", "response_mode": "query", "prompt": "select_account",
+		} {
 			if q.Get(name) != want {
 				w.Errorf("%s is %q, want %q", name, q.Get(name), want)
 			}
@@ -58,7 +60,8 @@ func TestALoginFromPageToPull(t *testing.T) {
 		if err != nil {
 			w.Fatal(err)
 		}
-		if in.Claims.User != "analyst@contoso.example" || in.Claims.Audience != defendersim.DefaultResource || len(l.Doubts(in.Claims)) != 0 {
+		if in.Claims.User != "analyst@contoso.example" || in.Claims.Audience != defendersim.DefaultResource ||
+			len(l.Doubts(in.Claims)) != 0 {
 			w.Errorf("claims %+v, doubts %v", in.Claims, l.Doubts(in.Claims))
 		}
 		_, err = l.Redeem(context.Background(), back)
@@ -90,7 +93,8 @@ func TestLoginsThatFail(t *testing.T) {
 			w.Helper()
 			l := w.login()
 			_, err := l.Redeem(context.Background(), back(l))
-			if err == nil || !regexp.MustCompile("^"+want+"$").MatchString(err.Error()) || strings.Contains(err.Error(), l.verifier) {
+			if err == nil || !regexp.MustCompile("^"+want+"$").MatchString(err.Error()) ||
+				strings.Contains(err.Error(), l.verifier) {
 				w.Errorf("%s:\n got %v\nwant %s", name, err, want)
 			}
 		}
@@ -102,10 +106,12 @@ func TestLoginsThatFail(t *testing.T) {
 			return q
 		}
 		f("declined", func(l *Login) url.Values { return w.Person(l.URL(), "cancel") },
-			`login: the person did not agree \(access_denied\); try again and accept, or let an administrator grant consent; the service says ".*"`)
+			`login: the person did not agree \(access_denied\); try again and accept, `+
+				`or let an administrator grant consent; the service says ".*"`)
 		f("no consent", func(l *Login) url.Values {
 			return with(l, "error", "consent_required", "error_description", "AADSTS65001: x")
-		}, `login: AADSTS65001: nobody consented to the application's permissions; let an administrator grant consent for the application in Entra ID; `+
+		}, `login: AADSTS65001: nobody consented to the application's permissions; `+
+			`let an administrator grant consent for the application in Entra ID; `+
 			`the service says "x \(consent_required\)"`)
 		f("hostile", func(l *Login) url.Values {
 			return with(l, "error", "<b>\r\n", "error_description", "code "+l.verifier)
@@ -119,7 +125,10 @@ func TestLoginsThatFail(t *testing.T) {
 		}, `token request: AADSTS501481: the login is not accepted any more \(invalid_grant\); log in again .*`)
 
 		l := w.login()
-		for _, back := range []url.Values{{}, {"state": {"x"}, "code": {"y"}}, {"state": {l.state[1:]}, "code": {"y"}}, {"error": {"access_denied"}}} {
+		for _, back := range []url.Values{
+			{}, {"state": {"x"}, "code": {"y"}}, {"state": {l.state[1:]}, "code": {"y"}},
+			{"error": {"access_denied"}},
+		} {
 			if _, err := l.Redeem(context.Background(), back); !errors.Is(err, ErrNotOurs) {
 				w.Errorf("%v: %v", back, err)
 			}
@@ -141,7 +150,8 @@ func TestLoginsThatCannotBegin(t *testing.T) {
 			t.Errorf("%s: got %v, want %s", name, err, want)
 		}
 	}
-	f("another credential", func(c *conf.Config) { c.Auth = conf.ClientSecret }, "auth is client_secret: only authorization_code has a login")
+	f("another credential", func(c *conf.Config) { c.Auth = conf.ClientSecret },
+		"auth is client_secret: only authorization_code has a login")
 	f("another token_url", func(c *conf.Config) { c.TokenURL = "https://login.test/x" },
 		"token_url must end in /token: the address of the login is made from it")
 	f("no token_url", func(c *conf.Config) { c.TokenURL = "" }, "token_url is not an http or https address")
@@ -176,7 +186,8 @@ func (w *world) noSecrets(secrets ...string) {
 func hides(t *testing.T, text string, secrets ...string) {
 	t.Helper()
 	for _, secret := range secrets {
-		for _, form := range []string{secret, url.QueryEscape(secret), base64.StdEncoding.EncodeToString([]byte(secret))} {
+		forms := []string{secret, url.QueryEscape(secret), base64.StdEncoding.EncodeToString([]byte(secret))}
+		for _, form := range forms {
 			for i := 0; i+12 <= len(form); i++ {
 				if strings.Contains(text, form[i:i+12]) {
 					t.Fatalf("%q of a secret is in %q", form[i:i+12], text)

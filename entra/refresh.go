@@ -52,9 +52,11 @@ func cannotOpen(path string, err error) error {
 	remedy := ""
 	switch {
 	case errors.Is(err, credential.ErrInUse):
-		return fmt.Errorf("refresh_token_file: %w, and only one may renew a login: stop that one, or log in to another file with `defenderctl login`", err)
+		return fmt.Errorf("refresh_token_file: %w, and only one may renew a login: "+
+			"stop that one, or log in to another file with `defenderctl login`", err)
 	case errors.Is(err, os.ErrNotExist), errors.Is(err, os.ErrPermission), errors.Is(err, syscall.EROFS):
-		remedy = ": its directory must exist and be writable for Fluent Bit, because Entra ID gives a new token at each use"
+		remedy = ": its directory must exist and be writable for Fluent Bit, " +
+			"because Entra ID gives a new token at each use"
 	}
 	if !conf.PathShown(path) {
 		remedy += ": " + credential.TakesPath
@@ -120,7 +122,8 @@ func trySession(file credential.RefreshFile, client string) (*session, error) {
 	defer sessions.mu.Unlock()
 	if s := sessions.open[file.Path]; s != nil {
 		if s.client != client {
-			return nil, fmt.Errorf("%s: another stanza uses it with another client_id; a login is for one application: give each its own file", file.Name())
+			return nil, fmt.Errorf("%s: another stanza uses it with another client_id; "+
+				"a login is for one application: give each its own file", file.Name())
 		}
 		s.users++
 		return s, nil
@@ -130,7 +133,10 @@ func trySession(file credential.RefreshFile, client string) (*session, error) {
 		return nil, err
 	}
 	file.Sweep()
-	s := &session{file: file, client: client, lock: lock, users: 1, busy: make(chan struct{}, 1), leases: make(map[lease]*leased)}
+	s := &session{
+		file: file, client: client, lock: lock, users: 1,
+		busy: make(chan struct{}, 1), leases: make(map[lease]*leased),
+	}
 	sessions.open[file.Path] = s
 	return s, nil
 }
@@ -224,9 +230,11 @@ func (s *session) read(w *tokenWire) (string, error) {
 	token, err := s.file.Read()
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return "", credentialError("refresh_token_file", s.file.Given, err, "nobody has logged in yet: run `defenderctl login`, as the user that Fluent Bit runs as")
+		return "", credentialError("refresh_token_file", s.file.Given, err,
+			"nobody has logged in yet: run `defenderctl login`, as the user that Fluent Bit runs as")
 	case err != nil:
-		return "", credentialError("refresh_token_file", s.file.Given, err, "make it readable for Fluent Bit, or log in again with `defenderctl login`, as the user that Fluent Bit runs as")
+		return "", credentialError("refresh_token_file", s.file.Given, err, "make it readable for Fluent Bit, "+
+			"or log in again with `defenderctl login`, as the user that Fluent Bit runs as")
 	}
 	if !s.told && s.file.ReadByOthers() {
 		s.told = true
@@ -244,7 +252,8 @@ func (s *session) store(w *tokenWire) error {
 	w.t.net.Mask.Hide(s.unsaved)
 	if now, err := s.file.Read(); err != nil || now == s.replaced || now == s.unsaved {
 		if err := s.file.Write(s.unsaved); err != nil {
-			return credentialError("refresh_token_file", s.file.Given, fmt.Errorf("cannot store the new refresh token: %w", err),
+			err = fmt.Errorf("cannot store the new refresh token: %w", err)
+			return credentialError("refresh_token_file", s.file.Given, err,
 				"make room and the file's directory writable for Fluent Bit; the access token is not used before")
 		}
 	}

@@ -163,7 +163,8 @@ func TestACrashAtAnyPointOfStoringLosesNoLogin(t *testing.T) {
 
 func TestWhatACrashLeftIsSwept(t *testing.T) {
 	w := stanza(t, conf.AuthorizationCode, false)
-	old, young, others := w.Write(".refresh.123.tmp", "secret"), w.Write(".refresh.456.tmp", "secret"), w.Write(".refreshing.1.tmp", "secret")
+	old, young := w.Write(".refresh.123.tmp", "secret"), w.Write(".refresh.456.tmp", "secret")
+	others := w.Write(".refreshing.1.tmp", "secret")
 	for _, path := range []string{old, others} {
 		if err := os.Chtimes(path, time.Time{}, time.Now().Add(-2*time.Minute)); err != nil {
 			t.Fatal(err)
@@ -193,8 +194,9 @@ func TestATokenThatCannotBeStoredIsNotUsed(t *testing.T) {
 				}
 				for range 2 {
 					e := w.bad(c, "the disk is full")
-					want := "token request: refresh_token_file: cannot store the new refresh token: no space left on device; " +
-						"make room and the file's directory writable for Fluent Bit; the access token is not used before"
+					want := "token request: refresh_token_file: cannot store the new refresh token: " +
+						"no space left on device; make room and the file's directory writable for Fluent Bit; " +
+						"the access token is not used before"
 					if e.Kind != transport.KindToken || e.Error() != want {
 						w.Errorf("%v\n got %v\nwant %s", e.Kind, e, want)
 					}
@@ -274,11 +276,14 @@ func TestARevokedLoginNamesTheCommandAndHeals(t *testing.T) {
 			w.Svc.RevokeLogins(code)
 			w.good(c, "the held token serves")
 			e := w.token(c)
-			want := "token request: " + what + "; log in again with `defenderctl login`; no restart is needed; the service says "
-			if e.Kind != transport.KindToken || e.Code != code || !strings.HasPrefix(e.Error(), want) || strings.Contains(e.Error(), "\n") {
+			want := "token request: " + what + "; log in again with `defenderctl login`; " +
+				"no restart is needed; the service says "
+			if e.Kind != transport.KindToken || e.Code != code || !strings.HasPrefix(e.Error(), want) ||
+				strings.Contains(e.Error(), "\n") {
 				w.Errorf("%v\n got %v\nwant %s...", e.Kind, e, want)
 			}
-			if err := credential.WriteRefreshToken(w.Cfg.RefreshTokenFile, conf.Secret(w.Svc.Login(theLogin, defendersim.DefaultResource))); err != nil {
+			login := conf.Secret(w.Svc.Login(theLogin, defendersim.DefaultResource))
+			if err := credential.WriteRefreshToken(w.Cfg.RefreshTokenFile, login); err != nil {
 				w.Fatal(err)
 			}
 			w.good(c, "after the login, without a restart")
@@ -324,7 +329,8 @@ func TestStanzasShareALogin(t *testing.T) {
 
 		w.Cfg.ClientID = "another"
 		_, err := w.tryClient()
-		want := "refresh_token_file: " + w.Cfg.RefreshTokenFile + ": another stanza uses it with another client_id; a login is for one application: give each its own file"
+		want := "refresh_token_file: " + w.Cfg.RefreshTokenFile + ": another stanza uses it with another client_id; " +
+			"a login is for one application: give each its own file"
 		if err == nil || err.Error() != want {
 			w.Errorf("\n got %v\nwant %s", err, want)
 		}
@@ -340,8 +346,9 @@ func TestAnotherProcessIsRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) { // the 5 s are the bubble's
 		start := time.Now()
 		_, err := open(w.Cfg, nil, discard)
-		want := fmt.Sprintf("refresh_token_file: %s is in use by another process (%d), and only one may renew a login: "+
-			"stop that one, or log in to another file with `defenderctl login`", w.Cfg.RefreshTokenFile, cmd.Process.Pid)
+		want := fmt.Sprintf("refresh_token_file: %s is in use by another process (%d), "+
+			"and only one may renew a login: stop that one, "+
+			"or log in to another file with `defenderctl login`", w.Cfg.RefreshTokenFile, cmd.Process.Pid)
 		if err == nil || err.Error() != want {
 			t.Errorf("\n got %v\nwant %s", err, want)
 		}
@@ -350,7 +357,8 @@ func TestAnotherProcessIsRefused(t *testing.T) {
 		}
 	})
 	login := w.Svc.Login(theLogin, defendersim.DefaultResource)
-	if err := credential.WriteRefreshToken(w.Cfg.RefreshTokenFile, conf.Secret(login)); err != nil || w.stored() != login {
+	err := credential.WriteRefreshToken(w.Cfg.RefreshTokenFile, conf.Secret(login))
+	if err != nil || w.stored() != login {
 		t.Errorf("a login while the file is in use: %v", err)
 	}
 	if err := end(); err != nil {
@@ -391,7 +399,8 @@ func TestClosingDuringAStoreKeepsTheLock(t *testing.T) {
 		s.file.Step = func(done string) error {
 			if done == "created" {
 				c.Close()
-				if _, err := (credential.RefreshFile{Path: w.Cfg.RefreshTokenFile}).Lock(); !errors.Is(err, credential.ErrInUse) {
+				file := credential.RefreshFile{Path: w.Cfg.RefreshTokenFile}
+				if _, err := file.Lock(); !errors.Is(err, credential.ErrInUse) {
 					t.Errorf("unlocked under a store: %v", err)
 				}
 			}
@@ -420,7 +429,8 @@ func TestAClosedSessionTouchesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := old.token(&tokenWire{t: two.Tokens, ctx: context.Background()}, request, lease{}, ""); !errors.Is(err, transport.ErrClosed) {
+	wire := &tokenWire{t: two.Tokens, ctx: context.Background()}
+	if _, err := old.token(wire, request, lease{}, ""); !errors.Is(err, transport.ErrClosed) {
 		t.Errorf("got %v", err)
 	}
 	if w.stored() != first || len(sessions.open) != 1 {
@@ -445,7 +455,8 @@ func TestRefreshFilesThatCannotBeUsed(t *testing.T) {
 	os.Remove(path)
 	f("nobody logged in", "token request: refresh_token_file: open "+path+": no such file or directory; "+
 		"nobody has logged in yet: run `defenderctl login`, as the user that Fluent Bit runs as")
-	const mend = "; make it readable for Fluent Bit, or log in again with `defenderctl login`, as the user that Fluent Bit runs as"
+	const mend = "; make it readable for Fluent Bit, " +
+		"or log in again with `defenderctl login`, as the user that Fluent Bit runs as"
 	w.Write("refresh", "")
 	f("empty", "token request: refresh_token_file: "+path+" is empty"+mend)
 	w.Write("refresh", "one\ntwo\n")
@@ -456,8 +467,11 @@ func TestRefreshFilesThatCannotBeUsed(t *testing.T) {
 	if err := credential.WriteRefreshToken(w.Cfg.RefreshTokenFile, "x"); err == nil || !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("written into no directory: %v", err)
 	}
-	for _, token := range []conf.Secret{"", " ", "a\nb", "a\x00b", "a ", "\ufeffa", conf.Secret(strings.Repeat("a", credential.MaxSecret))} {
-		if err := credential.WriteRefreshToken(path, token); err == nil || strings.Contains(err.Error(), token.Reveal()) && token != "" && token != " " {
+	for _, token := range []conf.Secret{
+		"", " ", "a\nb", "a\x00b", "a ", "\ufeffa", conf.Secret(strings.Repeat("a", credential.MaxSecret)),
+	} {
+		err, text := credential.WriteRefreshToken(path, token), token.Reveal()
+		if err == nil || strings.Contains(err.Error(), text) && strings.TrimSpace(text) != "" {
 			t.Errorf("%q: %v", token.Reveal(), err)
 		}
 	}
@@ -472,7 +486,8 @@ func TestALinkIsFollowed(t *testing.T) {
 	}
 	first := w.Read(real)
 	w.good(w.client(), "a token")
-	if info, err := os.Lstat(w.Cfg.RefreshTokenFile); err != nil || info.Mode()&os.ModeSymlink == 0 || w.Read(real) == first {
+	info, err := os.Lstat(w.Cfg.RefreshTokenFile)
+	if err != nil || info.Mode()&os.ModeSymlink == 0 || w.Read(real) == first {
 		t.Errorf("the link was replaced in place of the file: %v %v", info.Mode(), err)
 	}
 }
@@ -488,7 +503,8 @@ func TestAnOpenFileIsWarnedOfOnce(t *testing.T) {
 	if err := renewal(c); err != nil {
 		t.Fatal(err)
 	}
-	line := "refresh_token_file: " + w.Cfg.RefreshTokenFile + " may be read by others than its owner; it is the login itself: chmod 600 it"
+	line := "refresh_token_file: " + w.Cfg.RefreshTokenFile + " may be read by others than its owner; " +
+		"it is the login itself: chmod 600 it"
 	if n := strings.Count(w.Logged.String(), line); n != 1 {
 		t.Errorf("%d warnings: %s", n, w.Logged)
 	}

@@ -160,15 +160,18 @@ func (r *refusal) words(
 		return prefix + "throttled (429)", "if it lasts, let fewer programs ask for tokens with this client_id"
 	case status >= 500, why == "temporarily_unavailable", why == "server_error":
 		return prefix + fmt.Sprintf("the token service is not available (%d)", status), entraHealth
-	case login && (why == "invalid_grant" || why == "interaction_required" || why == "login_required" || why == "consent_required"):
+	case login && (why == "invalid_grant" || why == "interaction_required" ||
+		why == "login_required" || why == "consent_required"):
 		return prefix + "the login is not accepted any more (" + why + ")", logInAgain
 	case auth == conf.ManagedIdentity && why == "invalid_request":
 		return prefix + "the machine has no such managed identity (invalid_request)",
 			"assign the identity to the machine, and check managed_identity_client_id and resource"
 	case why == "invalid_client":
-		return prefix + "the application or its credential was refused (invalid_client)", "check client_id, and " + credentialIn(auth)
+		return prefix + "the application or its credential was refused (invalid_client)",
+			"check client_id, and " + credentialIn(auth)
 	case why == "unauthorized_client":
-		return prefix + "the application may not ask for tokens this way (unauthorized_client)", "check client_id, tenant_id and auth"
+		return prefix + "the application may not ask for tokens this way (unauthorized_client)",
+			"check client_id, tenant_id and auth"
 	case why == "invalid_resource", why == "invalid_scope", why == "invalid_target":
 		return prefix + "the resource was refused (" + why + ")", "check resource and tenant_id"
 	case why == "invalid_request":

@@ -171,7 +171,8 @@ func (t *Tokens) Get(ctx context.Context) (*Token, error) {
 		}
 		// Now there is time to mend what is wrong.
 		if !t.told {
-			t.net.Log.Warn(fmt.Sprintf("cannot renew the token: %v; the present one serves for another %s, and no alert waits",
+			t.net.Log.Warn(fmt.Sprintf("cannot renew the token: %v; "+
+				"the present one serves for another %s, and no alert waits",
 				err, time.Until(held.expires).Round(time.Second)))
 		}
 	}

@@ -55,7 +55,9 @@ func TestTokenRequestOfV2(t *testing.T) {
 	if _, err := fetch(c); err != nil {
 		t.Fatal(err)
 	}
-	if form := s.Forms[0]; !strings.Contains(form, "scope=https%3A%2F%2Fgraph.windows.net%2F.default") || strings.Contains(form, "resource") {
+	form := s.Forms[0]
+	if !strings.Contains(form, "scope=https%3A%2F%2Fgraph.windows.net%2F.default") ||
+		strings.Contains(form, "resource") {
 		t.Errorf("form is %s", form)
 	}
 }
@@ -96,7 +98,8 @@ func TestTokenLife(t *testing.T) {
 	f("an empty string", `"expires_in":"",`, five)
 	f("an object", `"expires_in":{"a":1},`, five)
 	f("a word", `"expires_in":"soon","expires_on":"later",`, five)
-	f("a short life: renewed a fifth before", `"expires_in":"100",`, map[time.Duration]int{0: 1, 79 * second: 1, 80 * second: 2})
+	f("a short life: renewed a fifth before", `"expires_in":"100",`,
+		map[time.Duration]int{0: 1, 79 * second: 1, 80 * second: 2})
 	f("no life told: 5 min", ``, map[time.Duration]int{0: 1, 239 * second: 1, 240 * second: 2})
 	f("ended already: used once", `"expires_in":"-5",`, map[time.Duration]int{0: 1, second: 2})
 }
@@ -202,7 +205,8 @@ func TestTokenAnswersThatAreNone(t *testing.T) {
 		`token request: the token is of type 'pop' instead of Bearer; `+check+" and proxy_url")
 	f("a line break in the token", always(200, `{"access_token":"`+theToken+`\r\nX: y"}`), transport.KindTokenTransient,
 		"token request: the token holds bytes that no header can carry; "+check+" and proxy_url")
-	f("an endless token", always(200, `{"access_token":"`+strings.Repeat("a", maxToken+1)+`"}`), transport.KindTokenTransient,
+	f("an endless token", always(200, `{"access_token":"`+strings.Repeat("a", maxToken+1)+`"}`),
+		transport.KindTokenTransient,
 		"token request: the token is longer than 32 KiB; "+check+" and proxy_url")
 	f("an endless answer", always(200, strings.Repeat(" ", maxTokenAnswer+1)), transport.KindConfig,
 		"token request: the answer is larger than 256 KiB: this is no token endpoint; "+check)
@@ -210,7 +214,8 @@ func TestTokenAnswersThatAreNone(t *testing.T) {
 		r := reply(req, 200, tokenJSON(1)[:100])
 		r.ContentLength = 200
 		return r, nil
-	}, transport.KindNetwork, "token request: answer cut after 100 of 200 bytes: unexpected EOF; if it lasts, check the network, authority, token_url and cloud and proxy_url")
+	}, transport.KindNetwork, "token request: answer cut after 100 of 200 bytes: unexpected EOF; "+
+		"if it lasts, check the network, authority, token_url and cloud and proxy_url")
 }
 
 func TestSlowTokenAnswersEnd(t *testing.T) {
@@ -220,7 +225,8 @@ func TestSlowTokenAnswersEnd(t *testing.T) {
 			c := connect(t, settings(), &service{Token: answer})
 			start := time.Now()
 			_, err := fetch(c)
-			got := regexp.MustCompile(`after \d+`).ReplaceAllString(err.Error(), "after N") // io.ReadAll's buffer decides
+			// How much was read by then is up to io.ReadAll's buffer.
+			got := regexp.MustCompile(`after \d+`).ReplaceAllString(err.Error(), "after N")
 			if e := failure(t, err); e.Kind != transport.KindNetwork || got != want {
 				t.Errorf("%s: %v\n got %s\nwant %s", name, e.Kind, got, want)
 			}
@@ -232,7 +238,8 @@ func TestSlowTokenAnswersEnd(t *testing.T) {
 	f("no head", func(req *http.Request) (*http.Response, error) {
 		<-req.Context().Done()
 		return nil, req.Context().Err()
-	}, time.Minute, "token request: no answer from login.test within 1m0s (read_timeout); if it lasts, raise read_timeout")
+	}, time.Minute,
+		"token request: no answer from login.test within 1m0s (read_timeout); if it lasts, raise read_timeout")
 	f("a body without end", func(req *http.Request) (*http.Response, error) {
 		r := reply(req, 200, "")
 		r.Body, r.ContentLength = simtest.Drip(1100*time.Millisecond, 100), -1
@@ -338,8 +345,11 @@ func TestOnlyTheBeginningOfAForeignAnswerIsLookedAt(t *testing.T) {
 
 // Whatever the lifetime is, the answer stays the object it was but for expires_in, which is an integer or not there.
 func FuzzPlainLifetime(f *testing.F) {
-	for _, seed := range []string{`{"access_token":"a","expires_in":3599}`, `{"expires_in":"3599.0","expires_on":"1715000399"}`, `{"expires_in":"","expires_on":1e3}`,
-		`{"expires_in":-1e300}`, `{"expires_in":{"a":[1]}}`, `{"expires_in":"NaN"}`, `[]`, `null`, `{`, ``} {
+	for _, seed := range []string{
+		`{"access_token":"a","expires_in":3599}`, `{"expires_in":"3599.0","expires_on":"1715000399"}`,
+		`{"expires_in":"","expires_on":1e3}`, `{"expires_in":-1e300}`, `{"expires_in":{"a":[1]}}`,
+		`{"expires_in":"NaN"}`, `[]`, `null`, `{`, ``,
+	} {
 		f.Add([]byte(seed))
 	}
 	now := time.Unix(1715000000, 0)
@@ -397,8 +407,9 @@ func TestARenewalThatFailsIsToldOnceAndKeepsTheWaitAskedFor(t *testing.T) {
 		s.Token = always(500, "")
 		poll(61)
 		want(4, 1) // every 30 s
-		line := "cannot renew the token: token request: error in the service (500); if it lasts, look at the service's health" +
-			"; the present one serves for another 4m58s, and no alert waits"
+		line := "cannot renew the token: token request: error in the service (500); " +
+			"if it lasts, look at the service's health; " +
+			"the present one serves for another 4m58s, and no alert waits"
 		if !strings.Contains(log.String(), line) {
 			t.Errorf("not %s: %s", line, log.String())
 		}
@@ -457,7 +468,8 @@ func TestAThrottledTokenHostIsLeftAloneByAll(t *testing.T) {
 	for i, c := range all {
 		_, err := fetch(c)
 		e := failure(t, err)
-		if e.Kind != transport.KindTokenTransient || e.Status != 429 || e.RetryAfter <= 0 || e.RetryAfter > time.Second+10*step {
+		if e.Kind != transport.KindTokenTransient || e.Status != 429 ||
+			e.RetryAfter <= 0 || e.RetryAfter > time.Second+10*step {
 			t.Errorf("client %d: %v, asks to wait %s", i, err, e.RetryAfter)
 		}
 		if i > 1 && e.RetryAfter <= last-step {
@@ -468,7 +480,9 @@ func TestAThrottledTokenHostIsLeftAloneByAll(t *testing.T) {
 	if tokens = asked(); tokens != 1 {
 		t.Errorf("the host was asked %d times", tokens)
 	}
-	for deadline := time.Now().Add(20 * time.Second); all[1].net.Resting(strings.TrimPrefix(srv.Authority(), "http://")) > 0; time.Sleep(10 * time.Millisecond) {
+	host := strings.TrimPrefix(srv.Authority(), "http://")
+	deadline := time.Now().Add(20 * time.Second)
+	for ; all[1].net.Resting(host) > 0; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("the rest does not end")
 		}

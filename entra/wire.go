@@ -38,7 +38,10 @@ type tokenWire struct {
 
 // context is the caller's, with this wire for x/oauth2.
 func (w *tokenWire) context() context.Context {
-	hc := &http.Client{Transport: w, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	hc := &http.Client{
+		Transport:     w,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
 	return context.WithValue(w.ctx, oauth2.HTTPClient, hc)
 }
 

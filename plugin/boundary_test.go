@@ -325,7 +325,8 @@ func TestAPanicEndsAtTheBoundary(t *testing.T) {
 	f("pause", func(uintptr) { pause() })
 	f("resume", func(uintptr) { resume() })
 	f("stop", func(uintptr) { exit() })
-	if got := guard("init", nil, input.FLB_ERROR, func() int { panic("a panic of a test, on purpose") }); got != input.FLB_ERROR {
+	got := guard("init", nil, input.FLB_ERROR, func() int { panic("a panic of a test, on purpose") })
+	if got != input.FLB_ERROR {
 		t.Errorf("Init returned %d after a panic", got)
 	}
 }

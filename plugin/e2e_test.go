@@ -93,8 +93,10 @@ func (w *world) add(n int) []string {
 // stanza is an [INPUT]; more lines are separated by ";".
 func (w *world) stanza(more ...string) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "[INPUT]\n  name defender\n  tenant_id %s\n  client_id %s\n  client_secret %s\n  url %s\n  token_url %s\n  ca_file %s\n",
-		defendersim.DefaultTenant, defendersim.DefaultClientID, defendersim.DefaultSecret, w.srv.AlertsURL(), w.srv.TokenURL(), w.ca)
+	fmt.Fprintf(&b, "[INPUT]\n  name defender\n  tenant_id %s\n  client_id %s\n  client_secret %s\n"+
+		"  url %s\n  token_url %s\n  ca_file %s\n",
+		defendersim.DefaultTenant, defendersim.DefaultClientID, defendersim.DefaultSecret,
+		w.srv.AlertsURL(), w.srv.TokenURL(), w.ca)
 	fmt.Fprintf(&b, "  poll_interval 1s\n  initial_lookback 10m\n  overlap 1m\n")
 	for _, m := range more {
 		for line := range strings.SplitSeq(m, ";") {
@@ -150,7 +152,8 @@ func once(t *testing.T, h *flbhost.Host, instance string, want []string) {
 			delete(count, k)
 		}
 		if missing+twice+len(count) > 0 {
-			t.Errorf("%d arrived of %d: %d missing, %d more than once, %d unknown (%v)", len(got), len(want), missing, twice, len(count), err)
+			t.Errorf("%d arrived of %d: %d missing, %d more than once, %d unknown (%v)",
+				len(got), len(want), missing, twice, len(count), err)
 		}
 	})
 }
@@ -159,7 +162,8 @@ func once(t *testing.T, h *flbhost.Host, instance string, want []string) {
 func ours(v *flbhost.View, level, instance string) []string {
 	var lines []string
 	for _, l := range v.Logs {
-		if text, ok := strings.CutPrefix(l.Text, "[input:defender:"+instance+"] "); ok && (level == "" || l.Level == level) {
+		text, ok := strings.CutPrefix(l.Text, "[input:defender:"+instance+"] ")
+		if ok && (level == "" || l.Level == level) {
 			lines = append(lines, text)
 		}
 	}
@@ -220,7 +224,8 @@ func TestNoSecretIsLogged(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.svc.Queue(defendersim.KindToken, defendersim.Entra(7000215), defendersim.Status(500))
-	w.svc.Queue(defendersim.KindAlerts, defendersim.Status(401), defendersim.Status(403), defendersim.Status(500), defendersim.ResetEarly())
+	w.svc.Queue(defendersim.KindAlerts,
+		defendersim.Status(401), defendersim.Status(403), defendersim.Status(500), defendersim.ResetEarly())
 	want := w.add(3)
 	h := flbhost.Run(t, w.options(service("log_level trace")+w.stanza("retry_max 1s")))
 	once(t, h, "", want)
@@ -289,7 +294,8 @@ func TestARowNestedTooDeepDoesNotSwallowItsChunk(t *testing.T) {
 	at := w.svc.Now().Add(-time.Second).UTC().Truncate(100)
 	stamp := at.Format("2006-01-02T15:04:05.9999999Z")
 	for _, depth := range []int{26, 40, 1000} {
-		a, err := defendersim.ParseAlert(fmt.Appendf(nil, `{"FullId":"deep:%d","AlertId":"deep","AlertPart":%d,"LastProcessedTimeUtc":%q,"Deep":%s1%s}`,
+		a, err := defendersim.ParseAlert(fmt.Appendf(nil,
+			`{"FullId":"deep:%d","AlertId":"deep","AlertPart":%d,"LastProcessedTimeUtc":%q,"Deep":%s1%s}`,
 			depth, depth, stamp, strings.Repeat("[", depth), strings.Repeat("]", depth)))
 		if err != nil {
 			t.Fatal(err)
@@ -354,9 +360,12 @@ func TestTheSharedObjectRunsWhereItShould(t *testing.T) {
 		}
 	}
 	slices.Sort(got)
-	want := []string{"FLBPluginExit", "FLBPluginInit", "FLBPluginInputCallback", "FLBPluginInputCallbackCtx",
-		"FLBPluginInputCleanupCallback", "FLBPluginInputCleanupCallbackCtx", "FLBPluginInputPause", "FLBPluginInputPreExit",
-		"FLBPluginInputPreRun", "FLBPluginInputResume", "FLBPluginPreRegister", "FLBPluginRegister", "FLBPluginUnregister"}
+	want := []string{
+		"FLBPluginExit", "FLBPluginInit", "FLBPluginInputCallback", "FLBPluginInputCallbackCtx",
+		"FLBPluginInputCleanupCallback", "FLBPluginInputCleanupCallbackCtx", "FLBPluginInputPause",
+		"FLBPluginInputPreExit", "FLBPluginInputPreRun", "FLBPluginInputResume",
+		"FLBPluginPreRegister", "FLBPluginRegister", "FLBPluginUnregister",
+	}
 	if !slices.Equal(got, want) {
 		t.Errorf("exports %q, want %q", got, want)
 	}

@@ -109,8 +109,9 @@ func (in *instance) resume() {
 		// Told afterwards, because a pause of the exit looks the same.
 		if now := time.Now(); in.toldPause.IsZero() || now.Sub(in.toldPause) >= tellEvery {
 			in.toldPause = now
-			in.log.Warn(fmt.Sprintf("Fluent Bit paused this input for %s because its buffers were full, and with several stanzas "+
-				"possibly others in its place; storage.type filesystem in the stanza avoids that", now.Sub(in.pausedSince).Round(time.Second)))
+			in.log.Warn(fmt.Sprintf("Fluent Bit paused this input for %s because its buffers were full, "+
+				"and with several stanzas possibly others in its place; "+
+				"storage.type filesystem in the stanza avoids that", now.Sub(in.pausedSince).Round(time.Second)))
 		}
 	}
 	in.engine.Resume()
@@ -157,7 +158,8 @@ func (in *instance) close() {
 // complain tells of a panic, with its stack the first time and once in a while after that.
 func complain(what string, in *instance, p any) {
 	if in == nil {
-		fmt.Fprintf(os.Stderr, "[error] [input:%s] internal error in %s: %v; please report this\n%s", kind, what, p, debug.Stack())
+		fmt.Fprintf(os.Stderr, "[error] [input:%s] internal error in %s: %v; please report this\n%s",
+			kind, what, p, debug.Stack())
 		return
 	}
 	in.panics++
@@ -166,5 +168,6 @@ func complain(what string, in *instance, p any) {
 		return
 	}
 	in.toldPanics = now
-	in.log.Error(fmt.Sprintf("internal error in %s: %v (%d so far); the input goes on; please report this: %s", what, p, in.panics, debug.Stack()))
+	in.log.Error(fmt.Sprintf("internal error in %s: %v (%d so far); the input goes on; please report this: %s",
+		what, p, in.panics, debug.Stack()))
 }

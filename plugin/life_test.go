@@ -43,7 +43,8 @@ func TestItStartsAndStopsWithoutANetwork(t *testing.T) {
 	w.srv.Down()
 	h := flbhost.Run(t, w.options(service("")+w.stanza("retry_max 1s")))
 	h.MustAwait(t, limit, "an error that names the network", func(v *flbhost.View) bool {
-		return slices.ContainsFunc(ours(v, "", "defender.0"), func(s string) bool { return strings.Contains(s, "refused") })
+		refused := func(s string) bool { return strings.Contains(s, "refused") }
+		return slices.ContainsFunc(ours(v, "", "defender.0"), refused)
 	})
 	h.MustStop(t, limit)
 	leavesInTime(t, h, "defender.0")
@@ -67,7 +68,8 @@ func TestExitDoesNotWaitForTheService(t *testing.T) {
 				}
 				return fault
 			})
-			h := flbhost.Run(t, w.options(service("")+w.stanza("alias one; machine_groups a")+w.stanza("alias two; machine_groups b")))
+			config := service("") + w.stanza("alias one; machine_groups a") + w.stanza("alias two; machine_groups b")
+			h := flbhost.Run(t, w.options(config))
 			for range 2 {
 				select {
 				case <-asked:
@@ -91,12 +93,14 @@ func TestExitDoesNotWaitForTheService(t *testing.T) {
 func TestTwoStanzasEachWithTheirOwnPause(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	o := w.options(service("") + w.stanza("alias one; tag 1; batch_size 4k; max_alert_size 4k") + w.stanza("alias two; tag 2; machine_groups a"))
+	o := w.options(service("") + w.stanza("alias one; tag 1; batch_size 4k; max_alert_size 4k") +
+		w.stanza("alias two; tag 2; machine_groups a"))
 	o.Ring = 8 // what a paused instance gave would fill it soon
 	h := flbhost.Run(t, o)
 	want := w.add(20)
 	once(t, h, "one", want)
-	// The real bug: pausing one stops the collector of two, the last initialised. One is called on and must stay silent.
+	// A bug of Fluent Bit: pausing one stops the collector of two, which was initialised last. One is called on and
+	// must stay silent.
 	if err := h.Pause("one"); err != nil {
 		t.Fatal(err)
 	}
@@ -121,7 +125,8 @@ func TestTwoStanzasEachWithTheirOwnPause(t *testing.T) {
 	}
 	h.MustAwait(t, limit, "the alerts of the other", func(v *flbhost.View) bool { return len(keys(v, "two")) == group })
 	h.MustAwait(t, limit, "a warning", func(v *flbhost.View) bool {
-		return slices.ContainsFunc(ours(v, "warn", "one"), func(s string) bool { return strings.Contains(s, "storage.type filesystem") })
+		told := func(s string) bool { return strings.Contains(s, "storage.type filesystem") }
+		return slices.ContainsFunc(ours(v, "warn", "one"), told)
 	})
 	h.MustStop(t, limit)
 	h.Look(func(v *flbhost.View) {
@@ -159,7 +164,8 @@ func TestOldCores(t *testing.T) {
 func TestThreadedOff(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	config := service("") + w.stanza("threaded off; tag 1") + w.stanza("alias two; threaded off; tag 2; machine_groups a, b")
+	config := service("") + w.stanza("threaded off; tag 1") +
+		w.stanza("alias two; threaded off; tag 2; machine_groups a, b")
 	h := flbhost.Run(t, w.options(config))
 	want := w.add(10)
 	once(t, h, "defender.0", want)
@@ -232,7 +238,9 @@ func TestHotReloadLosesAndRepeatsNothing(t *testing.T) {
 			if err := h.Signal(syscall.SIGHUP); err != nil { // the core's signal handlers stand now
 				t.Fatal(err)
 			}
-			h.MustAwait(t, limit, "the reload by signal", func(v *flbhost.View) bool { return len(v.EventsOf("reloaded")) == 5 })
+			h.MustAwait(t, limit, "the reload by signal", func(v *flbhost.View) bool {
+				return len(v.EventsOf("reloaded")) == 5
+			})
 			want = append(want, w.add(20)...)
 			once(t, h, "one", want)
 			after, err := h.Stats()
@@ -273,7 +281,8 @@ func TestAFailedStartLeavesTheOtherStanzasBehindInPeace(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.add(5)
-	h := flbhost.Launch(t, w.options(service("")+w.stanza()+w.stanza("limit none; alias bad")+w.stanza("alias never; threaded off")))
+	config := service("") + w.stanza() + w.stanza("limit none; alias bad") + w.stanza("alias never; threaded off")
+	h := flbhost.Launch(t, w.options(config))
 	if err := h.Wait(limit); err == nil || h.ExitCode() != 255 {
 		t.Fatalf("ended with %v, code %d", err, h.ExitCode())
 	}

@@ -33,8 +33,8 @@ func newMeter(core *flb.Core, log *slog.Logger, started time.Time, s pull.Stats)
 	var err error
 	if m.core, err = core.Metrics(kind, all, m.read(s)); err != nil {
 		noMetrics.Do(func() {
-			log.Warn(fmt.Sprintf("this Fluent Bit offers no metrics to a plugin: %v; alerts flow all the same, but its endpoint shows no fluentbit_%s_ metrics",
-				err, kind))
+			log.Warn(fmt.Sprintf("this Fluent Bit offers no metrics to a plugin: %v; "+
+				"alerts flow all the same, but its endpoint shows no fluentbit_%s_ metrics", err, kind))
 		})
 		return nil
 	}

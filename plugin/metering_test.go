@@ -38,23 +38,30 @@ func value(s flbhost.Samples, instance, name string, labels ...string) float64 {
 func settledDown(s flbhost.Samples, instance string) bool {
 	rows := value(s, instance, "rows_received_total")
 	return rows > 0 && value(s, instance, "queue_bytes") == 0 &&
-		rows == value(s, instance, "alerts_delivered_total")+value(s, instance, "rows_raw_total")+value(s, instance, "duplicates_dropped_total")
+		rows == value(s, instance, "alerts_delivered_total")+value(s, instance, "rows_raw_total")+
+			value(s, instance, "duplicates_dropped_total")
 }
 
 // A run with a fault of each kind: every row that came is accounted for, and so is every request.
 func TestMetricsAddUp(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	asked := map[string]int{"broken": 2, "network": 1, "throttled": 1, "service": 1, "refused": 1, "unauthorized": 1, "forbidden": 1, "token": 1}
+	asked := map[string]int{
+		"broken": 2, "network": 1, "throttled": 1, "service": 1,
+		"refused": 1, "unauthorized": 1, "forbidden": 1, "token": 1,
+	}
+	unauthorized := defendersim.Status(http.StatusUnauthorized)
 	w.svc.Queue(defendersim.KindAlerts,
 		defendersim.Status(http.StatusInternalServerError), defendersim.Throttle(time.Second), defendersim.Hang(),
-		defendersim.Status(http.StatusBadRequest), defendersim.Status(http.StatusForbidden), defendersim.CutOf(0.5, defendersim.CutBroken),
-		defendersim.CutOf(0.3, defendersim.CutText), defendersim.Status(http.StatusUnauthorized), defendersim.Status(http.StatusUnauthorized), defendersim.Status(http.StatusUnauthorized))
+		defendersim.Status(http.StatusBadRequest), defendersim.Status(http.StatusForbidden),
+		defendersim.CutOf(0.5, defendersim.CutBroken), defendersim.CutOf(0.3, defendersim.CutText),
+		unauthorized, unauthorized, unauthorized)
 	w.svc.Queue(defendersim.KindToken, nil, defendersim.Entra(7000215)) // the first comes, that after a 401 does not
 	good := w.add(40)
 	stamp := w.svc.Now().Add(-time.Second).UTC().Format("2006-01-02T15:04:05.9999999Z")
 	odd := func(id, field string) {
-		a, err := defendersim.ParseAlert(fmt.Appendf(nil, `{"FullId":%q,"AlertId":%q,"LastProcessedTimeUtc":%q,"Odd":%s}`, id, id, stamp, field))
+		a, err := defendersim.ParseAlert(fmt.Appendf(nil,
+			`{"FullId":%q,"AlertId":%q,"LastProcessedTimeUtc":%q,"Odd":%s}`, id, id, stamp, field))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -65,8 +72,8 @@ func TestMetricsAddUp(t *testing.T) {
 	h := flbhost.Run(t, w.options(service("")+w.stanza("alias one; retry_max 1s; read_timeout 1s")))
 	h.MustAwait(t, limit, "all alerts", func(v *flbhost.View) bool { return v.Count >= len(good)+2 })
 	s := told(t, h, "metrics that add up", func(s flbhost.Samples) bool {
-		return settledDown(s, "one") && value(s, "one", "duplicates_dropped_total") > 40 && value(s, "one", "commits_total") > 0 &&
-			value(s, "one", "requests_total", "outcome", "token") > 0
+		return settledDown(s, "one") && value(s, "one", "duplicates_dropped_total") > 40 &&
+			value(s, "one", "commits_total") > 0 && value(s, "one", "requests_total", "outcome", "token") > 0
 	})
 	is := func(want float64, name string, labels ...string) {
 		t.Helper()
@@ -150,7 +157,9 @@ func TestTheEndpointShowsTheTable(t *testing.T) {
 		}
 	}
 	read := func() flbhost.Samples {
-		return told(t, h, "a poll", func(s flbhost.Samples) bool { return s.Sum(metricsPrefix+"requests_total", "outcome", "ok") > 0 })
+		return told(t, h, "a poll", func(s flbhost.Samples) bool {
+			return s.Sum(metricsPrefix+"requests_total", "outcome", "ok") > 0
+		})
 	}
 	before := read()
 	check(before, "defender.1", "one")
@@ -172,7 +181,9 @@ func TestMetricsTellAPauseAtOnce(t *testing.T) {
 	once(t, h, "one", w.add(5))
 	paused := func(want float64) {
 		t.Helper()
-		told(t, h, fmt.Sprintf("paused %v", want), func(s flbhost.Samples) bool { return value(s, "one", "paused") == want })
+		told(t, h, fmt.Sprintf("paused %v", want), func(s flbhost.Samples) bool {
+			return value(s, "one", "paused") == want
+		})
 	}
 	if err := h.Pause("one"); err != nil {
 		t.Fatal(err)
@@ -202,8 +213,9 @@ func TestCoresWithFewerMetrics(t *testing.T) {
 				told(t, h, "the parts of a histogram", func(s flbhost.Samples) bool {
 					const name = metricsPrefix + "request_duration_seconds"
 					sum, count := s.Of(name+"_sum", "name", "two"), s.Of(name+"_count", "name", "two")
-					return len(sum) == 1 && sum[0].Kind == "counter" && sum[0].Value > 0 && len(count) == 1 && count[0].Kind == "counter" &&
-						count[0].Value > 0 && len(s.Of(name+"_bucket")) == 0
+					return len(sum) == 1 && sum[0].Kind == "counter" && sum[0].Value > 0 &&
+						len(count) == 1 && count[0].Kind == "counter" && count[0].Value > 0 &&
+						len(s.Of(name+"_bucket")) == 0
 				})
 			} else if s, err := h.Metrics(); err != nil || len(s) > 0 {
 				t.Errorf("%v, %v", s, err)

@@ -48,8 +48,10 @@ func testMeter() *meter {
 func TestEachMetricIsReadFromItsOwnNumber(t *testing.T) {
 	at := time.Date(2026, 7, 1, 0, 0, 0, 250e6, time.UTC)
 	s := pull.Stats{
-		Retries: 1, Throttled: 2500 * time.Millisecond, BytesRead: 3, Rows: 4, Duplicates: 5, Delivered: 6, Raw: 7, Repaired: 8, DeliveredSize: 9,
-		Forgotten: 10, Commits: 11, CommitFailures: 12, Sources: 17, Failing: 18, OnGraph: 23, Unread: 13, IDs: 14, Queued: 15, Paused: true,
+		Retries: 1, Throttled: 2500 * time.Millisecond, BytesRead: 3,
+		Rows: 4, Duplicates: 5, Delivered: 6, Raw: 7, Repaired: 8, DeliveredSize: 9,
+		Forgotten: 10, Commits: 11, CommitFailures: 12, Sources: 17, Failing: 18, OnGraph: 23,
+		Unread: 13, IDs: 14, Queued: 15, Paused: true,
 		Watermark: at, Now: at.Add(90 * time.Second), LastSuccess: at.Add(time.Second),
 		Client: client.Stats{Stats: entra.Stats{Tokens: 16, TokenEnds: at.Add(2 * time.Second),
 			CertificateEnds: at.Add(3 * time.Second)}, Held: 4 * time.Second},
@@ -66,14 +68,17 @@ func TestEachMetricIsReadFromItsOwnNumber(t *testing.T) {
 	s.Seconds.Counts[len(pull.SecondsBounds)], s.Seconds.Sum = 300, 1.5
 	maps.Copy(want, map[string]float64{
 		"request_duration_seconds more": 300, "request_duration_seconds sum": 1.5,
-		"retries_total": 1, "throttled_seconds_total service": 2.5, "throttled_seconds_total plugin": 4, "received_bytes_total": 3,
-		"rows_received_total": 4, "duplicates_dropped_total": 5, "alerts_delivered_total": 6, "rows_raw_total": 7, "rows_repaired_total": 8,
-		"delivered_bytes_total": 9, "seen_forgotten_total": 10, "commits_total": 11, "commit_failures_total": 12, "unread_ranges": 13,
+		"retries_total": 1, "throttled_seconds_total service": 2.5, "throttled_seconds_total plugin": 4,
+		"received_bytes_total": 3, "rows_received_total": 4, "duplicates_dropped_total": 5,
+		"alerts_delivered_total": 6, "rows_raw_total": 7, "rows_repaired_total": 8, "delivered_bytes_total": 9,
+		"seen_forgotten_total": 10, "commits_total": 11, "commit_failures_total": 12, "unread_ranges": 13,
 		"remembered_rows": 14, "queue_bytes": 15, "paused": 1, "token_renewals_total": 16,
-		"watermark_timestamp_seconds": 1782864000.25, "behind_seconds": 90, "last_success_timestamp_seconds": 1782864001.25,
+		"watermark_timestamp_seconds": 1782864000.25, "behind_seconds": 90,
+		"last_success_timestamp_seconds": 1782864001.25,
 		"token_expiry_timestamp_seconds": 1782864002.25, "certificate_expiry_timestamp_seconds": 1782864003.25,
 		"start_timestamp_seconds": 1782864010.25, "tenants": 17, "tenants_failing": 18, "api": 23,
-		"worker": 1, "sources_owned": 19, "sources_configured": 24, "takeovers_total": 20, "fenced_total": 21, "lease_renew_failures_total": 22,
+		"worker": 1, "sources_owned": 19, "sources_configured": 24, "takeovers_total": 20,
+		"fenced_total": 21, "lease_renew_failures_total": 22,
 	})
 	m := testMeter()
 	m.now.started = at.Add(10 * time.Second)
@@ -130,7 +135,8 @@ func TestNothingTheEngineCountsIsLeftOut(t *testing.T) {
 			}
 			return
 		}
-		if same := maps.EqualFunc(numbers(testMeter(), s), before, func(a, b float64) bool { return a == b || math.IsNaN(a) && math.IsNaN(b) }); same {
+		equal := func(a, b float64) bool { return a == b || math.IsNaN(a) && math.IsNaN(b) }
+		if maps.EqualFunc(numbers(testMeter(), s), before, equal) {
 			t.Errorf("no metric tells %s", path)
 		}
 	})
@@ -149,8 +155,8 @@ func TestWhatIsNotKnownIsNaN(t *testing.T) {
 		}
 	}
 	slices.Sort(unknown)
-	want := "behind_seconds certificate_expiry_timestamp_seconds last_success_timestamp_seconds sources_configured sources_owned token_expiry_timestamp_seconds " +
-		"watermark_timestamp_seconds worker"
+	want := "behind_seconds certificate_expiry_timestamp_seconds last_success_timestamp_seconds " +
+		"sources_configured sources_owned token_expiry_timestamp_seconds watermark_timestamp_seconds worker"
 	if got := strings.Join(unknown, " "); got != want {
 		t.Errorf("NaN are %s, want %s", got, want)
 	}

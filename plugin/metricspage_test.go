@@ -19,26 +19,38 @@ const metricsPath = "../docs/metrics.md"
 
 // outcomes say what an operator does about each of pull.Outcomes.
 var outcomes = map[string][2]string{
-	"ok":           {"The answer was read to its end.", "Nothing."},
-	"partial":      {"So was it, but the service said that something is missing from it.", "It is asked again by itself. The log has the service's words."},
-	"broken":       {"An answer began well and was cut, or ended as no alert list.", "Now and then: nothing, the rest is asked again. Often: a proxy on the way may cut long answers; a smaller `max_window` makes shorter ones."},
-	"network":      {"No answer came.", "See the log: name resolution, `proxy_url`, firewall, TLS."},
-	"throttled":    {"429: asked too often.", "Look for other pollers of the tenant with the same application; raise `poll_interval`."},
-	"service":      {"5xx, and answers nobody asked for.", "Wait; look at the service's health page if it lasts."},
-	"refused":      {"400 and other 4xx.", "A filter or an address of the stanza does not suit the service; the log has its words."},
+	"ok": {"The answer was read to its end.", "Nothing."},
+	"partial": {"So was it, but the service said that something is missing from it.",
+		"It is asked again by itself. The log has the service's words."},
+	"broken": {"An answer began well and was cut, or ended as no alert list.",
+		"Now and then: nothing, the rest is asked again. " +
+			"Often: a proxy on the way may cut long answers; a smaller `max_window` makes shorter ones."},
+	"network": {"No answer came.", "See the log: name resolution, `proxy_url`, firewall, TLS."},
+	"throttled": {"429: asked too often.",
+		"Look for other pollers of the tenant with the same application; raise `poll_interval`."},
+	"service": {"5xx, and answers nobody asked for.", "Wait; look at the service's health page if it lasts."},
+	"refused": {"400 and other 4xx.",
+		"A filter or an address of the stanza does not suit the service; the log has its words."},
 	"unauthorized": {"401, with a fresh token too.", "Check `resource`, `tenant_id` and `cloud`."},
-	"forbidden":    {"403.", "Give the application its permission and an administrator's consent; the log names it."},
-	"token":        {"Entra ID gave no token, so nothing was asked.", "The log has the reason by its AADSTS number: an ended secret or certificate, an unknown tenant or client."},
-	"config":       {"An address, a proxy or a trusted certificate is wrong.", "Mend the key that the log names."},
+	"forbidden": {"403.",
+		"Give the application its permission and an administrator's consent; the log names it."},
+	"token": {"Entra ID gave no token, so nothing was asked.",
+		"The log has the reason by its AADSTS number: an ended secret or certificate, an unknown tenant or client."},
+	"config": {"An address, a proxy or a trusted certificate is wrong.", "Mend the key that the log names."},
 }
 
 // questions are what dashboards and rules ask most.
 var questions = []struct{ Asks, Query string }{
 	{"Alerts a minute", "60 * rate(fluentbit_defender_alerts_delivered_total[5m])"},
-	{"Seconds since the last poll that read all, or since the start", `time() - max by (name) ({__name__=~"fluentbit_defender_(last_success|start)_timestamp_seconds"})`},
-	{"Share of requests that failed", `sum by (name) (rate(fluentbit_defender_requests_total{outcome!~"ok|partial"}[15m])) / sum by (name) (rate(fluentbit_defender_requests_total[15m]))`},
+	{"Seconds since the last poll that read all, or since the start",
+		`time() - max by (name) ({__name__=~"fluentbit_defender_(last_success|start)_timestamp_seconds"})`},
+	{"Share of requests that failed",
+		`sum by (name) (rate(fluentbit_defender_requests_total{outcome!~"ok|partial"}[15m])) / ` +
+			`sum by (name) (rate(fluentbit_defender_requests_total[15m]))`},
 	{"Days until the certificate ends", "(fluentbit_defender_certificate_expiry_timestamp_seconds - time()) / 86400"},
-	{"Rows fetched and not yet handed over", "fluentbit_defender_rows_received_total - fluentbit_defender_alerts_delivered_total - fluentbit_defender_rows_raw_total - fluentbit_defender_duplicates_dropped_total"},
+	{"Rows fetched and not yet handed over",
+		"fluentbit_defender_rows_received_total - fluentbit_defender_alerts_delivered_total - " +
+			"fluentbit_defender_rows_raw_total - fluentbit_defender_duplicates_dropped_total"},
 }
 
 func TestMetricsPageIsUpToDate(t *testing.T) {
@@ -123,12 +135,14 @@ func TestMetricsAreNamedByConvention(t *testing.T) {
 		if total := strings.HasSuffix(m.Name, "_total"); total != (m.Kind == flb.Counter) {
 			t.Errorf("%s is a %s", m.Name, m.Kind)
 		}
-		if strings.Trim(m.Name, "abcdefghijklmnopqrstuvwxyz_") != "" || strings.Contains(m.Help, "|") || strings.Contains(m.wrong, "|") {
+		if strings.Trim(m.Name, "abcdefghijklmnopqrstuvwxyz_") != "" ||
+			strings.Contains(m.Help, "|") || strings.Contains(m.wrong, "|") {
 			t.Errorf("%s: a character that does not belong there", m.Name)
 		}
 	}
+	noName := func(r rune) bool { return !(r == '_' || 'a' <= r && r <= 'z') }
 	for _, query := range questions {
-		for word := range strings.FieldsFuncSeq(query.Query, func(r rune) bool { return !(r == '_' || 'a' <= r && r <= 'z') }) {
+		for word := range strings.FieldsFuncSeq(query.Query, noName) {
 			if name, ok := strings.CutPrefix(word, metricsPrefix); ok && name != "" && !seen[name] {
 				t.Errorf("%q asks for %s", query.Asks, name)
 			}

@@ -29,7 +29,8 @@ func open(plugin unsafe.Pointer) bool {
 	token := instances.reserve()
 	old := !core.SetToken(token)
 	if old && len(instances.of(core.Thread())) > 0 {
-		log.Error("this Fluent Bit cannot tell apart several stanzas that share a thread; leave out `threaded off`, or use Fluent Bit 4.1 or later")
+		log.Error("this Fluent Bit cannot tell apart several stanzas that share a thread; " +
+			"leave out `threaded off`, or use Fluent Bit 4.1 or later")
 		core.Log().Close()
 		return false
 	}
@@ -53,7 +54,8 @@ func open(plugin unsafe.Pointer) bool {
 // faultsOf are the lines for an error of build, one for each fault of the stanza.
 func faultsOf(err error) (lines []string) {
 	if errors.Is(err, errHeld) {
-		return []string{fmt.Sprintf("what ran before the reload has not ended within %s and still holds the state of this stanza: a disk or network share hangs; "+
+		return []string{fmt.Sprintf("what ran before the reload has not ended within %s and still holds "+
+			"the state of this stanza: a disk or network share hangs; "+
 			"look at those of db and of the credential's file, and start Fluent Bit again", startWithin)}
 	}
 	var faults conf.Faults
@@ -76,8 +78,9 @@ func build(get func(key string) string, log *slog.Logger) (*stanza, []*conf.Conf
 		if slices.ContainsFunc(cfgs, func(cfg *conf.Config) bool { return instances.left(pull.KeyOf(cfg)) }) {
 			return nil, nil, errHeld
 		}
-		log.Warn(fmt.Sprintf("a stanza that ran before the reload has not ended within %s: a disk or network share hangs; "+
-			"look at those of its db and its credential's file; this stanza has another state, and starts", startWithin))
+		log.Warn(fmt.Sprintf("a stanza that ran before the reload has not ended within %s: "+
+			"a disk or network share hangs; look at those of its db and its credential's file; "+
+			"this stanza has another state, and starts", startWithin))
 	}
 	if err := s.open(cfgs); err != nil {
 		return nil, nil, err

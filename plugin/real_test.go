@@ -34,7 +34,9 @@ func TestRealReloadAndStop(t *testing.T) {
 	config := func(poll string) string {
 		return "[SERVICE]\n  flush 0.2\n  grace 2\n  hot_reload on\n" + w.stanza("alias eu; tag alerts; db "+db, poll)
 	}
-	h := flbhost.Run(t, flbhost.Options{FluentBit: program, Plugin: sharedObject(t), Config: config("batch_size 256k; max_alert_size 256k")})
+	h := flbhost.Run(t, flbhost.Options{
+		FluentBit: program, Plugin: sharedObject(t), Config: config("batch_size 256k; max_alert_size 256k"),
+	})
 	once(t, h, "", want)
 	for range 2 {
 		want = append(want, w.add(20)...)
@@ -49,7 +51,8 @@ func TestRealReloadAndStop(t *testing.T) {
 	await(t, h, "a question to the service", func() bool { return w.svc.Stats().Alerts > asked })
 	start := time.Now()
 	h.MustStop(t, limit)
-	if took := time.Since(start); took > 5*time.Second { // the core itself takes up to a second to see the signal and one to stop
+	// The core itself takes up to a second to see the signal and one to stop.
+	if took := time.Since(start); took > 5*time.Second {
 		t.Errorf("SIGTERM took %v", took)
 	}
 	h.Look(func(v *flbhost.View) {

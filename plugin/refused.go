@@ -35,7 +35,8 @@ func (r *refusals) add(faults []string, say *slog.Logger) {
 	go func() {
 		defer func() {
 			if p := recover(); p != nil {
-				fmt.Fprintf(os.Stderr, "[error] [input:%s] internal error while repeating faults: %v; please report this\n%s", kind, p, debug.Stack())
+				fmt.Fprintf(os.Stderr, "[error] [input:%s] internal error while repeating faults: %v; "+
+					"please report this\n%s", kind, p, debug.Stack())
 			}
 		}()
 		remind(ctx, faults, say)

@@ -38,7 +38,9 @@ type openPod struct {
 func joinPods(cfg *conf.Config, log *slog.Logger) (podPlace, *openPod, error) {
 	namespace, name, _ := cfg.Shared()
 	place := podPlace{cfg.Kubeconfig, namespace, name}
-	settings := share.Settings{Workers: cfg.Workers, LeaseDuration: cfg.LeaseDuration, TakeoverOverlap: cfg.TakeoverOverlap}
+	settings := share.Settings{
+		Workers: cfg.Workers, LeaseDuration: cfg.LeaseDuration, TakeoverOverlap: cfg.TakeoverOverlap,
+	}
 	pods.Lock()
 	defer pods.Unlock()
 	p := pods.open[place]
@@ -52,7 +54,8 @@ func joinPods(cfg *conf.Config, log *slog.Logger) (podPlace, *openPod, error) {
 		p = &openPod{Pod: share.New(sources, settings), settings: settings}
 		pods.open[place] = p
 	case p.settings != settings:
-		return place, nil, fmt.Errorf("db %s: another stanza has it with other workers, lease_duration or takeover_overlap: give both the same", cfg.DB)
+		return place, nil, fmt.Errorf("db %s: another stanza has it with other workers, "+
+			"lease_duration or takeover_overlap: give both the same", cfg.DB)
 	}
 	p.stanzas++
 	return place, p, nil
@@ -151,7 +154,8 @@ func (s *shared) apply(d conf.Difference) (failed []*conf.Config) {
 	cfgs = append(cfgs, d.Begin...)
 	before := s.all()
 	if err := s.handle.Configure(s.configure(cfgs)); err != nil {
-		s.stanza.log.Error(fmt.Sprintf("the changed tenants_file cannot be used: %v; this is tried again every minute", err))
+		s.stanza.log.Error(fmt.Sprintf("the changed tenants_file cannot be used: %v; "+
+			"this is tried again every minute", err))
 		s.configure(before)
 		for _, r := range d.Change {
 			failed = append(failed, r.New)

@@ -10,10 +10,13 @@ import (
 )
 
 func TestSharedStateNeedsTheOtherFile(t *testing.T) {
-	keys := map[string]string{"tenant_id": defendersim.DefaultTenant, "client_id": defendersim.DefaultClientID, "client_secret": defendersim.DefaultSecret,
-		"region": "eu", "db": "kubernetes://alerts"}
+	keys := map[string]string{
+		"tenant_id": defendersim.DefaultTenant, "client_id": defendersim.DefaultClientID,
+		"client_secret": defendersim.DefaultSecret, "region": "eu", "db": "kubernetes://alerts",
+	}
 	_, _, err := build(func(key string) string { return keys[key] }, slog.New(slog.DiscardHandler))
-	want := "db kubernetes://alerts: this in_defender.so has no Kubernetes in it: load in_defender_kubernetes.so in its place"
+	want := "db kubernetes://alerts: this in_defender.so has no Kubernetes in it: " +
+		"load in_defender_kubernetes.so in its place"
 	if err == nil || err.Error() != want {
 		t.Errorf("got  %v\nwant %s", err, want)
 	}

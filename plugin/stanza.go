@@ -88,8 +88,9 @@ func (s *stanza) announce(cfgs []*conf.Config) {
 		where = "memory"
 	}
 	if s.gather != nil {
-		s.log.Info(fmt.Sprintf("pulling alerts of %d tenants", len(cfgs)), "tenants_file", s.conf.TenantsFile, "every", s.conf.PollInterval,
-			"parallel", s.conf.Parallel, "state", where, "version", client.Version)
+		s.log.Info(fmt.Sprintf("pulling alerts of %d tenants", len(cfgs)),
+			"tenants_file", s.conf.TenantsFile, "every", s.conf.PollInterval, "parallel", s.conf.Parallel,
+			"state", where, "version", client.Version)
 		return
 	}
 	cfg := cfgs[0]
@@ -97,8 +98,9 @@ func (s *stanza) announce(cfgs []*conf.Config) {
 	if filters == "" {
 		filters = "none"
 	}
-	s.log.Info(fmt.Sprintf("pulling %s alerts of tenant %s", cfg.API, cfg.TenantID), "place", cfg.Place(), "filters", filters,
-		"every", cfg.PollInterval, "state", where, "version", client.Version)
+	s.log.Info(fmt.Sprintf("pulling %s alerts of tenant %s", cfg.API, cfg.TenantID),
+		"place", cfg.Place(), "filters", filters, "every", cfg.PollInterval,
+		"state", where, "version", client.Version)
 }
 
 // begin opens what one tenant needs and adds its source to the runner. After an error nothing of it is open.
@@ -146,7 +148,8 @@ func (s *stanza) beginWith(cfg *conf.Config, store state.Store) error {
 // end stops one tenant. What was delivered last is made durable before.
 func (s *stanza) end(ctx context.Context, cfg *conf.Config) {
 	if err := s.remove(ctx, pull.KeyOf(cfg)); err != nil {
-		s.log.Warn(fmt.Sprintf("stopping tenant %s: %v; what was delivered last may come again when it comes back", cfg.Label(), err))
+		s.log.Warn(fmt.Sprintf("stopping tenant %s: %v; "+
+			"what was delivered last may come again when it comes back", cfg.Label(), err))
 	}
 }
 
@@ -175,8 +178,8 @@ func (s *stanza) start(cfgs []*conf.Config) {
 	s.watching.Go(func() {
 		defer func() {
 			if p := recover(); p != nil {
-				s.log.Error(fmt.Sprintf("internal error while following tenants_file: %v; its tenants stay as they are until a restart; please report this: %s",
-					p, debug.Stack()))
+				s.log.Error(fmt.Sprintf("internal error while following tenants_file: %v; "+
+					"its tenants stay as they are until a restart; please report this: %s", p, debug.Stack()))
 			}
 		}()
 		watcher.Run(ctx)
@@ -194,7 +197,8 @@ func (s *stanza) apply(ctx context.Context, d conf.Difference) (failed []*conf.C
 			return
 		}
 		if err := s.begin(cfg); err != nil {
-			s.gather.Logger(cfg.Label(), cfg.TenantID).Error(fmt.Sprintf("cannot begin: %v; this is tried again every minute", err))
+			s.gather.Logger(cfg.Label(), cfg.TenantID).Error(fmt.Sprintf("cannot begin: %v; "+
+				"this is tried again every minute", err))
 			mu.Lock()
 			defer mu.Unlock()
 			failed = append(failed, cfg)

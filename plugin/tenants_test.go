@@ -21,7 +21,10 @@ func provider(t *testing.T, text string) func(string) string {
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	keys := map[string]string{"tenants_file": path, "client_id": "35e0f735-5fe4-4693-9e68-3de80f1d3745", "client_secret": "opensesame", "region": "eu"}
+	keys := map[string]string{
+		"tenants_file": path, "client_id": "35e0f735-5fe4-4693-9e68-3de80f1d3745",
+		"client_secret": "opensesame", "region": "eu",
+	}
 	return func(key string) string { return keys[key] }
 }
 
@@ -43,7 +46,8 @@ func TestAStanzaOfManyTenantsStartsWholeOrNotAtAll(t *testing.T) {
 	}
 	give := taken(t, cfgs[1])
 	_, _, err = build(get, slog.New(slog.DiscardHandler))
-	if err == nil || !strings.HasPrefix(err.Error(), "tenant bravo: ") || !strings.Contains(err.Error(), "another stanza has the same api") {
+	if err == nil || !strings.HasPrefix(err.Error(), "tenant bravo: ") ||
+		!strings.Contains(err.Error(), "another stanza has the same api") {
 		t.Errorf("the start gave %v", err)
 	}
 	give()
@@ -66,7 +70,8 @@ func TestAStanzaOfManyTenantsStartsWholeOrNotAtAll(t *testing.T) {
 func TestATenantThatCannotBeginLeavesTheOthersAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		out := &lines{}
-		get := provider(t, "- tenant_id: a.com\n- tenant_id: b.com\n  name: bravo\n- tenant_id: c.com\n- tenant_id: d.com\n")
+		get := provider(t,
+			"- tenant_id: a.com\n- tenant_id: b.com\n  name: bravo\n- tenant_id: c.com\n- tenant_id: d.com\n")
 		s, all, err := load(get, slog.New(slog.NewTextHandler(out, nil)))
 		if err != nil {
 			t.Fatal(err)
@@ -82,7 +87,10 @@ func TestATenantThatCannotBeginLeavesTheOthersAlone(t *testing.T) {
 		give()
 		changed := *all[0]
 		changed.Limit = 5
-		if failed := s.apply(t.Context(), conf.Difference{Begin: failed, Stop: all[2:3], Change: []conf.Replacement{{Old: all[0], New: &changed}}}); len(failed) > 0 {
+		failed = s.apply(t.Context(), conf.Difference{
+			Begin: failed, Stop: all[2:3], Change: []conf.Replacement{{Old: all[0], New: &changed}},
+		})
+		if len(failed) > 0 {
 			t.Errorf("%d failed", len(failed))
 		}
 		if n := len(s.holds()); n != 2 || s.Stats().Sources != 2 {

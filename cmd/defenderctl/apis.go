@@ -33,18 +33,22 @@ func otherAPI(cfg *conf.Config) (found []hint) {
 	case !graph && strings.HasSuffix(path, "/security/alerts_v2"):
 		found = append(found, hint{"url", "is of Microsoft Graph, and this stanza has api siem; add api graph"})
 	case graph && (strings.HasSuffix(path, "/api/alerts") || strings.HasSuffix(path, "/api/alert")):
-		found = append(found, hint{"url", "is of the SIEM API, and this stanza has api graph; leave it out: cloud is enough"})
+		found = append(found, hint{"url",
+			"is of the SIEM API, and this stanza has api graph; leave it out: cloud is enough"})
 	case graph && strings.HasSuffix(path, "/security/alerts"):
-		found = append(found, hint{"url", "is of the legacy alerts of Microsoft Graph, which are gone; leave it out, or let it end in /security/alerts_v2"})
+		found = append(found, hint{"url", "is of the legacy alerts of Microsoft Graph, which are gone; " +
+			"leave it out, or let it end in /security/alerts_v2"})
 	}
 	switch resource {
 	case "https://graph.microsoft.com", "https://graph.microsoft.us", "https://dod-graph.microsoft.us":
 		if !graph {
-			found = append(found, hint{"resource", "is Microsoft Graph, and this stanza has api siem; leave it out, or add api graph"})
+			found = append(found, hint{"resource",
+				"is Microsoft Graph, and this stanza has api siem; leave it out, or add api graph"})
 		}
 	case "https://graph.windows.net", "https://wdatpalertexport.seville.onmicrosoft.com":
 		if graph {
-			found = append(found, hint{"resource", "is of the SIEM API, and this stanza has api graph; leave it out: cloud is enough"})
+			found = append(found, hint{"resource",
+				"is of the SIEM API, and this stanza has api graph; leave it out: cloud is enough"})
 		}
 	}
 	return found

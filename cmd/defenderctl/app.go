@@ -33,8 +33,11 @@ type app struct {
 	client                []client.Option        // of tests
 }
 
-// tenantHelp is of the flag --tenant.
-const tenantHelp = "the `NAME` or id of one tenant, where the stanza has tenants_file"
+// stanzaHelp and tenantHelp are of the flags --stanza and --tenant of commands for one stanza.
+const (
+	stanzaHelp = "the `NAME` of the stanza (its alias, else defender.N), where there are several"
+	tenantHelp = "the `NAME` or id of one tenant, where the stanza has tenants_file"
+)
 
 // usageError is a mistake in the command line.
 type usageError struct{ error }
@@ -65,15 +68,18 @@ func (a *app) run(ctx context.Context, args []string) int {
 
 // oneLine joins the lines of an error, such as the faults of a stanza.
 func oneLine(text string) string {
-	return strings.Join(strings.FieldsFunc(text, func(r rune) bool { return r == '\n' || r == '\r' || r == '\t' }), "; ")
+	breaks := func(r rune) bool { return r == '\n' || r == '\r' || r == '\t' }
+	return strings.Join(strings.FieldsFunc(text, breaks), "; ")
 }
 
 func (a *app) command() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "defenderctl",
 		Short: "The operator's tool of the defender input of Fluent Bit",
-		Long: "defenderctl checks configurations of the defender input, logs users in, pulls alerts, and shows what the plugin remembers.\n\n" +
-			"It reads Fluent Bit's own configuration, classic or YAML, with includes and variables. Variables come from the environment of\n" +
+		Long: "defenderctl checks configurations of the defender input, logs users in, pulls alerts, " +
+			"and shows what the plugin remembers.\n\n" +
+			"It reads Fluent Bit's own configuration, classic or YAML, with includes and variables. " +
+			"Variables come from the environment of\n" +
 			"defenderctl: run it with the environment that Fluent Bit gets. No command prints a secret.\n\n" +
 			"Exit codes: 0 all is well; 1 something was found or failed; 2 the command line is wrong.",
 		Version:       client.Version,

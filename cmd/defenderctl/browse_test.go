@@ -60,7 +60,8 @@ func TestLoginOpensTheDesktopsBrowser(t *testing.T) {
 	if page := <-shown; r.code != 0 || !strings.Contains(page, "You are logged in") {
 		t.Fatalf("exit %d: %s; the browser shows %s", r.code, r.err, page)
 	}
-	if !strings.Contains(r.err, "Sign in in the browser that opens. If none does, open this address in one on this machine:\n"+w.srv.Authority()) {
+	if !strings.Contains(r.err, "Sign in in the browser that opens. "+
+		"If none does, open this address in one on this machine:\n"+w.srv.Authority()) {
 		t.Errorf("told: %s", r.err)
 	}
 }
@@ -73,7 +74,8 @@ func TestLoginPrintsTheAddressWhereNoBrowserOpens(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Setenv(key, value)
 			r := w.run("login", "-c", "fluent-bit.conf", "--timeout", "50ms")
-			if r.code != 1 || !strings.Contains(r.err, "Open this address in a browser on this machine:\n"+w.srv.Authority()) {
+			const way = "Open this address in a browser on this machine:\n"
+			if r.code != 1 || !strings.Contains(r.err, way+w.srv.Authority()) {
 				t.Errorf("exit %d: %s", r.code, r.err)
 			}
 		})
@@ -89,7 +91,9 @@ func TestLoginPrintsTheAddressWhereNoBrowserOpens(t *testing.T) {
 
 func TestOnlyAddressesAreOpened(t *testing.T) {
 	desktop(t)
-	for _, address := range []string{"", "--help", "/etc/passwd", "file:///etc/passwd", "javascript:alert(1)", "http://[::1"} {
+	for _, address := range []string{
+		"", "--help", "/etc/passwd", "file:///etc/passwd", "javascript:alert(1)", "http://[::1",
+	} {
 		if err := browse(address); err == nil {
 			t.Errorf("%q was opened", address)
 		}

@@ -24,23 +24,33 @@ func (a *app) checkCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "check -c FILE",
 		Short: "Check the defender stanzas of a configuration, down to one answer of the service",
-		Long: "check reads a configuration of Fluent Bit and looks at every defender stanza: keys that nobody knows, repeated keys, lists and\n" +
-			"variables that lose something on the way, and all that the plugin itself would refuse. For stanzas without a fault it then gets a\n" +
-			"token, looks at what the token says and at the clock, and asks for one alert of the last hour; with successor graph that is done of\n" +
+		Long: "check reads a configuration of Fluent Bit and looks at every defender stanza: " +
+			"keys that nobody knows, repeated keys, lists and\n" +
+			"variables that lose something on the way, and all that the plugin itself would refuse. " +
+			"For stanzas without a fault it then gets a\n" +
+			"token, looks at what the token says and at the clock, and asks for one alert of the last hour; " +
+			"with successor graph that is done of\n" +
 			"Microsoft Graph too, which tells what the switch would need.\n\n" +
-			"Of a stanza with tenants_file all tenants are asked, as many at once as its key parallel says, and a table tells how many are well and\n" +
+			"Of a stanza with tenants_file all tenants are asked, as many at once as its key parallel says, " +
+			"and a table tells how many are well and\n" +
 			"why the others are not; --tenant shows one in full.\n\n" +
-			"Each line is good (ok), a finding with its remedy (FAIL), or worth knowing (warn). The exit code is 0 without findings, 1 with\n" +
-			"findings, 2 when the command line is wrong. On a terminal that can show them, ticks and crosses stand for the words; NO_COLOR\n" +
+			"Each line is good (ok), a finding with its remedy (FAIL), or worth knowing (warn). " +
+			"The exit code is 0 without findings, 1 with\n" +
+			"findings, 2 when the command line is wrong. " +
+			"On a terminal that can show them, ticks and crosses stand for the words; NO_COLOR\n" +
 			"takes the colour away.",
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			r := &report{Version: cmd.Root().Version, Config: path, Lines: []line{}, out: a.out, json: forMachines, marks: a.marksFor()}
+			r := &report{
+				Version: cmd.Root().Version, Config: path, Lines: []line{},
+				out: a.out, json: forMachines, marks: a.marksFor(),
+			}
 			return a.check(cmd.Context(), r, o)
 		},
 	}
 	c.Flags().StringVarP(&path, "config", "c", "", "Fluent Bit's configuration `FILE`, classic or YAML")
-	c.Flags().BoolVar(&o.offline, "offline", false, "look at the configuration alone: no files that it names, no network (for CI)")
+	c.Flags().BoolVar(&o.offline, "offline", false,
+		"look at the configuration alone: no files that it names, no network (for CI)")
 	c.Flags().BoolVar(&forMachines, "json", false, "write one JSON object")
 	c.Flags().DurationVar(&o.limit, "timeout", time.Minute, "longest `TIME` to wait for the service, for each tenant")
 	c.Flags().StringVar(&o.tenant, "tenant", "", tenantHelp)
@@ -84,8 +94,11 @@ func (a *app) check(ctx context.Context, r *report, o checkOptions) error {
 		r.title(fmt.Sprintf("%s (%s:%d)", s.name, s.File, s.Line))
 		if first, taken := aliases[s.name]; taken {
 			at, n := s.place("alias")
-			r.add(line{Stanza: s.name, Check: "keys", Key: "alias", Level: bad, File: at, Line: n, Message: fmt.Sprintf("the stanza at %s:%d has the same alias: "+
-				"log lines and metrics cannot tell them apart; give each its own", first.File, first.Line)})
+			r.add(line{
+				Stanza: s.name, Check: "keys", Level: bad, Key: "alias", File: at, Line: n,
+				Message: fmt.Sprintf("the stanza at %s:%d has the same alias: "+
+					"log lines and metrics cannot tell them apart; give each its own", first.File, first.Line),
+			})
 		}
 		aliases[s.name] = s
 		cfgs, refused := checkStanza(r, s, o.offline)
@@ -96,17 +109,23 @@ func (a *app) check(ctx context.Context, r *report, o checkOptions) error {
 		for _, cfg := range cfgs {
 			key := stateKey(cfg)
 			if first, taken := owners[key]; taken {
-				r.add(line{Stanza: s.name, Tenant: tenantOf(cfg), Check: "state", Level: bad, File: s.File, Line: s.Line,
-					Message: "the plugin refuses this stanza: " + first + " has the same api, cloud and region (or url), tenant (" + cfg.TenantID +
-						") and filters; remove one of the two, or tell them apart by their filters"})
+				r.add(line{
+					Stanza: s.name, Tenant: tenantOf(cfg), Check: "state", Level: bad, File: s.File, Line: s.Line,
+					Message: "the plugin refuses this stanza: " + first + " has the same api, cloud and region " +
+						"(or url), tenant (" + cfg.TenantID + ") and filters; " +
+						"remove one of the two, or tell them apart by their filters",
+				})
 			} else {
 				owners[key] = s.name
 			}
 			if file := cfg.RefreshTokenFile; file != "" {
 				if first, shared := logins[file]; shared && first.cfg.ClientID != cfg.ClientID {
 					at, n := s.place("refresh_token_file")
-					r.add(line{Stanza: s.name, Check: "keys", Key: "refresh_token_file", Level: bad, File: at, Line: n, Message: "the plugin refuses this stanza: " +
-						first.name + " has the same file with another client_id, and a login is for one application; give each its own"})
+					r.add(line{
+						Stanza: s.name, Check: "keys", Level: bad, Key: "refresh_token_file", File: at, Line: n,
+						Message: "the plugin refuses this stanza: " + first.name + " has the same file with " +
+							"another client_id, and a login is for one application; give each its own",
+					})
 				}
 				logins[file] = checked{s, cfg}
 			}
@@ -163,13 +182,18 @@ func checkDaemon(r *report, c *flbconf.Config) {
 func checkStanza(r *report, s stanza, offline bool) (cfgs []*conf.Config, refused bool) {
 	var found []line
 	add := func(p flbconf.Property, format string, args ...any) {
-		found = append(found, line{Stanza: s.name, Check: "keys", Level: bad, Key: shownKey(p.Written), File: p.File, Line: p.Line,
-			Message: fmt.Sprintf(format, args...)})
+		found = append(found, line{
+			Stanza: s.name, Check: "keys", Level: bad, Key: shownKey(p.Written), File: p.File, Line: p.Line,
+			Message: fmt.Sprintf(format, args...),
+		})
 	}
 	whole, cfgs, err := s.load()
 	if path := s.get("tenants_file"); offline && path != "" {
 		if _, gone := os.Stat(path); errors.Is(gone, os.ErrNotExist) {
-			r.add(line{Stanza: s.name, Check: "tenants", Level: skip, Message: path + " is not here, and was not looked at"})
+			r.add(line{
+				Stanza: s.name, Check: "tenants", Level: skip,
+				Message: path + " is not here, and was not looked at",
+			})
 			whole, err = s.loadAlone()
 		}
 	}
@@ -187,22 +211,25 @@ func checkStanza(r *report, s stanza, offline bool) (cfgs []*conf.Config, refuse
 		for _, v := range p.Values {
 			e := s.config.Expand(v)
 			for _, name := range e.Unset {
-				add(p, "%s is not set here (or empty), and vanishes; set it in the environment of Fluent Bit, and of this check", shownVariable(name))
+				add(p, "%s is not set here (or empty), and vanishes; "+
+					"set it in the environment of Fluent Bit, and of this check", shownVariable(name))
 			}
 			if quoted(e.Text) {
 				add(p, "stands in quotes, and Fluent Bit passes them on as part of the value; leave them out")
 			}
 			if e.Garbled {
-				add(p, "a ${ without its }, or with a } before it: Fluent Bit leaves it as it is, or drops text; put the value into a variable of its own")
+				add(p, "a ${ without its }, or with a } before it: Fluent Bit leaves it as it is, or drops text; "+
+					"put the value into a variable of its own")
 			}
 			if e.Text == "" && len(e.Unset) > 0 {
 				vanished[strings.ToLower(p.Key)] = true
 			}
 		}
-		if key := strings.ToLower(p.Key); key == "storage.type" && len(p.Values) > 0 && strings.EqualFold(s.config.Expand(p.Values[0]).Text, "memrb") {
-			add(p, "memrb drops the oldest of what Fluent Bit was given when its buffer is full, and those alerts are lost; use filesystem")
-		}
 		key := strings.ToLower(p.Key)
+		if key == "storage.type" && len(p.Values) > 0 && strings.EqualFold(s.config.Expand(p.Values[0]).Text, "memrb") {
+			add(p, "memrb drops the oldest of what Fluent Bit was given when its buffer is full, "+
+				"and those alerts are lost; use filesystem")
+		}
 		switch was, repeated := first[key]; {
 		case !repeated:
 			first[key] = p
@@ -217,15 +244,22 @@ func checkStanza(r *report, s stanza, offline bool) (cfgs []*conf.Config, refuse
 			continue // its variable was named
 		}
 		file, at := s.place(f.Key)
-		found = append(found, line{Stanza: s.name, Check: "keys", Level: bad, Key: shownKey(f.Key), File: file, Line: at, Message: f.Message})
+		found = append(found, line{
+			Stanza: s.name, Check: "keys", Level: bad, Key: shownKey(f.Key), File: file, Line: at,
+			Message: f.Message,
+		})
 	}
 	for _, cfg := range cfgs {
 		for _, h := range otherAPI(cfg) {
 			file, at := s.place(h.key)
-			found = append(found, line{Stanza: s.name, Tenant: tenantOf(cfg), Check: "keys", Level: bad, Key: h.key, File: file, Line: at, Message: h.message})
+			found = append(found, line{
+				Stanza: s.name, Tenant: tenantOf(cfg), Check: "keys", Level: bad, Key: h.key, File: file, Line: at,
+				Message: h.message,
+			})
 		}
 	}
-	slices.SortStableFunc(found, func(a, b line) int { return cmp.Compare(a.Line, b.Line) }) // a stanza stands in one file
+	// By line alone, because a stanza stands in one file.
+	slices.SortStableFunc(found, func(a, b line) int { return cmp.Compare(a.Line, b.Line) })
 	for _, l := range found {
 		r.add(l)
 	}
@@ -249,14 +283,16 @@ func quoted(text string) bool {
 // summary says in a line what a stanza pulls.
 func summary(whole *conf.Stanza, cfgs []*conf.Config) string {
 	if whole.TenantsFile != "" {
-		return fmt.Sprintf("%s of %s, %d at once, every %s", plural(len(cfgs), "tenant"), whole.TenantsFile, whole.Parallel, whole.PollInterval)
+		return fmt.Sprintf("%s of %s, %d at once, every %s",
+			plural(len(cfgs), "tenant"), whole.TenantsFile, whole.Parallel, whole.PollInterval)
 	}
 	cfg := cfgs[0]
 	filters := cfg.Filters()
 	if filters == "" {
 		filters = "no filters"
 	}
-	text := fmt.Sprintf("%s of %s, tenant %s, %s, auth %s, every %s", cfg.API, cfg.Place(), cfg.TenantID, filters, cfg.Auth, cfg.PollInterval)
+	text := fmt.Sprintf("%s of %s, tenant %s, %s, auth %s, every %s",
+		cfg.API, cfg.Place(), cfg.TenantID, filters, cfg.Auth, cfg.PollInterval)
 	if next := cfg.Successor; next != nil {
 		text += fmt.Sprintf(", succeeded by %s of %s", next.API, next.Place())
 	}
@@ -264,7 +300,9 @@ func summary(whole *conf.Stanza, cfgs []*conf.Config) string {
 }
 
 // checkKey looks at the key and the form of one property.
-func checkKey(p flbconf.Property, core *kept, s stanza, told map[string]bool, add func(flbconf.Property, string, ...any)) {
+func checkKey(
+	p flbconf.Property, core *kept, s stanza, told map[string]bool, add func(flbconf.Property, string, ...any),
+) {
 	own := known(p.Key)
 	switch {
 	case p.Map:
@@ -277,7 +315,8 @@ func checkKey(p flbconf.Property, core *kept, s stanza, told map[string]bool, ad
 		add(p, "is null, which Fluent Bit takes for the text %q; leave the key out", p.Values[0])
 	case core != nil && core.fatal:
 		if v := strings.ToLower(s.text(p.Key)); v == "on" || v == "true" || v == "yes" {
-			add(p, "Fluent Bit does not start with it, as this input opens no port; leave it out: connections to the service are always encrypted")
+			add(p, "Fluent Bit does not start with it, as this input opens no port; "+
+				"leave it out: connections to the service are always encrypted")
 		}
 	case core != nil && !core.useful:
 		hint := "leave it out"

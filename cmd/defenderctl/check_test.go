@@ -106,7 +106,8 @@ func TestCheckJSONIsWhatTheTextSays(t *testing.T) {
 	w := newWorld(t)
 	w.write("fluent-bit.conf", classicFaults)
 	w.write("defender_old.conf", included)
-	text, machines := w.run("check", "--offline", "-c", "fluent-bit.conf"), w.run("check", "--offline", "--json", "-c", "fluent-bit.conf")
+	text := w.run("check", "--offline", "-c", "fluent-bit.conf")
+	machines := w.run("check", "--offline", "--json", "-c", "fluent-bit.conf")
 	var r struct {
 		OK       bool
 		Findings int
@@ -127,7 +128,8 @@ func TestCheckJSONIsWhatTheTextSays(t *testing.T) {
 			t.Errorf("not in the text: %+v", l)
 		}
 	}
-	if r.OK || text.code != 1 || machines.code != 1 || r.Findings != failed || failed != strings.Count(text.out, "FAIL ") {
+	if r.OK || text.code != 1 || machines.code != 1 ||
+		r.Findings != failed || failed != strings.Count(text.out, "FAIL ") {
 		t.Errorf("%d findings, %d fail, codes %d and %d:\n%s", r.Findings, failed, text.code, machines.code, text.out)
 	}
 }
@@ -194,7 +196,10 @@ func TestManualPagesAndCompletion(t *testing.T) {
 	w := newWorld(t)
 	w.run("man", "pages/man1")
 	w.golden("man")
-	for _, page := range []string{"defenderctl", "defenderctl-check", "defenderctl-login", "defenderctl-pull", "defenderctl-state", "defenderctl-man"} {
+	for _, page := range []string{
+		"defenderctl", "defenderctl-check", "defenderctl-login", "defenderctl-pull", "defenderctl-state",
+		"defenderctl-man",
+	} {
 		text := read(t, "pages/man1/"+page+".1")
 		if page == "defenderctl-check" {
 			compare(t, here+"/testdata/check.1.golden", text)
@@ -215,10 +220,12 @@ func TestNoSecretIsShownWhereverItStands(t *testing.T) {
 	w := newWorld(t)
 	w.secrets = append(w.secrets, secret)
 	for _, text := range []string{
-		"client_id " + secret, "client_secret " + secret, "client_secret=" + secret + " z", "client_secret: " + secret, "tenant_id " + secret,
-		"password " + secret, "client_secret_file " + secret, "url https://me:" + secret + "@host/x", "proxy_url http://me:" + secret + "@host:1",
-		"token_url https://host/x?code=" + secret, "region " + secret, "machine_groups a,," + secret, "client_secret ${" + secret, "client_secret ${" + secret + "}",
-		"refresh_token " + secret, "oauth2.client_secret " + secret, "tls.key_passwd " + secret, "limit " + secret, "client-secret " + secret,
+		"client_id " + secret, "client_secret " + secret, "client_secret=" + secret + " z",
+		"client_secret: " + secret, "tenant_id " + secret, "password " + secret, "client_secret_file " + secret,
+		"url https://me:" + secret + "@host/x", "proxy_url http://me:" + secret + "@host:1",
+		"token_url https://host/x?code=" + secret, "region " + secret, "machine_groups a,," + secret,
+		"client_secret ${" + secret, "client_secret ${" + secret + "}", "refresh_token " + secret,
+		"oauth2.client_secret " + secret, "tls.key_passwd " + secret, "limit " + secret, "client-secret " + secret,
 		"client_secret_file", secret,
 	} {
 		key, _, _ := strings.Cut(text, " ")
@@ -236,7 +243,8 @@ func TestThinPlacesAreFound(t *testing.T) {
 	w := newWorld(t)
 	f := func(want string, lines ...string) {
 		t.Helper()
-		w.write("thin.conf", w.stanza(append(lines, "db x.db")...)+w.stanza("db x.db", "alias second", "machine_groups a"))
+		second := w.stanza("db x.db", "alias second", "machine_groups a")
+		w.write("thin.conf", w.stanza(append(lines, "db x.db")...)+second)
 		r := w.run("check", "--offline", "-c", "thin.conf")
 		if (r.code == 1) != (want != "") || !strings.Contains(r.out, want) {
 			t.Errorf("%q: exit %d, not %q in\n%s", lines, r.code, want, r.out)

@@ -95,7 +95,8 @@ func TestLoginInABrowserEngine(t *testing.T) {
 		return shown
 	}
 	shown := person("cancel")
-	if r := w.run("login", "-c", "v2.conf", "--timeout", "20s"); r.code != 1 || !strings.Contains(r.err, "the person did not agree") {
+	r := w.run("login", "-c", "v2.conf", "--timeout", "20s")
+	if r.code != 1 || !strings.Contains(r.err, "the person did not agree") {
 		t.Errorf("exit %d: %s", r.code, r.err)
 	}
 	if page := <-shown; !strings.HasPrefix(page, "The login failed: login: the person did not agree") {

@@ -67,6 +67,6 @@ func notChanged(w owner) error {
 	if namespace != "" {
 		in = "-n " + namespace + " "
 	}
-	return fmt.Errorf("%s: what pods share is not set back from here: delete the ConfigMap of the source (kubectl %sget configmap -l %s=%s), and it begins at initial_lookback",
-		w.path, in, share.NameLabel, name)
+	return fmt.Errorf("%s: what pods share is not set back from here: delete the ConfigMap of the source "+
+		"(kubectl %sget configmap -l %s=%s), and it begins at initial_lookback", w.path, in, share.NameLabel, name)
 }

@@ -5,7 +5,8 @@ import (
 	"testing"
 )
 
-// A defenderctl without Kubernetes takes db kubernetes:// for no file: it says which program can look, and changes nothing.
+// A defenderctl without Kubernetes does not take db kubernetes:// for a file: it says which program can look, and
+// changes nothing.
 func TestAStateThatPodsShare(t *testing.T) {
 	if inspectsClusters {
 		t.Skip("SKIPPED: this build has Kubernetes in it: internal/podtest runs it")
@@ -21,8 +22,10 @@ func TestAStateThatPodsShare(t *testing.T) {
 	const other = "this defenderctl has no Kubernetes in it: use defenderctl-kubernetes"
 	f(1, "kubernetes://logging/alerts: "+other, "state", "-c", "fluent-bit.conf")
 	f(1, "kubernetes://alerts: "+other, "state", "--db", "kubernetes://alerts")
-	f(0, "kubernetes://logging/alerts is not looked at: defenderctl-kubernetes state shows it", "check", "-c", "fluent-bit.conf")
-	const kept = "what pods share is not set back from here: delete the ConfigMap of the source (kubectl get configmap -l fluent-bit-defender/name=alerts)"
+	f(0, "kubernetes://logging/alerts is not looked at: defenderctl-kubernetes state shows it",
+		"check", "-c", "fluent-bit.conf")
+	const kept = "what pods share is not set back from here: delete the ConfigMap of the source " +
+		"(kubectl get configmap -l fluent-bit-defender/name=alerts)"
 	f(1, kept, "state", "--db", "kubernetes://alerts", "--reset-to", "2024-05-06T09:00:00Z", "--yes")
 	f(1, other, "state", "-c", "fluent-bit.conf", "--reset-to", "2024-05-06T09:00:00Z", "--yes")
 	f(1, other, "state", "-c", "fluent-bit.conf", "--successor-back", "--yes")

@@ -79,8 +79,10 @@ func (w *world) write(name, text string) {
 
 // stanza is an [INPUT] that the service answers, with further keys; a key alone takes that key out.
 func (w *world) stanza(keys ...string) string {
-	lines := []string{"name defender", "tenant_id " + defendersim.DefaultTenant, "client_id " + defendersim.DefaultClientID,
-		"client_secret_file secret", "url " + w.srv.AlertsURL(), "token_url " + w.srv.TokenURL(), "ca_file ca.pem"}
+	lines := []string{
+		"name defender", "tenant_id " + defendersim.DefaultTenant, "client_id " + defendersim.DefaultClientID,
+		"client_secret_file secret", "url " + w.srv.AlertsURL(), "token_url " + w.srv.TokenURL(), "ca_file ca.pem",
+	}
 	for _, k := range keys {
 		if name, _, has := strings.Cut(k, " "); !has {
 			for i := range lines {

@@ -15,15 +15,18 @@ import (
 
 // graphStanza is a stanza with api graph that the service answers.
 func (w *world) graphStanza(keys ...string) string {
-	return w.stanza(append([]string{"url", "token_url", "api graph", "url " + w.srv.GraphURL(), "token_url " + w.srv.TokenURLV2()}, keys...)...)
+	own := []string{"url", "token_url", "api graph", "url " + w.srv.GraphURL(), "token_url " + w.srv.TokenURLV2()}
+	return w.stanza(append(own, keys...)...)
 }
 
 // graphAlert is an alert that was updated so long before noon, with further fields.
 func graphAlert(t *testing.T, id string, ago time.Duration, more string) defendersim.GraphAlert {
 	t.Helper()
 	at := noon.Add(-ago).Format("2006-01-02T15:04:05.0000000Z")
-	a, err := defendersim.ParseGraphAlert(fmt.Appendf(nil, `{"@odata.type":"#microsoft.graph.security.alert","id":%q,"title":"Suspicious PowerShell commandline",`+
-		`"severity":"medium","serviceSource":"microsoftDefenderForEndpoint","createdDateTime":"2024-05-06T07:00:00.1234567Z","lastUpdateDateTime":%q%s}`, id, at, more))
+	a, err := defendersim.ParseGraphAlert(fmt.Appendf(nil, `{"@odata.type":"#microsoft.graph.security.alert",`+
+		`"id":%q,"title":"Suspicious PowerShell commandline","severity":"medium",`+
+		`"serviceSource":"microsoftDefenderForEndpoint","createdDateTime":"2024-05-06T07:00:00.1234567Z",`+
+		`"lastUpdateDateTime":%q%s}`, id, at, more))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -32,7 +35,8 @@ func graphAlert(t *testing.T, id string, ago time.Duration, more string) defende
 
 func TestCheckGraph(t *testing.T) {
 	w := newWorld(t)
-	w.write("fluent-bit.conf", w.graphStanza("alias graph", "db defender.db", "filter serviceSource eq 'microsoftDefenderForEndpoint'"))
+	w.write("fluent-bit.conf", w.graphStanza("alias graph", "db defender.db",
+		"filter serviceSource eq 'microsoftDefenderForEndpoint'"))
 	w.write("filter.conf", w.graphStanza("db defender.db", "filter title eq 'x'"))
 	check := func(code int, want string, args ...string) {
 		t.Helper()
@@ -57,7 +61,8 @@ func TestCheckGraph(t *testing.T) {
 		if r.Kind == defendersim.KindGraph {
 			asked++
 			// Bounds are widened to the 100 ns.
-			if span := r.Query.Until.Sub(r.Query.Since); r.Graph.Top != 1 || span < lookBack || span > lookBack+time.Microsecond {
+			span := r.Query.Until.Sub(r.Query.Since)
+			if r.Graph.Top != 1 || span < lookBack || span > lookBack+time.Microsecond {
 				t.Errorf("asked for %d rows of %s", r.Graph.Top, span)
 			}
 		}
@@ -74,12 +79,13 @@ func TestCheckGraph(t *testing.T) {
 // it as well.
 func TestCheckKnowsTheOtherAPIsKeys(t *testing.T) {
 	w := newWorld(t)
-	w.write("graph.conf", w.graphStanza("db defender.db", "region eu", "machine_groups a", "device_created_machine_tags b", "ago PT1H", "limit 5000", "url",
-		"filter (severity eq 'high'")+
+	w.write("graph.conf", w.graphStanza("db defender.db", "region eu", "machine_groups a",
+		"device_created_machine_tags b", "ago PT1H", "limit 5000", "url", "filter (severity eq 'high'")+
 		w.stanza("api graph", "alias copied", "resource https://graph.windows.net", "machine_groups", "db defender.db")+
 		w.graphStanza("alias legacy", "db other.db", "url", "url https://graph.microsoft.com/v1.0/security/alerts"))
 	w.write("siem.conf", w.stanza("filter severity eq 'high'", "updates first", "db defender.db")+
-		w.stanza("alias forgotten", "url", "url https://graph.microsoft.com/v1.0/security/alerts_v2", "resource https://graph.microsoft.com", "db defender.db"))
+		w.stanza("alias forgotten", "url", "url https://graph.microsoft.com/v1.0/security/alerts_v2",
+			"resource https://graph.microsoft.com", "db defender.db"))
 	for _, config := range []string{"graph.conf", "siem.conf"} {
 		if r := w.run("check", "--offline", "-c", config); r.code != 1 {
 			t.Errorf("%s: exit %d", config, r.code)
@@ -91,18 +97,21 @@ func TestCheckKnowsTheOtherAPIsKeys(t *testing.T) {
 func TestLoginForGraph(t *testing.T) {
 	w := newWorld(t)
 	w.svc.SetNative(native, true)
-	w.write("fluent-bit.conf", w.graphStanza("alias graph", "client_id", "client_secret_file", "client_id "+native, "refresh_token_file login")+
-		w.stanza("alias siem", "client_id", "client_secret_file", "client_id "+native, "refresh_token_file login"))
+	login := []string{"client_id", "client_secret_file", "client_id " + native, "refresh_token_file login"}
+	w.write("fluent-bit.conf", w.graphStanza(append(login, "alias graph")...)+w.stanza(append(login, "alias siem")...))
 	shown := w.visit("accept")
-	if r := w.run("login", "-c", "fluent-bit.conf", "--stanza", "graph"); r.code != 0 || strings.Contains(r.err, "but the token") {
-		t.Fatalf("exit %d: %s", r.code, r.err)
+	first := w.run("login", "-c", "fluent-bit.conf", "--stanza", "graph")
+	if first.code != 0 || strings.Contains(first.err, "but the token") {
+		t.Fatalf("exit %d: %s", first.code, first.err)
 	}
 	<-shown
 	w.svc.AddGraph(graphAlert(t, "da1", 20*time.Minute, ""))
 	// A refresh token is its application's: it serves the stanza of the other API too.
 	r := w.run("check", "-c", "fluent-bit.conf")
-	for _, want := range []string{"scp SecurityAlert.Read.All, user analyst@contoso.example", "an alert was updated", "scp Alert.Read, user analyst@contoso.example",
-		"no alert was processed"} {
+	for _, want := range []string{
+		"scp SecurityAlert.Read.All, user analyst@contoso.example", "an alert was updated",
+		"scp Alert.Read, user analyst@contoso.example", "no alert was processed",
+	} {
 		if r.code != 0 || !strings.Contains(r.out, want) {
 			t.Errorf("exit %d, without %q: %s", r.code, want, r.out)
 		}
@@ -124,8 +133,10 @@ func TestStanzasOfTheMigrationPage(t *testing.T) {
 			t.Fatal(err)
 		}
 		var out strings.Builder
-		a := &app{in: strings.NewReader(""), out: &out, err: &out, env: func(string) (string, bool) { return "", false }, now: time.Now}
-		if code := a.run(t.Context(), []string{"check", "--offline", "-c", "fluent-bit.conf"}); code != 0 || !strings.Contains(out.String(), "graph of graph.microsoft.com") {
+		none := func(string) (string, bool) { return "", false }
+		a := &app{in: strings.NewReader(""), out: &out, err: &out, env: none, now: time.Now}
+		code := a.run(t.Context(), []string{"check", "--offline", "-c", "fluent-bit.conf"})
+		if code != 0 || !strings.Contains(out.String(), "graph of graph.microsoft.com") {
 			t.Errorf("exit %d for%s%s", code, blocks[i], out.String())
 		}
 	}
@@ -138,13 +149,18 @@ func TestPullGraph(t *testing.T) {
 	w := newWorld(t)
 	w.svc.AddGraph(
 		graphAlert(t, "da-old", 3*time.Hour, ""),
-		graphAlert(t, "da-one", 2*time.Hour, `,"evidence":[{"@odata.type":"#microsoft.graph.security.deviceEvidence","deviceDnsName":"desktop-bvccckk","tags":["a"]},`+
+		graphAlert(t, "da-one", 2*time.Hour, `,"evidence":[`+
+			`{"@odata.type":"#microsoft.graph.security.deviceEvidence",`+
+			`"deviceDnsName":"desktop-bvccckk","tags":["a"]},`+
 			`{"@odata.type":"#microsoft.graph.security.ipEvidence","ipAddress":"192.0.2.1"}],"additionalData":null`),
 		graphAlert(t, "da-two", 90*time.Minute, `,"status":"new"`),
 		graphAlert(t, "da-three", time.Hour, ""),
 	)
 	w.write("fluent-bit.conf", w.graphStanza("event_id_key event_id"))
-	span := []string{"pull", "-c", "fluent-bit.conf", "--since", "2024-05-06T09:30:00Z", "--until", "2024-05-06T11:00:00Z", "--db", "pull.db"}
+	span := []string{
+		"pull", "-c", "fluent-bit.conf",
+		"--since", "2024-05-06T09:30:00Z", "--until", "2024-05-06T11:00:00Z", "--db", "pull.db",
+	}
 	w.run(span...)
 	w.run(span...)
 	w.svc.AddGraph(graphAlert(t, "da-two", 30*time.Minute, `,"status":"resolved"`))
@@ -158,10 +174,12 @@ func TestPullGraphFindsAllWhateverTheServiceDoes(t *testing.T) {
 	for seed := range uint64(4) {
 		synctest.Test(t, func(t *testing.T) {
 			rnd := rand.New(rand.NewPCG(seed, 9))
-			v := newVirtual(seed, defendersim.Modes{Graph: defendersim.GraphModes{Order: defendersim.GraphOrder(seed)}, Gzip: true})
+			graph := defendersim.GraphModes{Order: defendersim.GraphOrder(seed)}
+			v := newVirtual(seed, defendersim.Modes{Graph: graph, Gzip: true})
 			v.where = "  api graph\n"
 			since, until, args := v.span(4)
-			versions := defendersim.GenerateGraph(rnd, 400, 120, since.Add(-time.Hour), v.now, defendersim.GraphMix{TieShare: 0.5})
+			mix := defendersim.GraphMix{TieShare: 0.5}
+			versions := defendersim.GenerateGraph(rnd, 400, 120, since.Add(-time.Hour), v.now, mix)
 			v.svc.AddGraph(versions...)
 			last := map[string]defendersim.GraphAlert{} // Graph has no other version of an alert
 			for _, a := range versions {

@@ -17,15 +17,17 @@ type kept struct {
 
 // coreKeys are those of flb_input_set_property and configure_plugins_type in Fluent Bit 5.1.1.
 var coreKeys = []kept{
-	{name: "name", useful: true}, {name: "tag", useful: true}, {name: "alias", useful: true}, {name: "log_level", useful: true},
-	{name: "log_suppress_interval", useful: true}, {name: "routable", useful: true}, {name: "mem_buf_limit", useful: true},
-	{name: "threaded", useful: true}, {name: "thread.ring_buffer.capacity", useful: true},
-	{name: "thread.ring_buffer.window", useful: true}, {name: "storage.type", useful: true},
-	{name: "storage.pause_on_chunks_overlimit", useful: true}, {name: "rate_window", useful: true}, {name: "rate_gate", useful: true},
+	{name: "name", useful: true}, {name: "tag", useful: true}, {name: "alias", useful: true},
+	{name: "log_level", useful: true}, {name: "log_suppress_interval", useful: true}, {name: "routable", useful: true},
+	{name: "mem_buf_limit", useful: true}, {name: "threaded", useful: true},
+	{name: "thread.ring_buffer.capacity", useful: true}, {name: "thread.ring_buffer.window", useful: true},
+	{name: "storage.type", useful: true}, {name: "storage.pause_on_chunks_overlimit", useful: true},
+	{name: "rate_window", useful: true}, {name: "rate_gate", useful: true},
 	{name: "rate_gate.max_bytes", useful: true}, {name: "rate_gate.max_records", useful: true},
 	{name: "rate_gate.backpressure", useful: true}, {name: "rate_gate.resume_ratio", useful: true},
 	{name: "processors", useful: true}, {name: "routes", useful: true}, {name: "telemetry", useful: true},
-	{name: "host"}, {name: "port"}, {name: "listen"}, {name: "ipv6"}, {name: "net."}, {name: "oauth2"}, {name: "oauth2."},
+	{name: "host"}, {name: "port"}, {name: "listen"}, {name: "ipv6"}, {name: "net."},
+	{name: "oauth2"}, {name: "oauth2."},
 	{name: "tls", fatal: true}, {name: "tls."},
 }
 

@@ -41,19 +41,24 @@ func (a *app) loginCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "login -c FILE",
 		Short: "Log a user in for a stanza with auth authorization_code",
-		Long: "login lets a person sign in at Entra ID in a browser, and writes the refresh token that comes of it into the stanza's\n" +
-			"refresh_token_file, readable for its owner only. Run it as the user that Fluent Bit runs as. Fluent Bit may be running: it finds\n" +
+		Long: "login lets a person sign in at Entra ID in a browser, " +
+			"and writes the refresh token that comes of it into the stanza's\n" +
+			"refresh_token_file, readable for its owner only. " +
+			"Run it as the user that Fluent Bit runs as. Fluent Bit may be running: it finds\n" +
 			"the new login at its next attempt.\n\n" +
-			"The browser comes back to this machine's loopback interface (http://localhost:PORT/), so it must run here, or reach it here: from\n" +
+			"The browser comes back to this machine's loopback interface (http://localhost:PORT/), " +
+			"so it must run here, or reach it here: from\n" +
 			"elsewhere, choose a port by --port and forward it, as by ssh -L 8400:localhost:8400.\n\n" +
-			"In Entra ID the application needs the redirect URI http://localhost under mobile and desktop applications. Entra ID takes it for a\n" +
-			"public client then and wants no client secret, even if it has one for other uses: a login sends none, so that a person's login\n" +
+			"In Entra ID the application needs the redirect URI http://localhost " +
+			"under mobile and desktop applications. Entra ID takes it for a\n" +
+			"public client then and wants no client secret, even if it has one for other uses: " +
+			"a login sends none, so that a person's login\n" +
 			"does not end when a secret does.",
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.login(cmd.Context(), o) },
 	}
 	c.Flags().StringVarP(&o.config, "config", "c", "", "Fluent Bit's configuration `FILE`, classic or YAML")
-	c.Flags().StringVar(&o.stanza, "stanza", "", "the `NAME` of the stanza (its alias, else defender.N), where there are several")
+	c.Flags().StringVar(&o.stanza, "stanza", "", stanzaHelp)
 	c.Flags().StringVar(&o.tenant, "tenant", "", tenantHelp)
 	c.Flags().IntVar(&o.port, "port", 0, "the loopback `PORT` the browser comes back to (default: a free one)")
 	c.Flags().BoolVar(&o.noBrowser, "no-browser", false, "print the address only")
@@ -74,7 +79,8 @@ func (a *app) login(ctx context.Context, o loginOptions) error {
 	}
 	if dir := filepath.Dir(cfg.RefreshTokenFile); unix.Access(dir, unix.W_OK|unix.X_OK) != nil {
 		if !conf.PathShown(cfg.RefreshTokenFile) { // it may be a token
-			return errors.New("refresh_token_file: the directory of the file named there (not shown) is not there, or not writable for this user; the key takes the path of a file")
+			return errors.New("refresh_token_file: the directory of the file named there (not shown) is not there, " +
+				"or not writable for this user; the key takes the path of a file")
 		}
 		return fmt.Errorf("refresh_token_file: its directory %s is not there, or not writable for this user", dir)
 	}
@@ -82,7 +88,8 @@ func (a *app) login(ctx context.Context, o loginOptions) error {
 	if err != nil {
 		return err
 	}
-	l, err := client.NewLogin(cfg, listeners[0].Addr().(*net.TCPAddr).Port, append([]client.Option{client.WithLogger(a.logger())}, a.client...)...)
+	port := listeners[0].Addr().(*net.TCPAddr).Port
+	l, err := client.NewLogin(cfg, port, append([]client.Option{client.WithLogger(a.logger())}, a.client...)...)
 	if err != nil {
 		for _, open := range listeners {
 			open.Close()
@@ -90,7 +97,8 @@ func (a *app) login(ctx context.Context, o loginOptions) error {
 		return fmt.Errorf("stanza %s: %w", s.name, err)
 	}
 	defer l.Close()
-	ctx, cancel := context.WithTimeoutCause(ctx, o.limit, fmt.Errorf("nobody came back from the login within %s (--timeout)", o.limit))
+	late := fmt.Errorf("nobody came back from the login within %s (--timeout)", o.limit)
+	ctx, cancel := context.WithTimeoutCause(ctx, o.limit, late)
 	defer cancel()
 	in, err := a.await(ctx, l, listeners, !o.noBrowser)
 	if err != nil {
@@ -117,7 +125,8 @@ func loopback(port int) ([]net.Listener, error) {
 		return nil, fmt.Errorf("the browser cannot come back: %w; choose another --port", err)
 	}
 	listeners := []net.Listener{four}
-	if six, err := net.Listen("tcp6", net.JoinHostPort("::1", strconv.Itoa(four.Addr().(*net.TCPAddr).Port))); err == nil {
+	port = four.Addr().(*net.TCPAddr).Port
+	if six, err := net.Listen("tcp6", net.JoinHostPort("::1", strconv.Itoa(port))); err == nil {
 		listeners = append(listeners, six)
 	}
 	return listeners, nil
@@ -125,7 +134,9 @@ func loopback(port int) ([]net.Listener, error) {
 
 // await shows the person the way and serves the browser until it brings a code, or an error, or the time is over. It
 // closes the listeners.
-func (a *app) await(ctx context.Context, l *entra.Login, listeners []net.Listener, browser bool) (*entra.LoggedIn, error) {
+func (a *app) await(
+	ctx context.Context, l *entra.Login, listeners []net.Listener, browser bool,
+) (*entra.LoggedIn, error) {
 	type outcome struct {
 		in  *entra.LoggedIn
 		err error
@@ -198,7 +209,8 @@ func ownLogin(cfg *conf.Config) error {
 		return nil // what is wrong with the file is told by who opens it
 	}
 	if st, ok := info.Sys().(*syscall.Stat_t); ok && int(st.Uid) != os.Geteuid() {
-		return fmt.Errorf("refresh_token_file: %s belongs to another user (%d): run this as that user", cfg.RefreshTokenFile, st.Uid)
+		return fmt.Errorf("refresh_token_file: %s belongs to another user (%d): run this as that user",
+			cfg.RefreshTokenFile, st.Uid)
 	}
 	return nil
 }
@@ -207,7 +219,8 @@ func ownLogin(cfg *conf.Config) error {
 func (a *app) lead(address string, browser bool) {
 	if browser {
 		if err := a.browse(address); err == nil {
-			fmt.Fprintf(a.err, "Sign in in the browser that opens. If none does, open this address in one on this machine:\n%s\n", address)
+			fmt.Fprintf(a.err, "Sign in in the browser that opens. "+
+				"If none does, open this address in one on this machine:\n%s\n", address)
 			return
 		}
 	}

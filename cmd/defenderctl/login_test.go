@@ -80,8 +80,9 @@ func (w *world) visit(answer string, before ...func(address string)) <-chan stri
 func loginWorld(t *testing.T) *world {
 	w := newWorld(t)
 	w.svc.SetNative(native, true)
-	w.write("fluent-bit.conf", w.stanza("alias eu", "client_id", "client_secret_file", "client_id "+native, "auth authorization_code", "refresh_token_file login"))
-	w.write("v2.conf", w.stanza("alias eu", "client_id", "client_secret_file", "client_id "+native, "refresh_token_file login", "token_url", "token_url "+w.srv.TokenURLV2()))
+	login := []string{"alias eu", "client_id", "client_secret_file", "client_id " + native, "refresh_token_file login"}
+	w.write("fluent-bit.conf", w.stanza(append(login, "auth authorization_code")...))
+	w.write("v2.conf", w.stanza(append(login, "token_url", "token_url "+w.srv.TokenURLV2())...))
 	return w
 }
 
@@ -130,8 +131,10 @@ func TestLoginWritesTheRefreshToken(t *testing.T) {
 func TestLoginThatFailsWritesNothing(t *testing.T) {
 	w := loginWorld(t)
 	w.write("secret.conf", w.stanza())
-	w.write("unknown.conf", w.stanza("client_id", "client_id 0b6b7c5e-6a40-4f0e-9d4c-2f6e6c1f6a12", "client_secret_file", "refresh_token_file login"))
-	w.write("nodir.conf", w.stanza("client_id", "client_id "+native, "client_secret_file", "refresh_token_file nowhere/login"))
+	w.write("unknown.conf", w.stanza("client_id", "client_id 0b6b7c5e-6a40-4f0e-9d4c-2f6e6c1f6a12",
+		"client_secret_file", "refresh_token_file login"))
+	w.write("nodir.conf", w.stanza("client_id", "client_id "+native,
+		"client_secret_file", "refresh_token_file nowhere/login"))
 
 	shown := w.visit("cancel")
 	if r := w.run("login", "-c", "fluent-bit.conf"); r.code != 1 {
@@ -150,7 +153,8 @@ func TestLoginThatFailsWritesNothing(t *testing.T) {
 
 	// The page itself refuses, so nobody comes back.
 	shown = w.visit("accept")
-	if r := w.run("login", "-c", "unknown.conf", "--timeout", "300ms"); r.code != 1 || !strings.Contains(r.err, "nobody came back") {
+	r := w.run("login", "-c", "unknown.conf", "--timeout", "300ms")
+	if r.code != 1 || !strings.Contains(r.err, "nobody came back") {
 		t.Errorf("exit %d", r.code)
 	}
 	if page := <-shown; !strings.Contains(page, "AADSTS700016") {
@@ -224,7 +228,8 @@ func TestNobodyUsesTheLoginOfAnother(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, args := range [][]string{{"check"}, {"pull", "--since", "1h"}} {
-		if r := w.run(append(args, "-c", "fluent-bit.conf")...); r.code != 1 || !strings.Contains(r.out+r.err, "belongs to another user (12345)") {
+		r := w.run(append(args, "-c", "fluent-bit.conf")...)
+		if r.code != 1 || !strings.Contains(r.out+r.err, "belongs to another user (12345)") {
 			t.Errorf("%q: exit %d: %s%s", args, r.code, r.out, r.err)
 		}
 	}
@@ -240,7 +245,8 @@ func TestStanzasWithOneLoginAreOfOneApplication(t *testing.T) {
 		w.stanza(append(common, "alias two", "client_id "+native, "machine_groups a")...)+
 		w.stanza(append(common, "alias three", "client_id "+defendersim.DefaultClientID, "machine_groups b")...))
 	r := w.run("check", "--offline", "-c", "fluent-bit.conf")
-	if r.code != 1 || strings.Count(r.out, "FAIL") != 1 || !strings.Contains(r.out, "two has the same file with another client_id") {
+	if r.code != 1 || strings.Count(r.out, "FAIL") != 1 ||
+		!strings.Contains(r.out, "two has the same file with another client_id") {
 		t.Errorf("exit %d: %s", r.code, r.out)
 	}
 }
@@ -256,7 +262,8 @@ func TestCheckLeavesALoginInUseAlone(t *testing.T) {
 	hold(t, lock)
 	// It waits for the other process, but not in our time.
 	synctest.Test(t, func(t *testing.T) {
-		if r := w.runIn(t.Context(), "check", "-c", "fluent-bit.conf"); r.code != 0 || !strings.Contains(r.out, "another process uses the login") {
+		r := w.runIn(t.Context(), "check", "-c", "fluent-bit.conf")
+		if r.code != 0 || !strings.Contains(r.out, "another process uses the login") {
 			t.Errorf("exit %d: %s", r.code, r.out)
 		}
 	})

@@ -10,7 +10,8 @@ import (
 )
 
 // errPlain: this program was built without Kubernetes, which would make it three times as large.
-var errPlain = errors.New("this defenderctl has no Kubernetes in it: use defenderctl-kubernetes (make build-kubernetes)")
+var errPlain = errors.New("this defenderctl has no Kubernetes in it: " +
+	"use defenderctl-kubernetes (make build-kubernetes)")
 
 const inspectsClusters = false
 

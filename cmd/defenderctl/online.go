@@ -38,7 +38,10 @@ func (a *app) checkOnline(ctx context.Context, r *report, s checked, limit time.
 // sayer makes lines about s and hands them to add.
 func (s checked) sayer(add func(line)) sayer {
 	return func(check string, l level, key, format string, args ...any) {
-		n := line{Stanza: s.name, Tenant: tenantOf(s.cfg), Check: check, Level: l, Key: key, Message: fmt.Sprintf(format, args...)}
+		n := line{
+			Stanza: s.name, Tenant: tenantOf(s.cfg), Check: check, Level: l, Key: key,
+			Message: fmt.Sprintf(format, args...),
+		}
 		if key != "" {
 			n.File, n.Line = s.place(key)
 		}
@@ -50,7 +53,8 @@ func (s checked) sayer(add func(line)) sayer {
 func (a *app) checkService(ctx context.Context, s checked, say sayer) {
 	a.checkAPI(ctx, s, say)
 	if s.cfg.Successor != nil {
-		a.checkAPI(ctx, checked{s.stanza, s.cfg.Successor}, func(check string, l level, key, format string, args ...any) {
+		next := checked{s.stanza, s.cfg.Successor}
+		a.checkAPI(ctx, next, func(check string, l level, key, format string, args ...any) {
 			say("successor "+check, l, key, format, args...)
 		})
 	}
@@ -61,10 +65,12 @@ func (a *app) checkAPI(ctx context.Context, s checked, say sayer) {
 		say("token", bad, "refresh_token_file", "%v", err)
 		return
 	}
-	c, err := client.New(s.cfg, append([]client.Option{client.WithLogger(slog.New(slog.DiscardHandler))}, a.client...)...)
+	silent := client.WithLogger(slog.New(slog.DiscardHandler))
+	c, err := client.New(s.cfg, append([]client.Option{silent}, a.client...)...)
 	switch {
 	case errors.Is(err, credential.ErrInUse):
-		say("token", skip, "refresh_token_file", "another process uses the login, as a running Fluent Bit does: no token was asked for")
+		say("token", skip, "refresh_token_file",
+			"another process uses the login, as a running Fluent Bit does: no token was asked for")
 		return
 	case err != nil:
 		say("client", bad, "", "%v", err)
@@ -138,7 +144,8 @@ func (a *app) checkState(s checked, say sayer) {
 		if len(st.Unread) > 0 {
 			l = warn
 		}
-		say("state", l, "", "%s: pulled up to %s, %s, %s remembered", s.cfg.DB, stamp(st.Watermark), plural(len(st.Unread), "unread range"), plural(st.IDs, "row"))
+		say("state", l, "", "%s: pulled up to %s, %s, %s remembered", s.cfg.DB, stamp(st.Watermark),
+			plural(len(st.Unread), "unread range"), plural(st.IDs, "row"))
 		return
 	}
 	say("state", ok, "", "%s holds nothing of this stanza yet", s.cfg.DB)
@@ -199,7 +206,9 @@ func checkRequest(ctx context.Context, c *client.Client, s checked, now time.Tim
 		return
 	}
 	defer answer.Body.Close()
-	reader := record.NewReader(record.Options{Schema: schema(s.cfg), MaxAlert: s.cfg.MaxAlertSize, MaxRecord: s.cfg.BatchSize})
+	reader := record.NewReader(record.Options{
+		Schema: schema(s.cfg), MaxAlert: s.cfg.MaxAlertSize, MaxRecord: s.cfg.BatchSize,
+	})
 	reader.Reset(answer.Body, func() time.Time { return now })
 	rows, newest := 0, time.Time{}
 	for {
@@ -222,7 +231,8 @@ func checkRequest(ctx context.Context, c *client.Client, s checked, now time.Tim
 	}
 	switch {
 	case answer.Partial != "":
-		say("request", warn, "", "answered in part (206): the service says %q; the plugin keeps what comes, and asks again until all does", answer.Partial)
+		say("request", warn, "", "answered in part (206): the service says %q; "+
+			"the plugin keeps what comes, and asks again until all does", answer.Partial)
 	case rows == 0:
 		say("request", ok, "", "answered: %s", none)
 	case newest.IsZero():

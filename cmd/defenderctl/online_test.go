@@ -17,14 +17,17 @@ func TestCheckFindsThreeFaults(t *testing.T) {
 	w.app.outTTY = true
 	w.env = map[string]string{"LANG": "C.UTF-8", "TERM": "xterm", "NO_COLOR": "1"}
 	stanza := func(id string, more ...string) string {
-		lines := append([]string{"name               defender", "tenant_id          " + defendersim.DefaultTenant, id,
-			"client_secret_file secret", "url                " + w.srv.AlertsURL(), "token_url          " + w.srv.TokenURL(),
-			"ca_file            ca.pem", "db                 defender.db"}, more...)
+		lines := append([]string{
+			"name               defender", "tenant_id          " + defendersim.DefaultTenant, id,
+			"client_secret_file secret", "url                " + w.srv.AlertsURL(),
+			"token_url          " + w.srv.TokenURL(), "ca_file            ca.pem", "db                 defender.db",
+		}, more...)
 		return "[INPUT]\n    " + strings.Join(lines, "\n    ") + "\n\n"
 	}
 	w.write("fluent-bit.conf", "[SERVICE]\n    plugins_file plugins.conf\n\n"+
 		stanza("client-id          "+defendersim.DefaultClientID, "alias              all_machines")+
-		stanza("client_id          "+defendersim.DefaultClientID, "alias              servers", "machine_groups     UKServers", "machine_groups     FranceServers"))
+		stanza("client_id          "+defendersim.DefaultClientID, "alias              servers",
+			"machine_groups     UKServers", "machine_groups     FranceServers"))
 	w.svc.Queue(defendersim.KindToken, defendersim.Entra(7000222))
 	if r := w.run("check", "-c", "fluent-bit.conf"); r.code != 1 || !strings.HasSuffix(r.out, "3 findings\n") {
 		t.Errorf("exit %d", r.code)
@@ -50,7 +53,8 @@ func TestTheSessionInTheReadme(t *testing.T) {
 		if !indented {
 			break
 		}
-		if begin, cut := strings.CutSuffix(line, "..."); cut && len(shown) < len(golden) && strings.HasPrefix(golden[len(shown)], begin) {
+		begin, cut := strings.CutSuffix(line, "...")
+		if cut && len(shown) < len(golden) && strings.HasPrefix(golden[len(shown)], begin) {
 			line = golden[len(shown)]
 		}
 		shown = append(shown, line)
@@ -63,12 +67,16 @@ func TestTheSessionInTheReadme(t *testing.T) {
 func TestCheckOnline(t *testing.T) {
 	w := newWorld(t)
 	w.write("fluent-bit.conf", w.stanza("alias eu", "db defender.db"))
-	w.write("fluent-bit.yaml", "pipeline:\n  inputs:\n    - name: defender\n      tenant_id: "+defendersim.DefaultTenant+"\n      client_id: "+
-		defendersim.DefaultClientID+"\n      client_secret: ${SECRET}\n      url: "+w.srv.AlertsURL()+"\n      token_url: "+w.srv.TokenURLV2()+"\n      ca_file: ca.pem\n")
+	w.write("fluent-bit.yaml", "pipeline:\n  inputs:\n    - name: defender\n"+
+		"      tenant_id: "+defendersim.DefaultTenant+"\n      client_id: "+defendersim.DefaultClientID+"\n"+
+		"      client_secret: ${SECRET}\n      url: "+w.srv.AlertsURL()+"\n"+
+		"      token_url: "+w.srv.TokenURLV2()+"\n      ca_file: ca.pem\n")
 	w.env["SECRET"] = defendersim.DefaultSecret
 	w.run("check", "-c", "fluent-bit.conf")
 	w.svc.Add(defendersim.SeedAlert(noon.Add(-5 * time.Minute)))
-	s := w.store("defender.db", w.keyOf("fluent-bit.conf"), state.Change{Watermark: noon.Add(-15 * time.Minute), Add: seenRows(3, noon)})
+	s := w.store("defender.db", w.keyOf("fluent-bit.conf"), state.Change{
+		Watermark: noon.Add(-15 * time.Minute), Add: seenRows(3, noon),
+	})
 	defer s.Close()
 	w.run("check", "-c", "fluent-bit.conf")
 	w.run("check", "-c", "fluent-bit.yaml")

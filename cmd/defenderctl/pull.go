@@ -31,18 +31,24 @@ func (a *app) pullCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "pull -c FILE --since TIME",
 		Short: "Pull the alerts of a span of time as JSON lines",
-		Long: "pull asks the service with the credentials and filters of a stanza for what was processed (LastProcessedTimeUtc; with api graph\n" +
-			"lastUpdateDateTime) from --since up to --until, and writes each alert to standard output as a line of JSON: the record that Fluent\n" +
-			"Bit would get. It splits the span as the plugin does, so that neither limit nor a cap of the service hides anything, and writes no\n" +
-			"alert twice. Microsoft Graph has each alert only as it is now: one that was updated after --until is not in the span any more.\n\n" +
-			"With --db it remembers what was written, and the same command goes on where it ended; after a crash the last few seconds may come\n" +
-			"again. The file is one of its own, not Fluent Bit's. On a terminal, standard error shows how far it is.\n\n" +
+		Long: "pull asks the service with the credentials and filters of a stanza for what was processed " +
+			"(LastProcessedTimeUtc; with api graph\n" +
+			"lastUpdateDateTime) from --since up to --until, and writes each alert to standard output " +
+			"as a line of JSON: the record that Fluent\n" +
+			"Bit would get. It splits the span as the plugin does, " +
+			"so that neither limit nor a cap of the service hides anything, and writes no\n" +
+			"alert twice. Microsoft Graph has each alert only as it is now: " +
+			"one that was updated after --until is not in the span any more.\n\n" +
+			"With --db it remembers what was written, and the same command goes on where it ended; " +
+			"after a crash the last few seconds may come\n" +
+			"again. The file is one of its own, not Fluent Bit's. " +
+			"On a terminal, standard error shows how far it is.\n\n" +
 			"A TIME is " + momentHelp + ".",
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.pull(cmd.Context(), o) },
 	}
 	c.Flags().StringVarP(&o.config, "config", "c", "", "Fluent Bit's configuration `FILE`, classic or YAML")
-	c.Flags().StringVar(&o.stanza, "stanza", "", "the `NAME` of the stanza (its alias, else defender.N), where there are several")
+	c.Flags().StringVar(&o.stanza, "stanza", "", stanzaHelp)
 	c.Flags().StringVar(&o.tenant, "tenant", "", tenantHelp)
 	c.Flags().StringVar(&o.format, "format", "", "the `FORMAT` of the records, in place of the stanza's: "+formatHelp)
 	c.Flags().StringVar(&o.since, "since", "", "the `TIME` to begin at")
@@ -154,7 +160,8 @@ func (a *app) once(ctx context.Context, r *pull.Runner, source *pull.Source, sin
 		return fmt.Errorf("%w; all else was written, and with --db the same command asks for the rest", err)
 	}
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
-		return fmt.Errorf("interrupted after %s; with --db the same command goes on from there", plural(l.written, "alert"))
+		return fmt.Errorf("interrupted after %s; with --db the same command goes on from there",
+			plural(l.written, "alert"))
 	}
 	return err
 }
@@ -173,7 +180,8 @@ func (a *app) progress(r *pull.Runner, stop <-chan struct{}) {
 			if !s.Watermark.IsZero() {
 				at = "at " + stamp(s.Watermark)
 			}
-			fmt.Fprintf(a.err, "\r\x1b[K%s: %s, %s, %s", at, plural(s.Delivered+s.Raw, "alert"), plural(s.Asked(), "request"), size(int64(s.BytesRead)))
+			fmt.Fprintf(a.err, "\r\x1b[K%s: %s, %s, %s", at,
+				plural(s.Delivered+s.Raw, "alert"), plural(s.Asked(), "request"), size(int64(s.BytesRead)))
 		}
 	}
 }

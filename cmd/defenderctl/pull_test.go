@@ -23,8 +23,9 @@ import (
 func row(name string, before time.Duration, more string) defendersim.Alert {
 	at := noon.Add(-before)
 	stamp := at.Format("2006-01-02T15:04:05.9999999Z")
-	return defendersim.Alert{FullID: name, AlertID: name, LastProcessed: at, Processed: stamp, Text: fmt.Appendf(nil,
-		`{"AlertTime":%q,"FullId":%q,"AlertId":%q,"AlertPart":0,"LastProcessedTimeUtc":%q%s}`, stamp, name, name, stamp, more)}
+	text := fmt.Appendf(nil, `{"AlertTime":%q,"FullId":%q,"AlertId":%q,"AlertPart":0,"LastProcessedTimeUtc":%q%s}`,
+		stamp, name, name, stamp, more)
+	return defendersim.Alert{FullID: name, AlertID: name, LastProcessed: at, Processed: stamp, Text: text}
 }
 
 // names lists the FullIds of lines of JSON.
@@ -46,8 +47,8 @@ func TestPullWritesWhatTheServiceHas(t *testing.T) {
 	w.svc.Add(
 		row("before", 3*time.Hour+100, ""),
 		row("begin", 3*time.Hour, `,"Zeta":1,"Alpha":{"b":null,"a":[true,false]},"Text":"<ü\u00e9\u2028\"\\>"`),
-		row("numbers", 2*time.Hour, `,"Large":18446744073709551615,"Negative":-9223372036854775808,"Exact":9007199254740993,`+
-			`"Huge":123456789012345678901234567890,"Half":1.50,"Tiny":1e-7,"Big":1e300`),
+		row("numbers", 2*time.Hour, `,"Large":18446744073709551615,"Negative":-9223372036854775808,`+
+			`"Exact":9007199254740993,"Huge":123456789012345678901234567890,"Half":1.50,"Tiny":1e-7,"Big":1e300`),
 		row("late", time.Hour+100, ""),
 		row("end", time.Hour, ""),
 		defendersim.Alert{AlertID: "x", LastProcessed: noon.Add(-2 * time.Hour), Text: []byte(`["no object"]`)},
@@ -90,7 +91,10 @@ func TestPullGoesOnWhereItEnded(t *testing.T) {
 		want = append(want, name)
 	}
 	w.write("fluent-bit.conf", w.stanza("max_window 10m"))
-	args := []string{"pull", "-c", "fluent-bit.conf", "--since", "2024-05-06T09:00:00Z", "--until", "2024-05-06T10:00:00Z", "--db", "pull.db"}
+	args := []string{
+		"pull", "-c", "fluent-bit.conf",
+		"--since", "2024-05-06T09:00:00Z", "--until", "2024-05-06T10:00:00Z", "--db", "pull.db",
+	}
 
 	// The third answer with rows breaks, and the operator loses patience.
 	ctx, cancel := context.WithCancel(t.Context())
@@ -176,7 +180,8 @@ type virtual struct {
 }
 
 func newVirtual(seed uint64, m defendersim.Modes) *virtual {
-	return &virtual{svc: defendersim.New(defendersim.Config{Seed: seed, Modes: m}), now: time.Now().UTC(), where: "  region us\n"}
+	svc := defendersim.New(defendersim.Config{Seed: seed, Modes: m})
+	return &virtual{svc: svc, now: time.Now().UTC(), where: "  region us\n"}
 }
 
 func (v *virtual) run(t *testing.T, args ...string) result {
@@ -210,11 +215,13 @@ func TestPullFindsAllWhateverTheServiceDoes(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			rnd := rand.New(rand.NewPCG(seed, 7))
 			v := newVirtual(seed, defendersim.Modes{
-				Order: defendersim.Order(rnd.IntN(3)), SinceExclusive: rnd.IntN(2) == 0, UntilExclusive: rnd.IntN(2) == 0,
+				Order:          defendersim.Order(rnd.IntN(3)),
+				SinceExclusive: rnd.IntN(2) == 0, UntilExclusive: rnd.IntN(2) == 0,
 				TruncateBounds: time.Second, Gzip: true,
 			})
 			since, until, args := v.span(4)
-			alerts := defendersim.Generate(rnd, 1500, since.Add(-time.Hour), v.now, defendersim.Mix{TieShare: 0.2, UpdateShare: 0.1, PartShare: 0.1})
+			mix := defendersim.Mix{TieShare: 0.2, UpdateShare: 0.1, PartShare: 0.1}
+			alerts := defendersim.Generate(rnd, 1500, since.Add(-time.Hour), v.now, mix)
 			v.svc.Add(alerts...)
 			want := map[string]int{}
 			for _, a := range alerts {
@@ -273,7 +280,8 @@ func TestPullGoesAroundAGap(t *testing.T) {
 		v.svc.FailSpan(bad, bad, healed, defendersim.Status(500))
 		args = append(args, "--db", "pull.db")
 		first := v.run(t, args...)
-		if first.code != 1 || !strings.Contains(first.err, "could not be read: alerts request: error in the service (500)") {
+		const unread = "could not be read: alerts request: error in the service (500)"
+		if first.code != 1 || !strings.Contains(first.err, unread) {
 			t.Errorf("exit %d: %s", first.code, first.err)
 		}
 		got := names(t, first.out)
@@ -297,8 +305,9 @@ func TestPullGoesAroundAGap(t *testing.T) {
 func TestPullGivesUp(t *testing.T) {
 	t.Chdir(t.TempDir())
 	for name, fault := range map[string]*defendersim.Fault{
-		"error in the service (500)": defendersim.Status(500), "throttled (429)": defendersim.Throttle(time.Minute), "refused": defendersim.Refused(),
-		"no list of alerts": defendersim.HTML(), "refused the token (401)": defendersim.Status(401),
+		"error in the service (500)": defendersim.Status(500), "throttled (429)": defendersim.Throttle(time.Minute),
+		"refused": defendersim.Refused(), "no list of alerts": defendersim.HTML(),
+		"refused the token (401)": defendersim.Status(401),
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			v := newVirtual(1, defendersim.Modes{})

@@ -31,8 +31,8 @@ func (a *app) reset(o stateOptions) error {
 	if !st.Watermark.IsZero() {
 		was = "pulled up to " + stamp(st.Watermark)
 	}
-	fmt.Fprintf(a.err, "%s: %s: %s; it would begin at %s: what was processed since then comes again, what came before does not\n",
-		w.path, w, was, stamp(to.Time))
+	fmt.Fprintf(a.err, "%s: %s: %s; it would begin at %s: "+
+		"what was processed since then comes again, what came before does not\n", w.path, w, was, stamp(to.Time))
 	if !o.yes {
 		if err := a.confirm(); err != nil {
 			return err
@@ -54,8 +54,8 @@ func (a *app) successorBack(o stateOptions) error {
 	case st.Succeeded.IsZero():
 		return fmt.Errorf("%s has not gone on with a successor: there is nothing to go back from", w)
 	}
-	fmt.Fprintf(a.err, "%s: %s: pulled from Microsoft Graph since %s; it would ask the SIEM API again, from %s on: alerts that Graph gave come again as its detections\n",
-		w.path, w, stamp(st.Succeeded), stamp(st.Watermark))
+	fmt.Fprintf(a.err, "%s: %s: pulled from Microsoft Graph since %s; it would ask the SIEM API again, from %s on: "+
+		"alerts that Graph gave come again as its detections\n", w.path, w, stamp(st.Succeeded), stamp(st.Watermark))
 	if !o.yes {
 		if err := a.confirm(); err != nil {
 			return err
@@ -121,9 +121,11 @@ func (a *app) oneOwner(o stateOptions) (owner, error) {
 			}
 		}
 		if len(names) == 1 {
-			return owner{}, usagef("stanza %s has %d tenants of that name or id: name one by --tenant", names[0], len(owners))
+			return owner{}, usagef("stanza %s has %d tenants of that name or id: name one by --tenant",
+				names[0], len(owners))
 		}
-		return owner{}, usagef("%s has %d %s stanzas: name one by --stanza: %s", o.config, len(names), pluginName, strings.Join(names, ", "))
+		return owner{}, usagef("%s has %d %s stanzas: name one by --stanza: %s",
+			o.config, len(names), pluginName, strings.Join(names, ", "))
 	}
 	if len(owners) == 1 {
 		if owners[0].path == "" {

@@ -25,7 +25,8 @@ func (a *app) show(files []stateFile, memory []string, named bool) {
 				fmt.Fprintf(a.out, "  worker %s: nobody\n", w.Lease)
 				continue
 			}
-			fmt.Fprintf(a.out, "  worker %s: %s, renewed %s, pulls %s\n", w.Lease, w.Pod, stamp(*w.Renewed), plural(w.Sources, "source"))
+			fmt.Fprintf(a.out, "  worker %s: %s, renewed %s, pulls %s\n",
+				w.Lease, w.Pod, stamp(*w.Renewed), plural(w.Sources, "source"))
 		}
 		for rest := f.Buckets; len(rest) > 0; {
 			n := 1
@@ -109,7 +110,8 @@ func (a *app) showBucket(b bucket, named bool) {
 	if b.Watermark == nil {
 		fmt.Fprintln(a.out, "    watermark  nothing yet")
 	} else {
-		fmt.Fprintf(a.out, "    watermark  %s\n    lag        %s\n", stamp(*b.Watermark), longTime(time.Duration(b.Lag*float64(time.Second))))
+		lag := time.Duration(b.Lag * float64(time.Second))
+		fmt.Fprintf(a.out, "    watermark  %s\n    lag        %s\n", stamp(*b.Watermark), longTime(lag))
 	}
 	if b.Owner != "" {
 		fmt.Fprintf(a.out, "    owner      %s\n", b.Owner)

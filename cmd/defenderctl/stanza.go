@@ -140,9 +140,11 @@ func (a *app) oneTenant(path, name, tenant string) (stanza, *conf.Config, error)
 			case err != nil:
 				return s, nil, err
 			case len(cfgs) > 1 && tenant == "":
-				return s, nil, usagef("stanza %s has %d tenants: name one by --tenant, by its name or id", s.name, len(cfgs))
+				return s, nil, usagef("stanza %s has %d tenants: name one by --tenant, by its name or id",
+					s.name, len(cfgs))
 			case len(cfgs) > 1:
-				return s, nil, usagef("stanza %s has %d tenants %s: name one by --tenant, by its name", s.name, len(cfgs), clip(tenant))
+				return s, nil, usagef("stanza %s has %d tenants %s: name one by --tenant, by its name",
+					s.name, len(cfgs), clip(tenant))
 			}
 			return s, cfgs[0], nil
 		}
@@ -151,7 +153,8 @@ func (a *app) oneTenant(path, name, tenant string) (stanza, *conf.Config, error)
 	case len(all) == 0:
 		return stanza{}, nil, fmt.Errorf("%s: no input named %s in it", path, pluginName)
 	case name == "":
-		return stanza{}, nil, usagef("%s has %d %s stanzas: name one by --stanza: %s", path, len(all), pluginName, strings.Join(names, ", "))
+		return stanza{}, nil, usagef("%s has %d %s stanzas: name one by --stanza: %s",
+			path, len(all), pluginName, strings.Join(names, ", "))
 	}
 	return stanza{}, nil, usagef("%s has no stanza %s; it has: %s", path, clip(name), strings.Join(names, ", "))
 }

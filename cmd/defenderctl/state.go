@@ -28,13 +28,20 @@ func (a *app) stateCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "state {-c FILE | --db FILE}",
 		Short: "Show what the plugin remembers, or let it begin at another time",
-		Long: "state shows for every stanza of a configuration, or for all that a state file holds, up to which time everything was pulled\n" +
-			"(watermark) and how long ago that is, ranges that could not be read (unread), how many rows are remembered (ids), and how much room\n" +
-			"that takes. It reads the file also while Fluent Bit uses it, and changes nothing. What is worst comes first: what has nothing stored,\n" +
-			"then what has the oldest time before which not all was pulled. Many tenants are shown as a table; --tenant shows one in full.\n\n" +
-			"With --reset-to a stanza begins at that time: what was processed since then is pulled again, what came before is not. Fluent Bit\n" +
-			"must be stopped first. With --successor-back a stanza that went on with Microsoft Graph (successor graph) asks the SIEM API again.\n\n" +
-			"Of db kubernetes:// it shows the workers, and of each source the pod that pulls it; that takes defenderctl-kubernetes.\n\n" +
+		Long: "state shows for every stanza of a configuration, or for all that a state file holds, " +
+			"up to which time everything was pulled\n" +
+			"(watermark) and how long ago that is, ranges that could not be read (unread), " +
+			"how many rows are remembered (ids), and how much room\n" +
+			"that takes. It reads the file also while Fluent Bit uses it, and changes nothing. " +
+			"What is worst comes first: what has nothing stored,\n" +
+			"then what has the oldest time before which not all was pulled. " +
+			"Many tenants are shown as a table; --tenant shows one in full.\n\n" +
+			"With --reset-to a stanza begins at that time: " +
+			"what was processed since then is pulled again, what came before is not. Fluent Bit\n" +
+			"must be stopped first. With --successor-back a stanza that went on with Microsoft Graph " +
+			"(successor graph) asks the SIEM API again.\n\n" +
+			"Of db kubernetes:// it shows the workers, and of each source the pod that pulls it; " +
+			"that takes defenderctl-kubernetes.\n\n" +
 			"A relative db of a stanza starts at Fluent Bit's working directory: run state there, or give --db.\n\n" +
 			"A TIME is " + momentHelp + ".",
 		Args: noArgs,
@@ -207,7 +214,8 @@ func placesOf(owners []owner, db string) (paths, memory []string) {
 func inspectFile(path string) (state.Report, error) {
 	rep, err := state.Inspect(path)
 	if errors.Is(err, os.ErrNotExist) {
-		err = fmt.Errorf("state file %s is not there: nothing was stored yet, or its path starts at another directory (Fluent Bit's own)", path)
+		err = fmt.Errorf("state file %s is not there: nothing was stored yet, "+
+			"or its path starts at another directory (Fluent Bit's own)", path)
 	}
 	return rep, err
 }
@@ -299,7 +307,8 @@ func (a *app) bucket(name string, st state.SourceReport, found bool) bucket {
 		}
 		return &t
 	}
-	b.Watermark, b.Oldest, b.Newest, b.Used, b.Succeeded = given(st.Watermark), given(st.Oldest), given(st.Newest), given(st.Used), given(st.Succeeded)
+	b.Watermark, b.Oldest, b.Newest = given(st.Watermark), given(st.Oldest), given(st.Newest)
+	b.Used, b.Succeeded = given(st.Used), given(st.Succeeded)
 	if b.Watermark != nil {
 		b.Lag = a.now().Sub(st.Watermark).Round(time.Second).Seconds()
 	}

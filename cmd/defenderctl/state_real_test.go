@@ -25,7 +25,9 @@ func TestStateWhileThePluginRuns(t *testing.T) {
 	}
 	stanza := w.stanza("alias eu", "db defender.db")
 	w.write("fluent-bit.conf", stanza)
-	o := flbhost.Options{Plugin: plugin, Config: "[SERVICE]\n    flush 0.2\n    grace 1\n" + stanza, Slow: 2 * time.Second}
+	o := flbhost.Options{
+		Plugin: plugin, Config: "[SERVICE]\n    flush 0.2\n    grace 1\n" + stanza, Slow: 2 * time.Second,
+	}
 	if program, found := flbhost.FluentBit(); found {
 		o.FluentBit = program
 		o.Config += "[OUTPUT]\n    name null\n    match *\n"
@@ -68,7 +70,8 @@ func TestStateWhileThePluginRuns(t *testing.T) {
 		}
 		if states := got.Files[0].States; len(states) == 1 && states[0].IDs == 3 {
 			st := states[0]
-			if st.Stanza != "eu" || len(st.Unread) != 0 || st.Bytes == 0 || st.Watermark.After(noon.Add(-15*time.Minute+time.Minute)) ||
+			if st.Stanza != "eu" || len(st.Unread) != 0 || st.Bytes == 0 ||
+				st.Watermark.After(noon.Add(-15*time.Minute+time.Minute)) ||
 				st.Watermark.Before(noon.Add(-2*time.Hour)) {
 				t.Errorf("%+v", st)
 			}
@@ -79,7 +82,8 @@ func TestStateWhileThePluginRuns(t *testing.T) {
 	if r.code != 1 || !strings.Contains(r.err, "defender.db is in use: stop Fluent Bit first") {
 		t.Errorf("reset: exit %d: %s%s", r.code, r.out, r.err)
 	}
-	if r := w.run("state", "-c", "fluent-bit.conf"); r.code != 0 || !strings.Contains(r.out, ", in use\n") || !strings.Contains(r.out, "ids        3 rows") {
+	r = w.run("state", "-c", "fluent-bit.conf")
+	if r.code != 0 || !strings.Contains(r.out, ", in use\n") || !strings.Contains(r.out, "ids        3 rows") {
 		t.Errorf("exit %d: %s%s", r.code, r.out, r.err)
 	}
 	host.MustStop(t, 20*time.Second)

@@ -53,12 +53,17 @@ func seenRows(n int, newest time.Time) (rows []state.Entry) {
 func TestStateWhileFluentBitHoldsTheFile(t *testing.T) {
 	w := newWorld(t)
 	w.write("fluent-bit.conf", w.stanza("alias eu", "db defender.db", "machine_groups b,a")+
-		w.stanza("alias fresh", "db defender.db", "machine_groups c")+w.stanza("alias forgetful")+w.stanza("alias gone", "db nowhere/x.db"))
+		w.stanza("alias fresh", "db defender.db", "machine_groups c")+w.stanza("alias forgetful")+
+		w.stanza("alias gone", "db nowhere/x.db"))
 	s := w.store("defender.db", w.keyOf("fluent-bit.conf"), state.Change{
 		Watermark: noon.Add(-15*time.Minute - 12*time.Second), Add: seenRows(12_345, noon.Add(-time.Second)),
-		Unread: []state.UnreadRange{{Since: noon.Add(-2 * time.Hour), Until: noon.Add(-119 * time.Minute), Reason: "alerts request: error in the service (500)"}},
+		Unread: []state.UnreadRange{{
+			Since: noon.Add(-2 * time.Hour), Until: noon.Add(-119 * time.Minute),
+			Reason: "alerts request: error in the service (500)",
+		}},
 	})
-	old := w.store("defender.db", state.Key{API: "siem", Place: "public/eu", Tenant: "contoso.com"}, state.Change{Watermark: noon.AddDate(0, -1, 0)})
+	gone := state.Key{API: "siem", Place: "public/eu", Tenant: "contoso.com"}
+	old := w.store("defender.db", gone, state.Change{Watermark: noon.AddDate(0, -1, 0)})
 	if r := w.run("state", "-c", "fluent-bit.conf"); r.code != 1 {
 		t.Errorf("exit %d", r.code)
 	}
@@ -116,7 +121,9 @@ func TestResetAsksFirst(t *testing.T) {
 func TestStateJSON(t *testing.T) {
 	w := newWorld(t)
 	w.write("fluent-bit.conf", w.stanza("alias eu", "db defender.db")+w.stanza("alias forgetful", "machine_groups a"))
-	s := w.store("defender.db", w.keyOf("fluent-bit.conf"), state.Change{Watermark: noon.Add(-20 * time.Minute), Add: seenRows(2, noon)})
+	s := w.store("defender.db", w.keyOf("fluent-bit.conf"), state.Change{
+		Watermark: noon.Add(-20 * time.Minute), Add: seenRows(2, noon),
+	})
 	defer s.Close()
 	var got struct {
 		Files []struct {
@@ -141,10 +148,12 @@ func TestStateJSON(t *testing.T) {
 		t.Fatal(err)
 	}
 	f := got.Files[0]
-	if len(got.Files) != 1 || f.Path != "defender.db" || !f.InUse || f.Bytes != info.Size() || len(f.States) != 1 || len(got.InMemory) != 1 || got.InMemory[0] != "forgetful" {
+	if len(got.Files) != 1 || f.Path != "defender.db" || !f.InUse || f.Bytes != info.Size() ||
+		len(f.States) != 1 || len(got.InMemory) != 1 || got.InMemory[0] != "forgetful" {
 		t.Fatalf("%+v", got)
 	}
-	if st := f.States[0]; st.Stanza != "eu" || st.Lag != 1200 || st.IDs != 2 || !st.Watermark.Equal(noon.Add(-20*time.Minute)) {
+	st := f.States[0]
+	if st.Stanza != "eu" || st.Lag != 1200 || st.IDs != 2 || !st.Watermark.Equal(noon.Add(-20*time.Minute)) {
 		t.Errorf("%+v", st)
 	}
 }

@@ -11,7 +11,8 @@ import (
 
 // successorStanza is a stanza of the SIEM API with Microsoft Graph as its successor.
 func (w *world) successorStanza(keys ...string) string {
-	return w.stanza(append([]string{"successor graph", "successor_url " + w.srv.GraphURL(), "db defender.db"}, keys...)...)
+	own := []string{"successor graph", "successor_url " + w.srv.GraphURL(), "db defender.db"}
+	return w.stanza(append(own, keys...)...)
 }
 
 func TestCheckAsksTheSuccessorToo(t *testing.T) {
@@ -29,14 +30,18 @@ func TestCheckAsksTheSuccessorToo(t *testing.T) {
 
 func TestStateShowsTheSuccessorAndGoesBack(t *testing.T) {
 	w := newWorld(t)
-	w.write("fluent-bit.conf", w.successorStanza("alias eu")+w.successorStanza("alias us", "machine_groups b", "filter severity eq 'high'"))
+	w.write("fluent-bit.conf", w.successorStanza("alias eu")+
+		w.successorStanza("alias us", "machine_groups b", "filter severity eq 'high'"))
 	eu, us := w.keyOf("fluent-bit.conf"), w.keyOf("fluent-bit.conf")
 	us.Filters = "machine_groups=b"
-	held := w.store("defender.db", eu, state.Change{Watermark: noon.Add(-15 * time.Minute), Succeeded: noon.Add(-26 * time.Hour)})
+	held := w.store("defender.db", eu, state.Change{
+		Watermark: noon.Add(-15 * time.Minute), Succeeded: noon.Add(-26 * time.Hour),
+	})
 	other := w.store("defender.db", us, state.Change{Watermark: noon.Add(-16 * time.Minute)})
 	back := func(code int, args ...string) {
 		t.Helper()
-		if r := w.run(append([]string{"state", "-c", "fluent-bit.conf", "--successor-back"}, args...)...); r.code != code {
+		args = append([]string{"state", "-c", "fluent-bit.conf", "--successor-back"}, args...)
+		if r := w.run(args...); r.code != code {
 			t.Errorf("%q: exit %d", args, r.code)
 		}
 	}

@@ -28,7 +28,8 @@ func (a *app) checkTenants(ctx context.Context, r *report, s stanza, cfgs []*con
 		workers.Go(func() {
 			for i := range todo {
 				one := checked{s, cfgs[i]}
-				ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("no answer within %s (--timeout)", limit))
+				late := fmt.Errorf("no answer within %s (--timeout)", limit)
+				ctx, cancel := context.WithTimeoutCause(ctx, limit, late)
 				a.checkService(ctx, one, one.sayer(func(l line) { lines[i] = append(lines[i], l) }))
 				cancel()
 				mu.Lock()
@@ -76,7 +77,8 @@ func worst(lines []line) *line {
 }
 
 // ownPart is what differs between the failures of two tenants for one reason.
-var ownPart = regexp.MustCompile(`[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}|[0-9]{4}-[0-9]{2}-[0-9]{2}[ T][0-9:.]+Z?`)
+var ownPart = regexp.MustCompile(`[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}|` +
+	`[0-9]{4}-[0-9]{2}-[0-9]{2}[ T][0-9:.]+Z?`)
 
 // table prints how many tenants are well, and the others by their reason, the most frequent first.
 func (r *report) table(cfgs []*conf.Config, lines [][]line) {
@@ -106,7 +108,8 @@ func (r *report) table(cfgs []*conf.Config, lines [][]line) {
 		fmt.Fprintf(r.out, "  %s %s\n", r.marks[ok], plural(well, "tenant"))
 	}
 	for _, why := range order {
-		fmt.Fprintf(r.out, "  %s %s (%s): %s: %s\n", r.marks[bad], plural(len(why.tenants), "tenant"), some(why.tenants), why.line.Check, oneLine(why.line.Message))
+		fmt.Fprintf(r.out, "  %s %s (%s): %s: %s\n", r.marks[bad],
+			plural(len(why.tenants), "tenant"), some(why.tenants), why.line.Check, oneLine(why.line.Message))
 	}
 }
 
@@ -154,6 +157,7 @@ func (a *app) checkStates(r *report, s stanza, cfgs []*conf.Config) {
 	if unread > 0 {
 		l = warn
 	}
-	say("state", l, "", "%s: %d of %s are in it, %d with unread ranges; furthest behind is %s, pulled up to %s", cfgs[0].DB, stored, plural(len(cfgs), "tenant"),
+	say("state", l, "", "%s: %d of %s are in it, %d with unread ranges; furthest behind is %s, pulled up to %s",
+		cfgs[0].DB, stored, plural(len(cfgs), "tenant"),
 		unread, behind.Label(), stamp(byKey[stateKey(behind)].Watermark))
 }

@@ -23,7 +23,8 @@ func tenantID(i int) string { return fmt.Sprintf("%08d-2222-3333-4444-5555555555
 
 func newFleet(t *testing.T, tenants int) *fleet {
 	t.Helper()
-	f := &fleet{world: newWorld(t), cloud: defendersim.NewFleet(defendersim.Config{Now: func() time.Time { return noon }, Seed: 1})}
+	cloud := defendersim.NewFleet(defendersim.Config{Now: func() time.Time { return noon }, Seed: 1})
+	f := &fleet{world: newWorld(t), cloud: cloud}
 	srv, err := defendersim.StartFleet(f.cloud, defendersim.ServerOptions{})
 	if err != nil {
 		t.Fatal(err)
@@ -43,9 +44,12 @@ func newFleet(t *testing.T, tenants int) *fleet {
 }
 
 func (f *fleet) provider(srv *defendersim.Server, keys ...string) string {
-	return "[INPUT]\n    " + strings.Join(append([]string{"name defender", "alias provider", "tenants_file tenants.yaml",
-		"client_id " + defendersim.DefaultClientID, "client_secret_file secret", "url " + srv.AlertsURL(), "authority " + srv.Authority(),
-		"ca_file fleet.pem", "db defender.db", "parallel 4"}, keys...), "\n    ") + "\n"
+	lines := []string{
+		"name defender", "alias provider", "tenants_file tenants.yaml",
+		"client_id " + defendersim.DefaultClientID, "client_secret_file secret",
+		"url " + srv.AlertsURL(), "authority " + srv.Authority(), "ca_file fleet.pem", "db defender.db", "parallel 4",
+	}
+	return "[INPUT]\n    " + strings.Join(append(lines, keys...), "\n    ") + "\n"
 }
 
 func TestCheckOfManyTenants(t *testing.T) {
@@ -108,7 +112,8 @@ func TestCheckOfManyTenantsForMachines(t *testing.T) {
 func TestProgressIsShownOnATerminalOnly(t *testing.T) {
 	f := newFleet(t, 3)
 	f.app.errTTY = true
-	if r := f.run("check", "-c", "fluent-bit.conf"); !strings.HasSuffix(r.err, "\r\x1b[K3 of 3 tenants asked, 0 failing\r\x1b[K") {
+	r := f.run("check", "-c", "fluent-bit.conf")
+	if !strings.HasSuffix(r.err, "\r\x1b[K3 of 3 tenants asked, 0 failing\r\x1b[K") {
 		t.Errorf("%q", r.err)
 	}
 	f.app.errTTY = false
@@ -122,21 +127,26 @@ func TestATenantThatHangsIsOneFinding(t *testing.T) {
 	f := newFleet(t, 6)
 	f.cloud.Tenant(tenantID(0)).OnRequest(func(defendersim.Request) *defendersim.Fault { return defendersim.Hang() })
 	r := f.run("check", "-c", "fluent-bit.conf", "--timeout", "500ms")
-	if !strings.Contains(r.out, "5 tenants\n") || !strings.Contains(r.out, "1 tenant (customer 0): token: no answer within 500ms (--timeout)") {
+	if !strings.Contains(r.out, "5 tenants\n") ||
+		!strings.Contains(r.out, "1 tenant (customer 0): token: no answer within 500ms (--timeout)") {
 		t.Error(r.out)
 	}
 }
 
 func TestStateOfManyTenants(t *testing.T) {
 	f := newFleet(t, 7)
-	for i, ago := range map[int]time.Duration{0: time.Minute, 1: 15 * time.Minute, 2: 73 * time.Hour, 3: 16 * time.Minute, 5: 17 * time.Minute} {
+	for i, ago := range map[int]time.Duration{
+		0: time.Minute, 1: 15 * time.Minute, 2: 73 * time.Hour, 3: 16 * time.Minute, 5: 17 * time.Minute,
+	} {
 		c := state.Change{Watermark: noon.Add(-ago), Add: seenRows(i, noon)}
 		if i == 3 {
-			c.Unread = []state.UnreadRange{{Since: noon.Add(-5 * time.Hour), Until: noon.Add(-4 * time.Hour), Reason: "500"}}
+			unread := state.UnreadRange{Since: noon.Add(-5 * time.Hour), Until: noon.Add(-4 * time.Hour), Reason: "500"}
+			c.Unread = []state.UnreadRange{unread}
 		}
 		defer f.store("defender.db", state.Key(f.config(i).Source()), c).Close()
 	}
-	gone := f.store("defender.db", state.Key{API: "siem", Place: "public/eu", Tenant: "contoso.com"}, state.Change{Watermark: noon.AddDate(0, -1, 0)})
+	key := state.Key{API: "siem", Place: "public/eu", Tenant: "contoso.com"}
+	gone := f.store("defender.db", key, state.Change{Watermark: noon.AddDate(0, -1, 0)})
 	defer gone.Close()
 	f.run("state", "-c", "fluent-bit.conf")
 	f.run("state", "-c", "fluent-bit.conf", "--tenant", "customer 3")
@@ -151,10 +161,11 @@ func TestResetOfOneTenant(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if r := f.run("state", "-c", "fluent-bit.conf", "--reset-to", "3h", "--yes"); r.code != exitUsage || !strings.Contains(r.err, "--tenant") {
+	reset := []string{"state", "-c", "fluent-bit.conf", "--reset-to", "3h", "--yes"}
+	if r := f.run(reset...); r.code != exitUsage || !strings.Contains(r.err, "--tenant") {
 		t.Errorf("%d %s", r.code, r.err)
 	}
-	if r := f.run("state", "-c", "fluent-bit.conf", "--reset-to", "3h", "--yes", "--tenant", "customer 0"); r.code != 0 ||
+	if r := f.run(append(reset, "--tenant", "customer 0")...); r.code != 0 ||
 		r.out != "provider, tenant customer 0 begins at 2024-05-06T09:00:00Z\n" {
 		t.Errorf("%d %s%s", r.code, r.out, r.err)
 	}
@@ -165,10 +176,12 @@ func TestPullAndLoginAreOfOneTenant(t *testing.T) {
 	f.cloud.Tenant(tenantID(1)).Add(defendersim.SeedAlert(noon.Add(-5 * time.Minute)))
 	for _, args := range [][]string{{"pull", "--since", "1h"}, {"login"}} {
 		args = append(args, "-c", "fluent-bit.conf")
-		if r := f.run(args...); r.code != exitUsage || !strings.Contains(r.err, "stanza provider has 2 tenants: name one by --tenant, by its name or id") {
+		const which = "stanza provider has 2 tenants: name one by --tenant, by its name or id"
+		if r := f.run(args...); r.code != exitUsage || !strings.Contains(r.err, which) {
 			t.Errorf("%d %s", r.code, r.err)
 		}
-		if r := f.run(append(args, "--tenant", "nobody")...); r.code != exitUsage || !strings.Contains(r.err, "stanza provider has no tenant nobody") {
+		r := f.run(append(args, "--tenant", "nobody")...)
+		if r.code != exitUsage || !strings.Contains(r.err, "stanza provider has no tenant nobody") {
 			t.Errorf("%d %s", r.code, r.err)
 		}
 	}
@@ -176,7 +189,8 @@ func TestPullAndLoginAreOfOneTenant(t *testing.T) {
 	if r.code != 0 || bytes.Count([]byte(r.out), []byte("\n")) != 1 {
 		t.Errorf("%d %s%s", r.code, r.out, r.err)
 	}
-	if r := f.run("login", "-c", "fluent-bit.conf", "--tenant", "customer 1"); !strings.Contains(r.err, "stanza provider has auth client_secret") {
+	r = f.run("login", "-c", "fluent-bit.conf", "--tenant", "customer 1")
+	if !strings.Contains(r.err, "stanza provider has auth client_secret") {
 		t.Errorf("%d %s", r.code, r.err)
 	}
 }

@@ -78,7 +78,8 @@ func advise(dir string, err error) error {
 	case errors.Is(err, fs.ErrNotExist):
 		remedy = "; mount a volume there"
 	case errors.Is(err, fs.ErrPermission):
-		remedy = fmt.Sprintf("; user %d, group %d must be able to write there (in Kubernetes: fsGroup)", os.Getuid(), os.Getgid())
+		remedy = fmt.Sprintf("; user %d, group %d must be able to write there (in Kubernetes: fsGroup)",
+			os.Getuid(), os.Getgid())
 	case errors.Is(err, syscall.EROFS):
 		remedy = "; mount a writable volume there"
 	case errors.Is(err, syscall.ENOSPC):

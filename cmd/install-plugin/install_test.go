@@ -130,13 +130,15 @@ func TestSaysInOneLineWhatIsWrong(t *testing.T) {
 	f("a file that is no plugin", usage, 2, good, "/a", "/b")
 	f("an unknown flag", usage, 2, good, "--force")
 	f("an empty directory name", usage, 2, good, "")
-	f("no such directory", "install-plugin: cannot write into "+missing+": no such file or directory; mount a volume there", 1, good, missing)
+	f("no such directory", "install-plugin: cannot write into "+missing+": no such file or directory; "+
+		"mount a volume there", 1, good, missing)
 	f("a file instead", "install-plugin: cannot write into "+file+": not a directory", 1, good, file)
-	f("no plugin beside it", "install-plugin: the plugin must lie beside install-plugin: open "+filepath.Join(empty, plugin)+
-		": no such file or directory", 1, self(empty), taken)
+	f("no plugin beside it", "install-plugin: the plugin must lie beside install-plugin: "+
+		"open "+filepath.Join(empty, plugin)+": no such file or directory", 1, self(empty), taken)
 	hollow := image(t, "")
 	place, _ := hollow()
-	f("an empty plugin", "install-plugin: "+filepath.Join(filepath.Dir(place), plugin)+" is no file with a plugin in it", 1, hollow, taken)
+	thin := filepath.Join(filepath.Dir(place), plugin)
+	f("an empty plugin", "install-plugin: "+thin+" is no file with a plugin in it", 1, hollow, taken)
 	f("unknown place", "install-plugin: cannot tell where it lies itself: lost", 1,
 		func() (string, error) { return "", errors.New("lost") }, taken)
 
@@ -164,14 +166,16 @@ func TestAdvisesByTheError(t *testing.T) {
 
 func TestHelpIsNoFailure(t *testing.T) {
 	var out, errOut bytes.Buffer
-	if code := run([]string{"--help"}, os.Executable, &out, &errOut); code != 0 || out.String() != usage+"\n" || errOut.Len() > 0 {
+	code := run([]string{"--help"}, os.Executable, &out, &errOut)
+	if code != 0 || out.String() != usage+"\n" || errOut.Len() > 0 {
 		t.Errorf("%d, %q, %q", code, out.String(), errOut.String())
 	}
 }
 
 // The image has no libraries, so nothing of it may need cgo, nor anything but Go's own library.
 func TestNeedsNothingButGo(t *testing.T) {
-	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", ".").Output()
+	const foreign = "{{if not .Standard}}{{.ImportPath}}{{end}}"
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", "-f", foreign, ".").Output()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -202,7 +206,8 @@ func TestGivesADirectoryToAUser(t *testing.T) {
 			t.Errorf("%q: said %q", who, got)
 		}
 	}
-	if got := fails(t, 1, os.Executable, "--own", "1:1", filepath.Join(dir, "nowhere")); !strings.HasSuffix(got, "no such file or directory; it needs root and the capability CHOWN") {
+	got := fails(t, 1, os.Executable, "--own", "1:1", filepath.Join(dir, "nowhere"))
+	if !strings.HasSuffix(got, "no such file or directory; it needs root and the capability CHOWN") {
 		t.Errorf("said %q", got)
 	}
 	if os.Getuid() != 0 {

@@ -18,8 +18,9 @@ const plugin = "in_defender.so"
 
 var plugins = []string{plugin, "in_defender_kubernetes.so"}
 
-const usage = "usage: install-plugin DIR [FILE]: copies FILE (" + plugin + ", or in_defender_kubernetes.so), which lies beside install-plugin, into DIR; or " +
-	"install-plugin --own UID:GID DIR: gives DIR to that user and group"
+const usage = "usage: install-plugin DIR [FILE]: copies FILE (" + plugin + ", or in_defender_kubernetes.so), " +
+	"which lies beside install-plugin, into DIR; " +
+	"or install-plugin --own UID:GID DIR: gives DIR to that user and group"
 
 func main() {
 	os.Exit(run(os.Args[1:], os.Executable, os.Stdout, os.Stderr))
@@ -33,7 +34,8 @@ func run(args []string, executable func() (string, error), out, errOut io.Writer
 		return 0
 	case len(args) == 3 && args[0] == "--own":
 		return own(args[1], args[2], out, errOut)
-	case len(args) < 1 || len(args) > 2 || args[0] == "" || args[0][0] == '-' || len(args) == 2 && !slices.Contains(plugins, args[1]):
+	case len(args) < 1 || len(args) > 2 || args[0] == "" || args[0][0] == '-',
+		len(args) == 2 && !slices.Contains(plugins, args[1]):
 		fmt.Fprintln(errOut, usage)
 		return 2
 	}

@@ -118,8 +118,8 @@ func (s *Service) SetRoles(clientID string, roles ...string) {
 // localhost.
 func (a application) redirects(text string) bool {
 	u, err := url.Parse(text)
-	return err == nil && a.public && u.Scheme == "http" && u.Hostname() == "localhost" && (u.Path == "" || u.Path == "/") &&
-		u.RawQuery == "" && u.Fragment == "" && u.User == nil
+	return err == nil && a.public && u.Scheme == "http" && u.Hostname() == "localhost" &&
+		(u.Path == "" || u.Path == "/") && u.RawQuery == "" && u.Fragment == "" && u.User == nil
 }
 
 // checkRedirect is the library's check; the exchange has made a better one by then.

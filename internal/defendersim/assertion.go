@@ -67,7 +67,9 @@ func (x *exchange) checkAssertion(id string, a application, form url.Values) int
 }
 
 // checkCertified checks an assertion of the client itself.
-func (x *exchange) checkCertified(raw string, token *jwt.Token, claims jwt.RegisteredClaims, id string, certs []*x509.Certificate, now time.Time) int {
+func (x *exchange) checkCertified(
+	raw string, token *jwt.Token, claims jwt.RegisteredClaims, id string, certs []*x509.Certificate, now time.Time,
+) int {
 	i := slices.IndexFunc(certs, func(c *x509.Certificate) bool { return named(token, c) })
 	if i < 0 || now.After(certs[i].NotAfter) || now.Before(certs[i].NotBefore) {
 		return 700027
@@ -95,7 +97,8 @@ func named(token *jwt.Token, c *x509.Certificate) bool {
 		return token.Header[header] == base64.RawURLEncoding.EncodeToString(sum)
 	}
 	long, short := sha256.Sum256(c.Raw), sha1.Sum(c.Raw)
-	return token.Method.Alg() == "PS256" && is("x5t#S256", long[:]) || token.Method.Alg() == "RS256" && is("x5t", short[:])
+	return token.Method.Alg() == "PS256" && is("x5t#S256", long[:]) ||
+		token.Method.Alg() == "RS256" && is("x5t", short[:])
 }
 
 // signed checks a signature, and nothing else.

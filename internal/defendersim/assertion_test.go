@@ -24,8 +24,12 @@ const (
 
 // Keys take long to make: one of each is enough.
 var (
-	cert    = sync.OnceValue(func() *Certificate { return must(NewCertificate(noon.AddDate(0, -1, 0), noon.AddDate(0, 1, 0))) })
-	other   = sync.OnceValue(func() *Certificate { return must(NewCertificate(noon.AddDate(0, -1, 0), noon.AddDate(1, 0, 0))) })
+	cert = sync.OnceValue(func() *Certificate {
+		return must(NewCertificate(noon.AddDate(0, -1, 0), noon.AddDate(0, 1, 0)))
+	})
+	other = sync.OnceValue(func() *Certificate {
+		return must(NewCertificate(noon.AddDate(0, -1, 0), noon.AddDate(1, 0, 0)))
+	})
 	cluster = sync.OnceValue(func() *Cluster { return must(NewCluster("https://oidc.example/cluster/")) })
 	foreign = sync.OnceValue(func() *Cluster { return must(NewCluster("https://oidc.example/foreign/")) })
 )
@@ -98,14 +102,20 @@ func TestCertificateAssertions(t *testing.T) {
 		}{
 			{"good", 0, func(jwt.MapClaims) {}},
 			{"the other version's endpoint", 0, func(c jwt.MapClaims) { c["aud"] = t.v2 }},
-			{"an audience elsewhere", 700023, func(c jwt.MapClaims) { c["aud"] = "https://elsewhere.example/" + DefaultTenant + "/oauth2/token" }},
-			{"another tenant's endpoint", 700023, func(c jwt.MapClaims) { c["aud"] = must(url.JoinPath(t.v1, "../../../x/oauth2/token")) }},
+			{"an audience elsewhere", 700023, func(c jwt.MapClaims) {
+				c["aud"] = "https://elsewhere.example/" + DefaultTenant + "/oauth2/token"
+			}},
+			{"another tenant's endpoint", 700023, func(c jwt.MapClaims) {
+				c["aud"] = must(url.JoinPath(t.v1, "../../../x/oauth2/token"))
+			}},
 			{"the host alone", 700023, func(c jwt.MapClaims) { c["aud"] = must(url.JoinPath(t.v1, "../../..")) }},
 			{"no audience", 700023, func(c jwt.MapClaims) { delete(c, "aud") }},
 			{"another issuer", 700021, func(c jwt.MapClaims) { c["iss"] = "somebody" }},
 			{"another subject", 700021, func(c jwt.MapClaims) { c["sub"] = "somebody" }},
 			{"ended", 700024, func(c jwt.MapClaims) { c["exp"] = noon.Add(-clockSkew).Unix() }},
-			{"ended, within the skew", 0, func(c jwt.MapClaims) { c["exp"] = noon.Add(-clockSkew + time.Second).Unix() }},
+			{"ended, within the skew", 0, func(c jwt.MapClaims) {
+				c["exp"] = noon.Add(-clockSkew + time.Second).Unix()
+			}},
 			{"not yet", 700024, func(c jwt.MapClaims) { c["nbf"] = noon.Add(clockSkew + time.Second).Unix() }},
 			{"without end", 700024, func(c jwt.MapClaims) { delete(c, "exp") }},
 			{"without id", 50027, func(c jwt.MapClaims) { delete(c, "jti") }},
@@ -180,7 +190,9 @@ func TestTheCertificateFileHoldsBoth(t *testing.T) {
 	text := cert().PEM()
 	contains(t, "PEM", text, "BEGIN CERTIFICATE")
 	contains(t, "PEM", text, "BEGIN PRIVATE KEY")
-	if !slices.Equal(cert().Cert.Raw, must(x509.ParseCertificate(cert().Cert.Raw)).Raw) || !cert().Key.PublicKey.Equal(cert().Cert.PublicKey) {
+	one := cert()
+	if !slices.Equal(one.Cert.Raw, must(x509.ParseCertificate(one.Cert.Raw)).Raw) ||
+		!one.Key.PublicKey.Equal(one.Cert.PublicKey) {
 		t.Error("the certificate is not the key's")
 	}
 }

@@ -227,7 +227,8 @@ func (s *Service) refuses() bool {
 
 // gives tells whether the tenant gives tokens for a resource.
 func (s *Service) gives(audience string) bool {
-	return slices.Contains(s.cfg.Audiences, audience) || s.isGraph(audience) || slices.Contains(s.cfg.Resources, audience)
+	return slices.Contains(s.cfg.Audiences, audience) || s.isGraph(audience) ||
+		slices.Contains(s.cfg.Resources, audience)
 }
 
 // audienceOf is the resource a request asks for; "" when it names none.

@@ -19,13 +19,15 @@ import (
 // TestTheSeedsTokenRequest sends the bytes of the seed's example.
 func TestTheSeedsTokenRequest(t *testing.T) {
 	bothWays(t, Config{}, func(t *rig) {
-		req, _ := http.NewRequest("POST", t.v1, strings.NewReader("resource=https%3A%2F%2Fgraph.windows.net&client_id=35e0f735-5fe4-4693-9e68-3de80f1d3745"+
-			"&client_secret=IKXc6PxB2eoFNJ%2FIT%2Bl2JZZD9d9032VXz6Ul3D2WyUQ%3D&grant_type=client_credentials"))
+		req, _ := http.NewRequest("POST", t.v1, strings.NewReader(
+			"resource=https%3A%2F%2Fgraph.windows.net&client_id=35e0f735-5fe4-4693-9e68-3de80f1d3745"+
+				"&client_secret=IKXc6PxB2eoFNJ%2FIT%2Bl2JZZD9d9032VXz6Ul3D2WyUQ%3D&grant_type=client_credentials"))
 		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 		a := t.do(req)
 		want(t, "status", a.status, 200)
-		form := regexp.MustCompile(`^\{"token_type":"Bearer","expires_in":"3599","ext_expires_in":"0","expires_on":"1715000399",` +
-			`"not_before":"1714996800","resource":"https://graph.windows.net","access_token":"eyJ[\w.-]+"\}$`)
+		form := regexp.MustCompile(`^\{"token_type":"Bearer","expires_in":"3599","ext_expires_in":"0",` +
+			`"expires_on":"1715000399","not_before":"1714996800","resource":"https://graph.windows.net",` +
+			`"access_token":"eyJ[\w.-]+"\}$`)
 		if !form.Match(a.body) {
 			t.Errorf("answer: %s", a.body)
 		}
@@ -45,7 +47,8 @@ func TestClientCredentialsOfXOauth2(t *testing.T) {
 				Scopes: []string{DefaultResource + "/.default"}}},
 			{"v1, secret in the header", clientcredentials.Config{TokenURL: t.v1, AuthStyle: oauth2.AuthStyleInHeader,
 				EndpointParams: url.Values{"resource": {PortalResource}}}},
-			{"v2, the other resource", clientcredentials.Config{TokenURL: t.v2, Scopes: []string{PortalResource + "/.default"}}},
+			{"v2, the other resource", clientcredentials.Config{TokenURL: t.v2,
+				Scopes: []string{PortalResource + "/.default"}}},
 		} {
 			c.conf.ClientID, c.conf.ClientSecret = DefaultClientID, DefaultSecret
 			ctx := context.WithValue(context.Background(), oauth2.HTTPClient, t.http)
@@ -105,7 +108,8 @@ func TestTokenRefusals(t *testing.T) {
 			{"v1 no resource", t.v1, v1Form(), "resource", "-", 400, "invalid_request", 900144},
 			{"v2 no scope", t.v2, v2, "scope", "-", 400, "invalid_request", 900144},
 			{"v2 given a resource", t.v2, v2, "resource", DefaultResource, 400, "invalid_request", 901002},
-			{"v2 scope without .default", t.v2, v2, "scope", DefaultResource + "/Alert.Read", 400, "invalid_scope", 1002012},
+			{"v2 scope without .default", t.v2, v2, "scope", DefaultResource + "/Alert.Read",
+				400, "invalid_scope", 1002012},
 			{"no grant", t.v1, v1Form(), "grant_type", "-", 400, "invalid_request", 900144},
 			{"another grant", t.v1, v1Form(), "grant_type", "password", 400, "unsupported_grant_type", 70003},
 		} {
@@ -129,8 +133,10 @@ func TestTokenRefusals(t *testing.T) {
 			if !slices.Equal(e.Codes, []int{c.code}) {
 				t.Errorf("%s: codes %v, want %d", c.name, e.Codes, c.code)
 			}
-			text := regexp.MustCompile(`^AADSTS\d+: .*\s+Trace ID: [\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}\s+Correlation ID: [\da-f-]{36}\s+Timestamp: 2024-05-06 12:00:00Z$`)
-			if !text.MatchString(e.Description) || !strings.Contains(e.Description, e.TraceID) || !strings.Contains(e.Description, e.CorrelationID) {
+			text := regexp.MustCompile(`^AADSTS\d+: .*\s+Trace ID: [\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}\s+` +
+				`Correlation ID: [\da-f-]{36}\s+Timestamp: 2024-05-06 12:00:00Z$`)
+			if !text.MatchString(e.Description) || !strings.Contains(e.Description, e.TraceID) ||
+				!strings.Contains(e.Description, e.CorrelationID) {
 				t.Errorf("%s: description %q", c.name, e.Description)
 			}
 			want(t, c.name+": timestamp", e.Timestamp, "2024-05-06 12:00:00Z")
@@ -180,7 +186,8 @@ func TestEveryErrorOfTheTableCanBeAskedFor(t *testing.T) {
 			t.svc.Queue(KindToken, Entra(code))
 			a := t.post(t.v2, v1Form())
 			var got entraBody
-			if err := json.Unmarshal(a.body, &got); err != nil || got.Error != e.error || a.status != e.status || got.Codes[0] != code {
+			err := json.Unmarshal(a.body, &got)
+			if err != nil || got.Error != e.error || a.status != e.status || got.Codes[0] != code {
 				t.Errorf("%d: %v, %d %s", code, err, a.status, a.body)
 			}
 		}
@@ -199,7 +206,10 @@ func TestEveryErrorOfTheTableCanBeAskedFor(t *testing.T) {
 func TestExpiredTokensAreForgotten(t *testing.T) {
 	clk := &clock{now: noon}
 	svc := New(Config{Now: clk.Now})
-	r := &rig{T: t, svc: svc, http: &http.Client{Transport: svc.Transport()}, v1: LoginHost + "/" + DefaultTenant + "/oauth2/token"}
+	r := &rig{
+		T: t, svc: svc, http: &http.Client{Transport: svc.Transport()},
+		v1: LoginHost + "/" + DefaultTenant + "/oauth2/token",
+	}
 	for range 3 * most {
 		r.tok = ""
 		r.token()

@@ -40,7 +40,8 @@ func (x *exchange) early() bool {
 	case f.Refuse:
 		x.breakOff(&net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED})
 	case f.NoName:
-		x.breakOff(&net.OpError{Op: "dial", Net: "tcp", Err: &net.DNSError{Err: "no such host", Name: x.req.Host, IsNotFound: true}})
+		unknown := &net.DNSError{Err: "no such host", Name: x.req.Host, IsNotFound: true}
+		x.breakOff(&net.OpError{Op: "dial", Net: "tcp", Err: unknown})
 	case f.Reset:
 		x.breakOff(errReset)
 	case f.EndlessHeader:
@@ -120,7 +121,8 @@ func (x *exchange) status(code int) {
 		x.challenge("invalid_token", "The access token is not valid")
 		text = "Authorization has been denied for this request."
 	case http.StatusForbidden:
-		text = "Unauthorized exception: a domain is not managed by the tenant administrator, or the tenant state is deleted."
+		text = "Unauthorized exception: a domain is not managed by the tenant administrator, " +
+			"or the tenant state is deleted."
 	case http.StatusTooManyRequests:
 		text = "Too many requests."
 	case http.StatusFound, http.StatusMovedPermanently, http.StatusTemporaryRedirect, http.StatusPermanentRedirect:

@@ -8,9 +8,9 @@ import (
 
 // Fate is what befell a row, of either API.
 type Fate struct {
-	Poisoned    bool      // rendered broken until PoisonUntil (zero: for ever); Broken is what comes instead of its text
-	PoisonUntil time.Time //
-	Broken      []byte    //
+	Poisoned    bool      // rendered broken until PoisonUntil
+	PoisonUntil time.Time // zero: for ever
+	Broken      []byte    // what comes instead of its text
 	Served      int       // answers that carried it whole, as far as the wire could tell
 	FirstServed time.Time //
 	ServedWhole int       // those of them that were sent to their end

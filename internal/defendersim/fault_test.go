@@ -96,7 +96,8 @@ func TestCutsAtEveryPlace(t *testing.T) {
 					t.Errorf("%s: %v", here(CutBroken), a.err)
 				}
 				t.svc.Queue(KindAlerts, CutAt(at, CutReset))
-				if a := t.get(""); at < size && !errors.Is(a.err, syscall.ECONNRESET) || !strings.HasPrefix(whole, string(a.body)) {
+				a = t.get("")
+				if at < size && !errors.Is(a.err, syscall.ECONNRESET) || !strings.HasPrefix(whole, string(a.body)) {
 					t.Errorf("%s: %v", here(CutReset), a.err)
 				}
 				for _, how := range []CutHow{CutText, CutWire} {
@@ -127,7 +128,9 @@ func TestCutsOfACompressedAnswer(t *testing.T) {
 			text, err := io.ReadAll(z)
 			return string(text), errors.Join(err, a.err)
 		}
-		for how, wantErr := range map[CutHow]error{CutBroken: io.ErrUnexpectedEOF, CutText: nil, CutWire: io.ErrUnexpectedEOF} {
+		for how, wantErr := range map[CutHow]error{
+			CutBroken: io.ErrUnexpectedEOF, CutText: nil, CutWire: io.ErrUnexpectedEOF,
+		} {
 			text, err := unpack(how)
 			want(t, fmt.Sprint(how), text, whole[:2000])
 			if !errors.Is(err, wantErr) || wantErr == nil && err != nil {

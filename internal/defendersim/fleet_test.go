@@ -20,8 +20,10 @@ const (
 // fleetToken asks for a tenant's token and returns it, or the answer when there is none.
 func fleetToken(t *testing.T, c *http.Client, authority, tenant string) (token, refusal string) {
 	t.Helper()
-	res, err := c.PostForm(authority+"/"+tenant+"/oauth2/token", url.Values{"grant_type": {"client_credentials"}, "resource": {DefaultResource},
-		"client_id": {DefaultClientID}, "client_secret": {DefaultSecret}})
+	res, err := c.PostForm(authority+"/"+tenant+"/oauth2/token", url.Values{
+		"grant_type": {"client_credentials"}, "resource": {DefaultResource},
+		"client_id": {DefaultClientID}, "client_secret": {DefaultSecret},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,11 +96,13 @@ func TestAFleetKeepsItsTenantsApart(t *testing.T) {
 					}
 				}
 			}
-			if _, refusal := fleetToken(t, c.client, c.authority, DefaultTenant[:35]+"8"); !strings.Contains(refusal, "AADSTS90002") {
+			_, refusal := fleetToken(t, c.client, c.authority, DefaultTenant[:35]+"8")
+			if !strings.Contains(refusal, "AADSTS90002") {
 				t.Errorf("a tenant of another cloud: %s", refusal)
 			}
 			f.Tenant(contoso).Consent(false)
-			if _, refusal := fleetToken(t, c.client, c.authority, contoso); !strings.Contains(refusal, "AADSTS7000229") {
+			_, refusal = fleetToken(t, c.client, c.authority, contoso)
+			if !strings.Contains(refusal, "AADSTS7000229") {
 				t.Errorf("a tenant that refuses: %s", refusal)
 			}
 			f.Tenant(contoso).Consent(true)

@@ -25,7 +25,9 @@ func TestGeneratedRowsHaveTheKeysOfTheExamples(t *testing.T) {
 		}
 	}
 	want(t, "keys of SeedStyle", len(plain), 33)
-	gen := NewGenerator(source(1), Mix{Style: WideStyle, Groups: []string{"A"}, DeviceTags: []string{"d"}, CloudTags: []string{"c"}})
+	gen := NewGenerator(source(1), Mix{
+		Style: WideStyle, Groups: []string{"A"}, DeviceTags: []string{"d"}, CloudTags: []string{"c"},
+	})
 	size := 0
 	for range 200 {
 		a := gen.Alert(noon)
@@ -64,7 +66,8 @@ func TestGenerateMixesAllThereIs(t *testing.T) {
 	for _, a := range alerts {
 		m := decode(t, a)
 		want(t, "key of the decoded row", KeyOf(m), a.Key())
-		if parsed, err := ParseAlert(a.Text); err != nil || parsed.Key() != a.Key() || !parsed.LastProcessed.Equal(a.LastProcessed) {
+		parsed, err := ParseAlert(a.Text)
+		if err != nil || parsed.Key() != a.Key() || !parsed.LastProcessed.Equal(a.LastProcessed) {
 			t.Errorf("parsed: %v %v", parsed, err)
 		}
 		if ids[a.FullID] && a.Part == 0 {
@@ -100,8 +103,11 @@ func TestGenerateMixesAllThereIs(t *testing.T) {
 			}
 		}
 	}
-	for name, n := range map[string]int{"ties": ties, "updates": updates, "parts": parts, "late": late, "missing": how[[2]any{nil, false}],
-		"null": how[[2]any{nil, true}], "zero": how[[2]any{"0001-01-01T00:00:00", true}], "escaped": escaped, "not escaped": plain} {
+	for name, n := range map[string]int{
+		"ties": ties, "updates": updates, "parts": parts, "late": late,
+		"missing": how[[2]any{nil, false}], "null": how[[2]any{nil, true}],
+		"zero": how[[2]any{"0001-01-01T00:00:00", true}], "escaped": escaped, "not escaped": plain,
+	} {
 		if n < 20 {
 			t.Errorf("%s: %d of 2000", name, n)
 		}

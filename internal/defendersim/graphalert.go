@@ -49,8 +49,11 @@ func ParseGraphAlert(text []byte) (GraphAlert, error) {
 	if err := json.Unmarshal(text, &f); err != nil {
 		return GraphAlert{}, fmt.Errorf("alert text: %w", err)
 	}
-	a := GraphAlert{ID: f.ID, UpdatedText: f.LastUpdateDateTime, Severity: f.Severity, Status: f.Status, Classification: f.Classification,
-		Determination: f.Determination, ServiceSource: f.ServiceSource, AssignedTo: f.AssignedTo, Text: text}
+	a := GraphAlert{
+		ID: f.ID, UpdatedText: f.LastUpdateDateTime, Severity: f.Severity, Status: f.Status,
+		Classification: f.Classification, Determination: f.Determination,
+		ServiceSource: f.ServiceSource, AssignedTo: f.AssignedTo, Text: text,
+	}
 	var err error
 	if a.Updated, err = parseTime(f.LastUpdateDateTime); err != nil {
 		return GraphAlert{}, fmt.Errorf("alert text: lastUpdateDateTime: %w", err)

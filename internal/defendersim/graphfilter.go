@@ -36,9 +36,10 @@ var enums = map[string][]string{
 	"determination": {"unknown", "apt", "malware", "securityPersonnel", "securityTesting", "unwantedSoftware", "other",
 		"multiStagedAttack", "compromisedAccount", "phishing", "maliciousUserActivity", "notMalicious",
 		"notEnoughDataToValidate", "confirmedActivity", "lineOfBusinessApplication", sentinel},
-	"serviceSource": {"unknown", "microsoftDefenderForEndpoint", "microsoftDefenderForIdentity", "microsoftDefenderForCloudApps",
-		"microsoftDefenderForOffice365", "microsoft365Defender", "azureAdIdentityProtection", "microsoftAppGovernance",
-		"dataLossPrevention", sentinel, "microsoftDefenderForCloud", "microsoftSentinel", "microsoftInsiderRiskManagement"},
+	"serviceSource": {"unknown", "microsoftDefenderForEndpoint", "microsoftDefenderForIdentity",
+		"microsoftDefenderForCloudApps", "microsoftDefenderForOffice365", "microsoft365Defender",
+		"azureAdIdentityProtection", "microsoftAppGovernance", "dataLossPrevention", sentinel,
+		"microsoftDefenderForCloud", "microsoftSentinel", "microsoftInsiderRiskManagement"},
 }
 
 const sentinel = "unknownFutureValue"

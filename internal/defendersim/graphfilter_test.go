@@ -45,8 +45,10 @@ func TestWindowsOfGraphFilters(t *testing.T) {
 func FuzzGraphFilter(f *testing.F) {
 	for _, s := range []string{
 		"lastUpdateDateTime ge 2024-05-06T11:00:00Z and lastUpdateDateTime le 2024-05-06T12:00:00.1234567Z",
-		"(severity eq 'high' or not (status ne 'new')) and assignedTo eq null", "assignedTo eq 'o''hara'", "not not createdDateTime lt 2024-05-06",
-		"severity eq 'high", "((", "'", "lastUpdateDateTime eq 0001-01-01T00:00:00Z", "lastUpdateDateTime ge 9999-12-31T23:59:59Z", "severity gt 'low' )",
+		"(severity eq 'high' or not (status ne 'new')) and assignedTo eq null", "assignedTo eq 'o''hara'",
+		"not not createdDateTime lt 2024-05-06", "severity eq 'high", "((", "'",
+		"lastUpdateDateTime eq 0001-01-01T00:00:00Z", "lastUpdateDateTime ge 9999-12-31T23:59:59Z",
+		"severity gt 'low' )",
 	} {
 		f.Add(s)
 	}
@@ -87,7 +89,8 @@ func FuzzGraphFilter(f *testing.F) {
 func FuzzGraphQuery(f *testing.F) {
 	key := []byte("key")
 	for _, s := range []string{
-		"$filter=severity+eq+'high'&$top=5&$skip=1&$count=true", "%24top=1000", "$skiptoken=" + GraphQuery{Filter: "severity eq 'low'", Top: 3}.token(3, noon, key),
+		"$filter=severity+eq+'high'&$top=5&$skip=1&$count=true", "%24top=1000",
+		"$skiptoken=" + GraphQuery{Filter: "severity eq 'low'", Top: 3}.token(3, noon, key),
 		"$skiptoken=AAAA", "$top=1;", "%zz", "$filter=",
 	} {
 		f.Add(s)

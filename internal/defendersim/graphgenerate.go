@@ -13,7 +13,7 @@ type GraphMix struct {
 	LateShare float64       // versions that become visible late
 	Late      time.Duration // by at most this
 	TieShare  float64       // versions with the time of the version before
-	// Exact gives times to 100 ns; else they are rounded to 1/300 s, as the real ones seem to be, so that ties are common.
+	// Exact gives times to 100 ns; else they are rounded to 1/300 s, as the real ones seem to be, and ties are common.
 	Exact bool
 	// Large makes the middle one of the alerts as large as they come: 400 pieces of evidence, about 1 MB.
 	Large bool
@@ -87,7 +87,8 @@ func (g *GraphGenerator) Update(a GraphAlert, at time.Time) GraphAlert {
 	default:
 		g.change(&a, "status", &a.Status, "inProgress")
 	}
-	comment := `{"@odata.type":"#microsoft.graph.security.alertComment","comment":"Geprüft \u2013 siehe Vorfall","createdByDisplayName":"analyst@contoso.example",` +
+	comment := `{"@odata.type":"#microsoft.graph.security.alertComment",` +
+		`"comment":"Geprüft \u2013 siehe Vorfall","createdByDisplayName":"analyst@contoso.example",` +
 		quoted("createdDateTime", a.UpdatedText) + "}"
 	if bytes.Contains(a.Text, []byte(`"comments":[]`)) {
 		a.Text = replaceOnce(a.Text, `"comments":[]`, `"comments":[`+comment+"]")
@@ -147,6 +148,7 @@ func GenerateGraph(rnd *rand.Rand, alerts, updates int, from, to time.Time, mix 
 		}
 		out = append(out, a)
 	}
-	slices.SortStableFunc(out, func(a, b GraphAlert) int { return a.Updated.Compare(b.Updated) }) // updates may have been put off by a tick
+	// Updates may have been put off by a tick.
+	slices.SortStableFunc(out, func(a, b GraphAlert) int { return a.Updated.Compare(b.Updated) })
 	return out
 }

@@ -32,14 +32,18 @@ func TestGeneratedGraphAlerts(t *testing.T) {
 			t.Errorf("times of %+v became %+v", b, parsed)
 		}
 		parsed.Created, parsed.Updated = b.Created, b.Updated
-		if parsed.Key() != b.Key() || parsed.Severity != b.Severity || parsed.Status != b.Status || parsed.Classification != b.Classification ||
-			parsed.Determination != b.Determination || parsed.ServiceSource != b.ServiceSource || parsed.AssignedTo != b.AssignedTo {
+		if parsed.Key() != b.Key() || parsed.Severity != b.Severity || parsed.Status != b.Status ||
+			parsed.Classification != b.Classification || parsed.Determination != b.Determination ||
+			parsed.ServiceSource != b.ServiceSource || parsed.AssignedTo != b.AssignedTo {
 			t.Errorf("%+v became %+v", b, parsed)
 		}
 		if len(a.Text) < 2000 || len(a.Text) > 7000 {
 			t.Errorf("%d bytes", len(a.Text))
 		}
-		for _, field := range []string{"incidentId", "title", "recommendedActions", "classification", "mitreTechniques", "comments", "systemTags", "resolvedDateTime"} {
+		for _, field := range []string{
+			"incidentId", "title", "recommendedActions", "classification", "mitreTechniques", "comments",
+			"systemTags", "resolvedDateTime",
+		} {
 			if _, ok := m[field]; !ok {
 				t.Errorf("%s is missing", field)
 			}
@@ -64,7 +68,8 @@ func TestGeneratedGraphAlerts(t *testing.T) {
 		if i > 0 && all[i-1].Updated.Equal(a.Updated) {
 			ties++
 		}
-		if i > 0 && all[i-1].Updated.After(a.Updated) || a.Updated.Before(from.Add(-time.Second)) || a.Updated.After(to.Add(time.Second)) {
+		disordered := i > 0 && all[i-1].Updated.After(a.Updated)
+		if disordered || a.Updated.Before(from.Add(-time.Second)) || a.Updated.After(to.Add(time.Second)) {
 			t.Errorf("out of order: %v", a.Updated)
 		}
 		if n := a.Updated.Nanosecond(); (int64(n)*3+500)%10_000_000 > 1000 {
@@ -79,7 +84,9 @@ func TestGeneratedGraphAlerts(t *testing.T) {
 	}
 	want(t, "updates", updates, 300)
 	want(t, "kinds of evidence", len(kinds), 6)
-	for name, n := range map[string]int{"ties": ties, "late": late, "escaped": escaped, "not escaped": plain, "of a later member": later} {
+	for name, n := range map[string]int{
+		"ties": ties, "late": late, "escaped": escaped, "not escaped": plain, "of a later member": later,
+	} {
 		if n < 50 {
 			t.Errorf("%s: %d of 1000", name, n)
 		}
@@ -101,15 +108,19 @@ func TestALargeGraphAlert(t *testing.T) {
 
 func TestGraphGeneratorsAreDeterministic(t *testing.T) {
 	make := func() []GraphAlert { return GenerateGraph(source(1), 50, 30, noon, noon.Add(time.Hour), GraphMix{}) }
-	want(t, "equal", slices.EqualFunc(make(), make(), func(a, b GraphAlert) bool { return string(a.Text) == string(b.Text) }), true)
+	same := func(a, b GraphAlert) bool { return string(a.Text) == string(b.Text) }
+	want(t, "equal", slices.EqualFunc(make(), make(), same), true)
 }
 
 func TestTimesOfGraphAlerts(t *testing.T) {
 	g := NewGraphGenerator(source(1), GraphMix{})
 	for text, tick := range map[string]string{
-		"2024-05-06T12:00:00Z": "2024-05-06T12:00:00Z", "2024-05-06T12:00:00.0033332Z": "2024-05-06T12:00:00Z",
-		"2024-05-06T12:00:00.0033333Z": "2024-05-06T12:00:00.0033333Z", "2024-05-06T12:00:00.0066666Z": "2024-05-06T12:00:00.0033333Z",
-		"2024-05-06T12:00:00.0066667Z": "2024-05-06T12:00:00.0066667Z", "2024-05-06T12:00:00.9999999Z": "2024-05-06T12:00:00.9966667Z",
+		"2024-05-06T12:00:00Z":         "2024-05-06T12:00:00Z",
+		"2024-05-06T12:00:00.0033332Z": "2024-05-06T12:00:00Z",
+		"2024-05-06T12:00:00.0033333Z": "2024-05-06T12:00:00.0033333Z",
+		"2024-05-06T12:00:00.0066666Z": "2024-05-06T12:00:00.0033333Z",
+		"2024-05-06T12:00:00.0066667Z": "2024-05-06T12:00:00.0066667Z",
+		"2024-05-06T12:00:00.9999999Z": "2024-05-06T12:00:00.9966667Z",
 	} {
 		at, err := time.Parse(time.RFC3339Nano, text)
 		want(t, "error", err, nil)
@@ -130,5 +141,6 @@ func TestKeysOfGraphRecordsThatCouldNotBeRead(t *testing.T) {
 	a := GraphAlert{Text: []byte("42"), Updated: noon}
 	want(t, "key", GraphKeyOf(map[string]any{"raw": "42", "error": "not an object"}), a.Key())
 	b := galert("a", noon)
-	want(t, "decoded from msgpack", GraphKeyOf(map[string]any{"id": []byte("a"), "lastUpdateDateTime": []byte("2024-05-06T12:00:00Z")}), b.Key())
+	row := map[string]any{"id": []byte("a"), "lastUpdateDateTime": []byte("2024-05-06T12:00:00Z")}
+	want(t, "decoded from msgpack", GraphKeyOf(row), b.Key())
 }

@@ -20,8 +20,9 @@ func (x *exchange) graphPage() {
 	status := http.StatusOK
 	if share > 0 {
 		status = http.StatusPartialContent
+		services := []string{"Windows Defender ATP", "Azure Advanced Threat Protection", "MCAS"}
 		x.w.Header().Set("Warning", fmt.Sprintf(`199 - "Microsoft/%s/504/%d"`,
-			[]string{"Windows Defender ATP", "Azure Advanced Threat Protection", "MCAS"}[x.rand().IntN(3)], 1000+x.rand().IntN(9000)))
+			services[x.rand().IntN(3)], 1000+x.rand().IntN(9000)))
 		versions = slices.DeleteFunc(versions, func(*GraphVersion) bool { return x.rand().Float64() < share })
 	}
 	all := strings.Contains(strings.ToLower(x.r.Header.Get("Prefer")), "include-unknown-enum-members")
@@ -81,10 +82,13 @@ func (s *Service) findGraph(q GraphQuery, m *Modes, req Request) (page []*GraphV
 func (s *Service) graphTexts(versions []*GraphVersion, req Request, members bool) (texts [][]byte, fates []*Fate) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	known := enums["serviceSource"]
 	for _, v := range versions {
 		text := v.text(v.Text, req.At)
-		if known := enums["serviceSource"]; !members && slices.Index(known, v.ServiceSource) > slices.Index(known, sentinel) {
-			text = bytes.Replace(text, []byte(quoted("serviceSource", v.ServiceSource)), []byte(quoted("serviceSource", sentinel)), 1)
+		newer := slices.Index(known, v.ServiceSource) > slices.Index(known, sentinel)
+		if newer && !members {
+			was, now := quoted("serviceSource", v.ServiceSource), quoted("serviceSource", sentinel)
+			text = bytes.Replace(text, []byte(was), []byte(now), 1)
 		}
 		texts, fates = append(texts, text), append(fates, &v.Fate)
 	}
@@ -100,8 +104,9 @@ func (x *exchange) graphAuthorized() bool {
 		return false
 	}
 	if !slices.Contains(tok.grants, GraphPermission) && !slices.Contains(tok.grants, "SecurityAlert.ReadWrite.All") {
-		x.graphError(http.StatusForbidden, "Forbidden", "Missing application roles. API required roles: "+GraphPermission+
-			",SecurityAlert.ReadWrite.All, application roles: "+strings.Join(tok.grants, ",")+".")
+		x.graphError(http.StatusForbidden, "Forbidden", "Missing application roles. "+
+			"API required roles: "+GraphPermission+",SecurityAlert.ReadWrite.All, "+
+			"application roles: "+strings.Join(tok.grants, ",")+".")
 		return false
 	}
 	return true
@@ -123,7 +128,8 @@ func (x *exchange) graphStatus(status int) {
 	case http.StatusForbidden:
 		x.graphError(status, "Forbidden", "The account does not have access to this report or data.")
 	case http.StatusTooManyRequests:
-		x.graphError(status, "TooManyRequests", "Too many requests. Please retry after the time in the Retry-After header.")
+		x.graphError(status, "TooManyRequests",
+			"Too many requests. Please retry after the time in the Retry-After header.")
 	case http.StatusFound, http.StatusMovedPermanently, http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
 		x.status(status)
 	default: // of a gateway, mostly without a word

@@ -37,13 +37,16 @@ func TestGraphPages(t *testing.T) {
 		want(t, "pages", strings.Join(t.all(9, "$top", "3"), "|"), "g f e|d c b|a")
 		want(t, "pages of just that size", strings.Join(t.all(9, "$top", "7"), "|"), "g f e d c b a")
 		want(t, "after $skip", strings.Join(t.all(9, "$top", "3", "$skip", "2"), "|"), "e d c|b a")
-		want(t, "under a filter", strings.Join(t.all(9, "$top", "2", "$filter", windowOf(noon.Add(-2*time.Second), noon)), "|"), "g f|e")
+		window := windowOf(noon.Add(-2*time.Second), noon)
+		want(t, "under a filter", strings.Join(t.all(9, "$top", "2", "$filter", window), "|"), "g f|e")
 		p := t.query("$top", "3", "$count", "true")
 		want(t, "link to the same address", strings.HasPrefix(p.next, t.url+"?$skiptoken="), true)
 		want(t, "count on the next page", t.page(p.next).count, 7)
 		for name, link := range map[string]string{
-			"changed": p.next[:len(p.next)-3] + "AAA", "cut": p.next[:len(p.next)-4], "with more": p.next + "&$top=5",
-			"of another service": t.url + "?$skiptoken=" + GraphQuery{Top: 3}.token(3, noon, New(Config{Seed: 5}).issuer.key),
+			"changed": p.next[:len(p.next)-3] + "AAA", "cut": p.next[:len(p.next)-4],
+			"with more": p.next + "&$top=5",
+			"of another service": t.url + "?$skiptoken=" +
+				GraphQuery{Top: 3}.token(3, noon, New(Config{Seed: 5}).issuer.key),
 		} {
 			want(t, "a link "+name, t.page(link).status, 400)
 		}
@@ -90,7 +93,8 @@ func TestGraphModesOfLinks(t *testing.T) {
 		mode(GraphModes{LinkHost: "https://elsewhere.example"})
 		u, err := url.Parse(t.query("$top", "2").next)
 		want(t, "error", err, nil)
-		want(t, "link to another host", u.Scheme+"://"+u.Host+u.Path, "https://elsewhere.example/v1.0/security/alerts_v2")
+		want(t, "link to another host", u.Scheme+"://"+u.Host+u.Path,
+			"https://elsewhere.example/v1.0/security/alerts_v2")
 
 		mode(GraphModes{LoopLinks: true})
 		want(t, "loop", strings.Join(t.all(4, "$top", "2"), "|"), "e d|e d|e d|e d")
@@ -169,7 +173,8 @@ func TestGraphAnswersMayBePartial(t *testing.T) {
 		}
 		t.svc.SetModes(func(m *Modes) { m.Graph.Partial = 0 })
 		whole := t.query("$top", "150")
-		want(t, "then whole", fmt.Sprint(whole.status, len(strings.Fields(whole.ids)), len(whole.header.Get("Warning"))), "200 150 0")
+		got := fmt.Sprint(whole.status, len(strings.Fields(whole.ids)), len(whole.header.Get("Warning")))
+		want(t, "then whole", got, "200 150 0")
 	})
 }
 

@@ -144,7 +144,9 @@ func openLink(token string, key []byte) (GraphQuery, error) {
 	if json.Unmarshal(raw[sealSize:], &l) != nil {
 		return GraphQuery{}, errLink
 	}
-	q := GraphQuery{Filter: l.Filter, Top: l.Top, Offset: l.Offset, Count: l.Count, Page: true, issued: time.Unix(0, l.Issued)}
+	q := GraphQuery{
+		Filter: l.Filter, Top: l.Top, Offset: l.Offset, Count: l.Count, Page: true, issued: time.Unix(0, l.Issued),
+	}
 	if l.Filter != "" {
 		if err := q.parse(); err != nil {
 			return GraphQuery{}, err

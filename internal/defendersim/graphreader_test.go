@@ -19,7 +19,8 @@ func TestAReaderOfGraphCanGetAllThatIsDue(t *testing.T) {
 func readGraph(t *testing.T, order GraphOrder) {
 	const overlap, poll, span = 30 * time.Second, 5 * time.Second, 5 * time.Minute
 	graphMemory(t, Config{TokenLife: 24 * time.Hour, Modes: Modes{Graph: GraphModes{Order: order}}}, func(t *graphRig) {
-		all := GenerateGraph(source(9), 120, 120, noon.Add(-time.Minute), noon.Add(span), GraphMix{Late: overlap, LateShare: 0.3, TieShare: 0.2})
+		mix := GraphMix{Late: overlap, LateShare: 0.3, TieShare: 0.2}
+		all := GenerateGraph(source(9), 120, 120, noon.Add(-time.Minute), noon.Add(span), mix)
 		for i := range all {
 			all[i] = withProps(all[i]) // short texts, for the many passes
 		}
@@ -48,7 +49,9 @@ func readGraph(t *testing.T, order GraphOrder) {
 			slowest = max(slowest, t.clk.Now().Sub(began))
 		}
 		end := t.clk.Now().Add(-poll)
-		due := t.svc.DueGraph(GraphDue{Since: noon.Add(-overlap), Began: noon, At: end, Overlap: overlap, Stay: 2 * slowest})
+		due := t.svc.DueGraph(GraphDue{
+			Since: noon.Add(-overlap), Began: noon, At: end, Overlap: overlap, Stay: 2 * slowest,
+		})
 		replaced := 0
 		for _, v := range due {
 			if got[v.Key()] == 0 {

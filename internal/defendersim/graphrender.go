@@ -29,13 +29,15 @@ func (g *GraphGenerator) alert(at time.Time, pieces, least int) GraphAlert {
 	r.str("severity", a.Severity)
 	r.absent("classification", "determination")
 	r.str("serviceSource", a.ServiceSource)
-	r.str("detectionSource", g.pick([]string{"microsoftDefenderForEndpoint", "antivirus", "customTi", "automatedInvestigation"}))
+	detectors := []string{"microsoftDefenderForEndpoint", "antivirus", "customTi", "automatedInvestigation"}
+	r.str("detectionSource", g.pick(detectors))
 	r.str("productName", "Microsoft Defender for Endpoint")
 	r.str("detectorId", g.guid())
 	r.str("tenantId", DefaultTenant)
 	r.str("title", g.pick(titles))
 	r.str("description", "A command line that is \"encoded\"\u2028twice.\nSeen once.")
-	r.str("recommendedActions", "1. Validate the alert.\r\n2. Scope the incident: find related machines – and accounts.\t3. Contain.")
+	r.str("recommendedActions", "1. Validate the alert.\r\n"+
+		"2. Scope the incident: find related machines – and accounts.\t3. Contain.")
 	r.str("category", g.pick(categories))
 	r.absent("assignedTo")
 	r.str("alertWebUrl", "https://security.microsoft.com/alerts/"+a.ID+"?tid="+DefaultTenant)

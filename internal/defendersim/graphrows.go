@@ -96,7 +96,8 @@ func (st *graphStore) forget(before time.Time) {
 	for ; n < len(st.list) && st.list[n].Visible.Before(before); n++ {
 		v := st.list[n]
 		delete(st.byKey, v.Key())
-		if st.byID[v.ID] = slices.DeleteFunc(st.byID[v.ID], func(o *GraphVersion) bool { return o == v }); len(st.byID[v.ID]) == 0 {
+		left := slices.DeleteFunc(st.byID[v.ID], func(o *GraphVersion) bool { return o == v })
+		if st.byID[v.ID] = left; len(left) == 0 {
 			delete(st.byID, v.ID)
 		}
 		st.list[n] = nil
@@ -191,7 +192,8 @@ func (s *Service) DueGraph(d GraphDue) []GraphVersion {
 	}
 	return slices.DeleteFunc(s.GraphLedger(), func(v GraphVersion) bool {
 		late := v.Visible.After(v.Updated.Add(d.Overlap)) && v.Visible.After(d.Began)
-		if late || v.Visible.After(d.At) || v.Updated.Before(d.Since) || v.Updated.After(d.At) || !filter.match(&v.GraphAlert, &Modes{}) {
+		outside := v.Updated.Before(d.Since) || v.Updated.After(d.At)
+		if late || outside || v.Visible.After(d.At) || !filter.match(&v.GraphAlert, &Modes{}) {
 			return true
 		}
 		if v.Replaced.IsZero() || v.Replaced.After(d.At) {

@@ -34,7 +34,8 @@ func TestGraphUpdatesTakeThePlaceOfTheirAlert(t *testing.T) {
 
 func TestAGraphUpdateThatOvertakesAnother(t *testing.T) {
 	graphMemory(t, Config{}, func(t *graphRig) {
-		one, two, three := galert("a", noon.Add(-3*time.Second)), galert("a", noon.Add(-2*time.Second)), galert("a", noon.Add(-time.Second))
+		one := galert("a", noon.Add(-3*time.Second))
+		two, three := galert("a", noon.Add(-2*time.Second)), galert("a", noon.Add(-time.Second))
 		two.VisibleAt, three.VisibleAt = noon.Add(time.Minute), noon.Add(time.Second)
 		t.svc.AddGraph(one, two, three)
 		t.clk.advance(2 * time.Minute)
@@ -54,7 +55,8 @@ func TestGraphLedger(t *testing.T) {
 		late.VisibleAt = at(10 * time.Minute)
 		high := galert("high", at(time.Minute))
 		high.Severity = "high"
-		t.svc.AddGraph(old, late, high, galert("v", at(2*time.Minute)), galert("v", at(3*time.Minute)), galert("v", at(20*time.Minute)))
+		t.svc.AddGraph(old, late, high,
+			galert("v", at(2*time.Minute)), galert("v", at(3*time.Minute)), galert("v", at(20*time.Minute)))
 		due := func(d GraphDue) string {
 			var names []string
 			for _, v := range t.svc.DueGraph(d) {
@@ -62,7 +64,9 @@ func TestGraphLedger(t *testing.T) {
 			}
 			return strings.Join(names, " ")
 		}
-		all := GraphDue{Since: at(-2 * time.Hour), Began: noon, At: at(time.Hour), Overlap: 5 * time.Minute, Stay: time.Minute}
+		all := GraphDue{
+			Since: at(-2 * time.Hour), Began: noon, At: at(time.Hour), Overlap: 5 * time.Minute, Stay: time.Minute,
+		}
 		f := func(name string, change func(d *GraphDue), expect string) {
 			t.Helper()
 			d := all
@@ -70,14 +74,20 @@ func TestGraphLedger(t *testing.T) {
 			want(t, name, due(d), expect)
 		}
 		f("all in time", func(*GraphDue) {}, "old@11:00:00Z high@12:01:00Z v@12:02:00Z v@12:03:00Z v@12:20:00Z")
-		f("what stayed longer", func(d *GraphDue) { d.Stay = 2 * time.Minute }, "old@11:00:00Z high@12:01:00Z v@12:03:00Z v@12:20:00Z")
+		f("what stayed longer", func(d *GraphDue) { d.Stay = 2 * time.Minute },
+			"old@11:00:00Z high@12:01:00Z v@12:03:00Z v@12:20:00Z")
 		f("what stayed", func(d *GraphDue) { d.Stay = -1 }, "old@11:00:00Z high@12:01:00Z v@12:20:00Z")
-		f("a longer overlap", func(d *GraphDue) { d.Overlap = 10 * time.Minute; d.Stay = -1 }, "old@11:00:00Z late@12:01:00Z high@12:01:00Z v@12:20:00Z")
-		f("by an earlier end", func(d *GraphDue) { d.At = at(150 * time.Second) }, "old@11:00:00Z high@12:01:00Z v@12:02:00Z")
-		f("from a later time", func(d *GraphDue) { d.Since = at(-time.Minute) }, "high@12:01:00Z v@12:02:00Z v@12:03:00Z v@12:20:00Z")
-		f("a reader that began later", func(d *GraphDue) { d.Began = at(4 * time.Minute) }, "old@11:00:00Z high@12:01:00Z v@12:03:00Z v@12:20:00Z")
+		f("a longer overlap", func(d *GraphDue) { d.Overlap = 10 * time.Minute; d.Stay = -1 },
+			"old@11:00:00Z late@12:01:00Z high@12:01:00Z v@12:20:00Z")
+		f("by an earlier end", func(d *GraphDue) { d.At = at(150 * time.Second) },
+			"old@11:00:00Z high@12:01:00Z v@12:02:00Z")
+		f("from a later time", func(d *GraphDue) { d.Since = at(-time.Minute) },
+			"high@12:01:00Z v@12:02:00Z v@12:03:00Z v@12:20:00Z")
+		f("a reader that began later", func(d *GraphDue) { d.Began = at(4 * time.Minute) },
+			"old@11:00:00Z high@12:01:00Z v@12:03:00Z v@12:20:00Z")
 		f("under a filter", func(d *GraphDue) { d.Filter = "severity eq 'high'" }, "high@12:01:00Z")
-		f("no reader then: what came late is not due", func(d *GraphDue) { d.Began = time.Time{} }, "high@12:01:00Z v@12:02:00Z v@12:03:00Z v@12:20:00Z")
+		f("no reader then: what came late is not due", func(d *GraphDue) { d.Began = time.Time{} },
+			"high@12:01:00Z v@12:02:00Z v@12:03:00Z v@12:20:00Z")
 
 		served := func(key string) [2]int {
 			v, _ := t.svc.LookupGraph(key)
@@ -128,7 +138,8 @@ func TestRetainForgetsGraph(t *testing.T) {
 	clk.advance(2 * time.Hour)
 	svc.AddGraph(galert("a", clk.Now()))
 	got := svc.GraphLedger()
-	if len(got) != 1 || got[0].ID != "a" || !got[0].Updated.Equal(clk.Now()) || len(svc.graph.byKey) != 1 || len(svc.graph.byID["a"]) != 1 {
+	if len(got) != 1 || got[0].ID != "a" || !got[0].Updated.Equal(clk.Now()) ||
+		len(svc.graph.byKey) != 1 || len(svc.graph.byID["a"]) != 1 {
 		t.Errorf("left: %v", got)
 	}
 }

@@ -58,7 +58,8 @@ func (x *exchange) admits(m Machine) bool {
 		}
 	}
 	if version != want {
-		x.identityError(http.StatusBadRequest, "bad_request_102", "Required query parameter 'api-version' missing or invalid")
+		x.identityError(http.StatusBadRequest, "bad_request_102",
+			"Required query parameter 'api-version' missing or invalid")
 		return false
 	}
 	return true
@@ -80,7 +81,8 @@ func (s *Service) identity(clientID string) (id, problem string) {
 	case s.system != "":
 		return s.system, ""
 	case len(s.users) > 1:
-		return "", "Multiple user assigned identities exist, please specify the clientId / resourceId of the identity in the token request"
+		return "", "Multiple user assigned identities exist, " +
+			"please specify the clientId / resourceId of the identity in the token request"
 	}
 	return s.users[0], ""
 }

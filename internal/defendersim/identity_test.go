@@ -53,11 +53,17 @@ func TestManagedIdentities(t *testing.T) {
 		given("the system-assigned one", t.identity(none), "system")
 		given("by name", t.identity(who("user-one")), "user-one")
 		refused("an unknown one", t.identity(who("user-two")), 400, "Identity not found")
-		refused("no header", t.identity(func(_ url.Values, h http.Header) { h.Del("Metadata") }), 400, "metadata header")
-		refused("through a proxy", t.identity(func(_ url.Values, h http.Header) { h.Set("X-Forwarded-For", "10.0.0.1") }), 400, "X-Forwarded-For")
-		refused("no version", t.identity(func(q url.Values, _ http.Header) { q.Del("api-version") }), 400, "api-version")
+		refused("no header", t.identity(func(_ url.Values, h http.Header) { h.Del("Metadata") }),
+			400, "metadata header")
+		refused("through a proxy", t.identity(func(_ url.Values, h http.Header) {
+			h.Set("X-Forwarded-For", "10.0.0.1")
+		}), 400, "X-Forwarded-For")
+		refused("no version", t.identity(func(q url.Values, _ http.Header) { q.Del("api-version") }),
+			400, "api-version")
 		refused("no resource", t.identity(func(q url.Values, _ http.Header) { q.Del("resource") }), 400, "resource")
-		refused("unknown resource", t.identity(func(q url.Values, _ http.Header) { q.Set("resource", "https://other.example") }), 400, "AADSTS500011")
+		refused("unknown resource", t.identity(func(q url.Values, _ http.Header) {
+			q.Set("resource", "https://other.example")
+		}), 400, "AADSTS500011")
 		form := v1Form()
 		form.Set("client_id", "system")
 		form.Set("client_secret", proven)

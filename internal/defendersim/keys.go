@@ -26,7 +26,10 @@ func NewCertificate(from, to time.Time) (*Certificate, error) {
 		return nil, fmt.Errorf("key of a certificate: %w", err)
 	}
 	serial, _ := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
-	template := &x509.Certificate{SerialNumber: serial, Subject: pkix.Name{CommonName: "defender application"}, NotBefore: from, NotAfter: to}
+	template := &x509.Certificate{
+		SerialNumber: serial, Subject: pkix.Name{CommonName: "defender application"},
+		NotBefore: from, NotAfter: to,
+	}
 	raw, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
 		return nil, fmt.Errorf("certificate: %w", err)

@@ -39,7 +39,8 @@ func (t *rig) browse(page, answer string) url.Values {
 		t.Fatalf("page: %d %s", a.status, a.body)
 	}
 	form := url.Values{"consent": {answer}}
-	for _, m := range regexp.MustCompile(`<input type="hidden" name="([^"]*)" value="([^"]*)">`).FindAllStringSubmatch(string(a.body), -1) {
+	field := regexp.MustCompile(`<input type="hidden" name="([^"]*)" value="([^"]*)">`)
+	for _, m := range field.FindAllStringSubmatch(string(a.body), -1) {
 		form.Set(html.UnescapeString(m[1]), html.UnescapeString(m[2]))
 	}
 	action := regexp.MustCompile(`action="([^"]*)"`).FindStringSubmatch(string(a.body))
@@ -69,6 +70,18 @@ func (t *rig) tokens(a answer) (got tokens) {
 	return got
 }
 
+// codeForm asks for the tokens of the code that came back; verifier "": none is sent.
+func codeForm(c *oauth2.Config, back url.Values, verifier string) url.Values {
+	form := url.Values{
+		"grant_type": {"authorization_code"}, "code": {back.Get("code")},
+		"redirect_uri": {c.RedirectURL}, "client_id": {native},
+	}
+	if verifier != "" {
+		form.Set("code_verifier", verifier)
+	}
+	return form
+}
+
 // renew uses a refresh token.
 func (t *rig) renew(v2 bool, refresh string) answer {
 	t.Helper()
@@ -89,10 +102,10 @@ func TestLoginOfAPerson(t *testing.T) {
 		versions(func(name string, v2 bool) {
 			c, params := t.loginConfig(v2)
 			verifier := oauth2.GenerateVerifier()
-			back := t.browse(c.AuthCodeURL("the&state", append(params, oauth2.S256ChallengeOption(verifier))...), "accept")
+			back := t.browse(
+				c.AuthCodeURL("the&state", append(params, oauth2.S256ChallengeOption(verifier))...), "accept")
 			want(t, name+": state", back.Get("state"), "the&state")
-			form := url.Values{"grant_type": {"authorization_code"}, "code": {back.Get("code")}, "redirect_uri": {c.RedirectURL},
-				"client_id": {native}, "code_verifier": {verifier}}
+			form := codeForm(c, back, verifier)
 			got := t.tokens(t.post(c.Endpoint.TokenURL, form))
 			want(t, name+": a code is good once", t.code(t.post(c.Endpoint.TokenURL, form)), 54005)
 			claims := jwt.MapClaims{}
@@ -140,14 +153,13 @@ func TestCodesAreChecked(t *testing.T) {
 			} {
 				verifier := oauth2.GenerateVerifier()
 				back := t.browse(c.AuthCodeURL("s", append(params, oauth2.S256ChallengeOption(verifier))...), "accept")
-				form := url.Values{"grant_type": {"authorization_code"}, "code": {back.Get("code")}, "redirect_uri": {c.RedirectURL},
-					"client_id": {native}, "code_verifier": {verifier}}
+				form := codeForm(c, back, verifier)
 				form.Set(f.key, f.value)
 				want(t, name+", "+f.name, t.code(t.post(c.Endpoint.TokenURL, form)), f.want)
 			}
 			back := t.browse(c.AuthCodeURL("s", params...), "accept")
 			t.svc.Shift(codeLife)
-			form := url.Values{"grant_type": {"authorization_code"}, "code": {back.Get("code")}, "redirect_uri": {c.RedirectURL}, "client_id": {native}}
+			form := codeForm(c, back, "")
 			want(t, name+", a late code", t.code(t.post(c.Endpoint.TokenURL, form)), 70008)
 		})
 	})
@@ -196,7 +208,10 @@ func TestRefreshTokens(t *testing.T) {
 		versions(func(name string, v2 bool) {
 			first := t.svc.Login(native, DefaultResource)
 			want(t, name+": garbage", t.code(t.renew(v2, "garbage")), 9002313)
-			form := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {first}, "client_id": {DefaultClientID}, "client_secret": {DefaultSecret}}
+			form := url.Values{
+				"grant_type": {"refresh_token"}, "refresh_token": {first},
+				"client_id": {DefaultClientID}, "client_secret": {DefaultSecret},
+			}
 			want(t, name+": another application's", t.code(t.post(t.v1, form)), 70000)
 			second := t.tokens(t.renew(v2, first)).Refresh
 
@@ -229,7 +244,7 @@ func TestV2GivesARefreshTokenOnRequestOnly(t *testing.T) {
 		c, _ := t.loginConfig(true)
 		c.Scopes = []string{DefaultResource + "/.default"}
 		back := t.browse(c.AuthCodeURL("s"), "accept")
-		form := url.Values{"grant_type": {"authorization_code"}, "code": {back.Get("code")}, "redirect_uri": {c.RedirectURL}, "client_id": {native}}
+		form := codeForm(c, back, "")
 		want(t, "refresh token", t.tokens(t.post(t.v2, form)).Refresh, "")
 	})
 }

@@ -25,15 +25,15 @@ const (
 // Modes is the behaviour that Microsoft leaves undocumented, and behaviour that holds until it is switched off. The
 // zero value is a well-behaved service.
 type Modes struct {
-	// Graph is what only Microsoft Graph can do. Modes of bounds, dates, compression and pace hold for both APIs, those of
-	// order, form, caps and rows without a time for the SIEM API alone.
+	// Graph is what only Microsoft Graph can do. Modes of bounds, dates, compression and pace hold for both APIs,
+	// those of order, form, caps and rows without a time for the SIEM API alone.
 	Graph GraphModes
 
 	// SinceExclusive and UntilExclusive leave out rows that are exactly at a bound: for Graph ge is then gt, le is lt,
 	// where they compare lastUpdateDateTime.
 	SinceExclusive, UntilExclusive bool
-	// TruncateBounds cuts both bounds down to a multiple of this before they are compared, as a service that parses only
-	// whole seconds does: rows in the last part second of a window are not in the answer. 0: not at all.
+	// TruncateBounds cuts both bounds down to a multiple of this before they are compared, as a service that parses
+	// only whole seconds does: rows in the last part second of a window are not in the answer. 0: not at all.
 	TruncateBounds time.Duration
 	// TruncateRows cuts the rows' times down for the comparison, as an index of less precision does. 0: not at all.
 	TruncateRows time.Duration
@@ -64,9 +64,9 @@ type Modes struct {
 	// Forbidden answers 403 to every query that carries a good token.
 	Forbidden bool
 
-	// UntimedFor is how long a row without a usable LastProcessedTimeUtc comes in every answer, whatever the window, from
-	// the moment it became visible; 0: 2 h. For limit and Cap such a row is older than any other (.NET's zero time sorts
-	// first), or newer with UntimedNewest.
+	// UntimedFor is how long a row without a usable LastProcessedTimeUtc comes in every answer, whatever the window,
+	// from the moment it became visible; 0: 2 h. For limit and Cap such a row is older than any other (.NET's zero
+	// time sorts first), or newer with UntimedNewest.
 	UntimedFor    time.Duration
 	UntimedNewest bool
 

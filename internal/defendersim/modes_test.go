@@ -30,10 +30,13 @@ func TestModesOfBounds(t *testing.T) {
 			{"until exclusive", Modes{UntilExclusive: true}, 10.5, 20.5, "10.5 10.5004 20.2"},
 			{"both exclusive", Modes{SinceExclusive: true, UntilExclusive: true}, 10.5, 20.5, "10.5004 20.2"},
 			{"bounds cut to seconds", Modes{TruncateBounds: time.Second}, 10.5, 20.5, "10 10.2 10.5 10.5004"},
-			{"bounds cut to milliseconds", Modes{TruncateBounds: time.Millisecond}, 10.5004, 20.5004, "10.5 10.5004 20.2 20.5"},
-			{"bounds cut and exclusive", Modes{TruncateBounds: time.Second, SinceExclusive: true}, 10.5, 20.5, "10.2 10.5 10.5004"},
+			{"bounds cut to milliseconds", Modes{TruncateBounds: time.Millisecond}, 10.5004, 20.5004,
+				"10.5 10.5004 20.2 20.5"},
+			{"bounds cut and exclusive", Modes{TruncateBounds: time.Second, SinceExclusive: true}, 10.5, 20.5,
+				"10.2 10.5 10.5004"},
 			{"rows cut to seconds", Modes{TruncateRows: time.Second}, 10.5, 20.5, "20.2 20.5 20.5004 20.8"},
-			{"rows cut to milliseconds", Modes{TruncateRows: time.Millisecond}, 10.5, 20.5, "10.5 10.5004 20.2 20.5 20.5004"},
+			{"rows cut to milliseconds", Modes{TruncateRows: time.Millisecond}, 10.5, 20.5,
+				"10.5 10.5004 20.2 20.5 20.5004"},
 			{"one point in time", Modes{}, 20.5, 20.5, "20.5"},
 		} {
 			r.svc.SetModes(func(m *Modes) { *m = c.modes })

@@ -104,7 +104,9 @@ func GzipBomb(size int64) *Fault {
 		z.Close()
 		return b.Bytes()
 	}
-	begin, middle, end := member([]byte(`[{"AlertId":"bomb","AlertPart":0,"Description":"`)), member(bytes.Repeat([]byte("A"), unit)), member([]byte(`"}]`))
+	begin := member([]byte(`[{"AlertId":"bomb","AlertPart":0,"Description":"`))
+	middle := member(bytes.Repeat([]byte("A"), unit))
+	end := member([]byte(`"}]`))
 	return &Fault{Name: "gzip bomb", Encoded: true, Page: func(w io.Writer) error {
 		if _, err := w.Write(begin); err != nil {
 			return err

@@ -157,7 +157,8 @@ func parseDuration(v string) (time.Duration, error) {
 	if err := take(dates, "YMD", map[byte]time.Duration{'Y': 365 * day, 'M': 30 * day, 'D': day}); err != nil {
 		return 0, err
 	}
-	if err := take(times, "HMS", map[byte]time.Duration{'H': time.Hour, 'M': time.Minute, 'S': time.Second}); err != nil {
+	clock := map[byte]time.Duration{'H': time.Hour, 'M': time.Minute, 'S': time.Second}
+	if err := take(times, "HMS", clock); err != nil {
 		return 0, err
 	}
 	return sum, nil

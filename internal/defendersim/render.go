@@ -13,14 +13,17 @@ import (
 var (
 	titles = []string{
 		"Suspicious PowerShell commandline", "A process was injected with potentially malicious code",
-		"Anomalous token use", "Ungewöhnliche Anmeldung über eine Fernverbindung", "Détection d’un outil à « double usage »",
-		"疑わしいスクリプトの実行", "Подозрительный запуск \"cmd.exe\"", "Ransomware behaviour 🛡 stopped", "محاولة تسجيل دخول مشبوهة",
+		"Anomalous token use", "Ungewöhnliche Anmeldung über eine Fernverbindung",
+		"Détection d’un outil à « double usage »", "疑わしいスクリプトの実行",
+		"Подозрительный запуск \"cmd.exe\"",
+		"Ransomware behaviour 🛡 stopped", "محاولة تسجيل دخول مشبوهة",
 	}
 	categories = []string{"SuspiciousActivity", "Malware", "CredentialAccess", "LateralMovement", "Exfiltration"}
 	severities = []string{"Informational", "Low", "Medium", "High"}
 	files      = []string{"powershell.exe", "rundll32.exe", "büro.docm", "wscript.exe", "update\tnow.exe"}
 	paths      = []string{
-		`C:\Windows\SysWOW64\WindowsPowerShell\v1.0`, `C:\Users\jörg\AppData\Local\Temp`, `\\fileserver\share$\tools`, "/opt/срочно",
+		`C:\Windows\SysWOW64\WindowsPowerShell\v1.0`, `C:\Users\jörg\AppData\Local\Temp`,
+		`\\fileserver\share$\tools`, "/opt/срочно",
 	}
 	sources = []string{"Microsoft Defender ATP", "EDR", "WindowsDefenderAv", "CustomTI"}
 )
@@ -141,7 +144,8 @@ func (g *Generator) render(a *Alert, unique string) {
 // renderWide writes the keys that later years added, arrays within arrays among them.
 func (g *Generator) renderWide(r *object, a *Alert, machine, device string) {
 	r.absent("UserDomain")
-	r.raw("LogOnUsers", fmt.Sprintf(`[{"Name":"user%d","Roles":["local",null]},{"Name":"svc","Roles":[]}]`, g.rnd.IntN(100)))
+	users := fmt.Sprintf(`[{"Name":"user%d","Roles":["local",null]},{"Name":"svc","Roles":[]}]`, g.rnd.IntN(100))
+	r.raw("LogOnUsers", users)
 	r.str("MachineDomain", "corp.example.com")
 	r.str("MachineName", machine)
 	r.raw("InternalIPv4List", fmt.Sprintf(`["10.%d.0.17","192.0.2.%d"]`, g.rnd.IntN(256), g.rnd.IntN(256)))

@@ -75,7 +75,9 @@ func (g *gate) close() {
 func Start(s *Service, o ServerOptions) (*Server, error) { return start(s.serve, s.cfg.Tenant, o) }
 
 // start serves by serve, which knows only requests of the given kinds.
-func start(serve func(w http.ResponseWriter, r *http.Request, kinds ...Kind), tenant string, o ServerOptions) (*Server, error) {
+func start(
+	serve func(w http.ResponseWriter, r *http.Request, kinds ...Kind), tenant string, o ServerOptions,
+) (*Server, error) {
 	srv := &Server{tenant: tenant}
 	var conf *tls.Config
 	if !o.Plain {

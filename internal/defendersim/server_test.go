@@ -76,7 +76,9 @@ func TestLoginAndAPIAreApart(t *testing.T) {
 	if api == srv.Authority() {
 		t.Fatal("one port for both")
 	}
-	for _, u := range []string{srv.Authority() + "/api/alerts", strings.Replace(srv.TokenURL(), srv.Authority(), api, 1)} {
+	for _, u := range []string{
+		srv.Authority() + "/api/alerts", strings.Replace(srv.TokenURL(), srv.Authority(), api, 1),
+	} {
 		res, err := client.Get(u)
 		if err != nil {
 			t.Fatal(err)

@@ -51,8 +51,8 @@ type Config struct {
 	Audiences, Resources []string
 	// GraphAudiences are the resources whose tokens Graph accepts; nil: its hosts and its application id.
 	GraphAudiences []string
-	// User is who logs in on the page; "": an analyst. Scopes and GraphScopes are what a login may do; nil: Alert.Read and
-	// GraphPermission.
+	// User is who logs in on the page; "": an analyst. Scopes and GraphScopes are what a login may do; nil: Alert.Read
+	// and GraphPermission.
 	User                string
 	Scopes, GraphScopes []string
 	// TokenLife is how long a token lives; 0: 3599 s.
@@ -126,7 +126,9 @@ func New(cfg Config) *Service {
 		cfg.Resources = []string{"https://api.securitycenter.microsoft.com"}
 	}
 	if cfg.GraphAudiences == nil {
-		cfg.GraphAudiences = []string{GraphHost, "https://graph.microsoft.us", "https://dod-graph.microsoft.us", GraphAppID}
+		cfg.GraphAudiences = []string{
+			GraphHost, "https://graph.microsoft.us", "https://dod-graph.microsoft.us", GraphAppID,
+		}
 	}
 	if cfg.JournalSize == 0 {
 		cfg.JournalSize = 10_000
@@ -202,8 +204,8 @@ type Request struct {
 	Method  string    //
 	Host    string    //
 	Path    string    //
-	// Query is that of a SIEM request as understood; the zero Query when malformed. Of a Graph request it holds the window
-	// (until its own time where the filter sets no end) and $top as Limit.
+	// Query is that of a SIEM request as understood; the zero Query when malformed. Of a Graph request it holds the
+	// window (until its own time where the filter sets no end) and $top as Limit.
 	Query   Query
 	Graph   GraphQuery // of a Graph request
 	tenant  string     // of a request for a token or a login

@@ -35,8 +35,8 @@ func (x *exchange) serveAlerts() {
 			return
 		}
 	}
-	// A late answer shows what was visible when the query came; the other way round no reader could be told from a lucky
-	// one.
+	// A late answer shows what was visible when the query came: rows that came since could make up for a reader's
+	// mistake.
 	rows, texts := x.s.answerRows(q, x.modes, x.req.At, x.rand)
 	x.rows(rows, texts)
 }
@@ -115,7 +115,10 @@ func (x *exchange) list(status int, head, tail string, texts [][]byte, fates []*
 		length += int64(len(t))
 	}
 	out := x.open(status, "application/json; charset=utf-8", length)
-	defer func() { x.s.served(fates[:x.entry.Rows], x.req.At, x.entry.Whole && x.entry.Rows == len(fates)) }() // also when the wire breaks
+	defer func() { // also when the wire breaks
+		whole := x.entry.Whole && x.entry.Rows == len(fates)
+		x.s.served(fates[:x.entry.Rows], x.req.At, whole)
+	}()
 	if _, err := out.Write([]byte(head)); err != nil {
 		return
 	}

@@ -58,7 +58,8 @@ func TestQueryParameters(t *testing.T) {
 	for i := range rows {
 		rows[i].MachineGroup = []string{"UKMachines", "FranceMachines", "A & B/ü"}[i%3]
 	}
-	rows[2].DeviceTags, rows[3].DeviceTags, rows[3].CloudTags = []string{"lab", "kiosk"}, []string{"lab"}, []string{"vip"}
+	rows[2].DeviceTags = []string{"lab", "kiosk"}
+	rows[3].DeviceTags, rows[3].CloudTags = []string{"lab"}, []string{"vip"}
 	rows[6].VisibleAt = at(-time.Minute)
 	bothWays(t, Config{}, func(t *rig) {
 		t.svc.Add(rows...)
@@ -98,10 +99,12 @@ func TestQueryParameters(t *testing.T) {
 func TestMalformedQueriesAreRefused(t *testing.T) {
 	bothWays(t, Config{}, func(t *rig) {
 		for _, query := range []string{
-			"sinceTimeUtc=yesterday", "sinceTimeUtc=", "sinceTimeUtc=2024-05-06T11:00:00+02:00", "sinceTimeUtc=2024-13-06T11:00:00Z",
-			"sinceTimeUtc=2024-05-06T11:00:00.12345678Z", "sinceTimeUtc=2024-05-06T11:00:00,5Z", "sinceTimeUtc=2024-05-06T11:00:00.Z",
-			"untilTimeUtc=1714993200", "ago=10m", "ago=P", "ago=PT", "ago=P1W", "ago=PT1.5M", "ago=-PT10M", "ago=PT10", "ago=P1H",
-			"ago=PT1M1H", "ago=P9999999999D", "ago=P1000Y", "ago=PT10M&sinceTimeUtc=2024-05-06T11:00:00Z", "limit=ten", "limit=-1",
+			"sinceTimeUtc=yesterday", "sinceTimeUtc=", "sinceTimeUtc=2024-05-06T11:00:00+02:00",
+			"sinceTimeUtc=2024-13-06T11:00:00Z", "sinceTimeUtc=2024-05-06T11:00:00.12345678Z",
+			"sinceTimeUtc=2024-05-06T11:00:00,5Z", "sinceTimeUtc=2024-05-06T11:00:00.Z",
+			"untilTimeUtc=1714993200", "ago=10m", "ago=P", "ago=PT", "ago=P1W", "ago=PT1.5M", "ago=-PT10M",
+			"ago=PT10", "ago=P1H", "ago=PT1M1H", "ago=P9999999999D", "ago=P1000Y",
+			"ago=PT10M&sinceTimeUtc=2024-05-06T11:00:00Z", "limit=ten", "limit=-1",
 			"limit=1.5", "limit=99999999999", "limit=", "limit=1&limit=2", "limit=1&LIMIT=1",
 			"DeviceCreatedMachineTags=a&DeviceCreatedMachineTags=b", "limit=%zz", "limit=1;ago=PT1M",
 		} {
@@ -116,7 +119,8 @@ func TestPathAndMethod(t *testing.T) {
 	bothWays(t, Config{}, func(t *rig) {
 		base := strings.TrimSuffix(t.alerts, "/api/alerts")
 		for path, status := range map[string]int{
-			"/api/alerts": 200, "/api/Alerts/": 200, "/API/ALERTS": 200, "/api/alert": 200, "/api/alertz": 404, "/": 404, "/api/alerts/1": 404,
+			"/api/alerts": 200, "/api/Alerts/": 200, "/API/ALERTS": 200, "/api/alert": 200,
+			"/api/alertz": 404, "/": 404, "/api/alerts/1": 404,
 		} {
 			t.alerts = base + path
 			want(t, path, t.get("").status, status)
@@ -221,7 +225,8 @@ func TestLedgerAndStats(t *testing.T) {
 		veryLate.VisibleAt = noon.Add(time.Hour)
 		mine := row("mine", noon.Add(-time.Minute))
 		mine.MachineGroup = "A"
-		r.svc.Add(row("old", noon.Add(-3*time.Hour)), late, veryLate, mine, NewGenerator(source(1), Mix{}).Untimed(noon, TimeNull))
+		untimed := NewGenerator(source(1), Mix{}).Untimed(noon, TimeNull)
+		r.svc.Add(row("old", noon.Add(-3*time.Hour)), late, veryLate, mine, untimed)
 		due := func(f Filter, at time.Time) (names []string) {
 			for _, row := range r.svc.Due(f, noon.Add(-time.Hour), at, 40*time.Minute) {
 				names = append(names, row.Processed)

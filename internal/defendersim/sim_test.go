@@ -80,9 +80,12 @@ func memory(t *testing.T, cfg Config) *rig {
 		cfg.Now = clk.Now
 	}
 	svc := New(cfg)
-	return &rig{T: t, svc: svc, clk: clk, http: &http.Client{Transport: svc.Transport(), CheckRedirect: stay},
-		v1: LoginHost + "/" + DefaultTenant + "/oauth2/token", v2: LoginHost + "/" + DefaultTenant + "/oauth2/v2.0/token",
-		alerts: AlertsHost + "/api/alerts"}
+	return &rig{
+		T: t, svc: svc, clk: clk, http: &http.Client{Transport: svc.Transport(), CheckRedirect: stay},
+		v1:     LoginHost + "/" + DefaultTenant + "/oauth2/token",
+		v2:     LoginHost + "/" + DefaultTenant + "/oauth2/v2.0/token",
+		alerts: AlertsHost + "/api/alerts",
+	}
 }
 
 func stay(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
@@ -175,8 +178,9 @@ func (t *rig) keys(query string) string {
 
 // row is a small alert, known by its name.
 func row(name string, at time.Time) Alert {
-	return Alert{FullID: name, AlertID: name, LastProcessed: at, Processed: stamp(at),
-		Text: fmt.Appendf(nil, `{"AlertId":%q,"FullId":%q,"AlertPart":0,"LastProcessedTimeUtc":%q}`, name, name, stamp(at))}
+	text := fmt.Appendf(nil, `{"AlertId":%q,"FullId":%q,"AlertPart":0,"LastProcessedTimeUtc":%q}`,
+		name, name, stamp(at))
+	return Alert{FullID: name, AlertID: name, LastProcessed: at, Processed: stamp(at), Text: text}
 }
 
 func source(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 1)) }

@@ -50,7 +50,8 @@ func (s *Service) Journal() []Entry {
 }
 
 func (st *Stats) begin(req Request, r *http.Request) {
-	if req.Kind != KindAlerts && req.Kind != KindGraph && strings.HasPrefix(strings.ToLower(r.Header.Get("Authorization")), "bearer") {
+	bearer := strings.HasPrefix(strings.ToLower(r.Header.Get("Authorization")), "bearer")
+	if bearer && req.Kind != KindAlerts && req.Kind != KindGraph {
 		st.StrayTokens++
 	}
 	switch req.Kind {

@@ -46,7 +46,9 @@ func (i *issuer) opaque(n int) string {
 }
 
 // Token is called by the library, which dates tokens by the process's clock; here they get the service's.
-func (i *issuer) Token(_ context.Context, data *oauth2.GenerateBasic, withRefresh bool) (access, refresh string, err error) {
+func (i *issuer) Token(
+	_ context.Context, data *oauth2.GenerateBasic, withRefresh bool,
+) (access, refresh string, err error) {
 	i.mu.Lock()
 	serial := i.rnd.Uint64()
 	i.mu.Unlock()
@@ -62,8 +64,9 @@ func (i *issuer) Token(_ context.Context, data *oauth2.GenerateBasic, withRefres
 	ext.Del("grants") // of the token that is renewed
 	tenant := i.s.cfg.Tenant
 	claims := jwt.MapClaims{
-		"aud": ext.Get("audience"), "iss": "https://sts.windows.net/" + tenant + "/", "tid": tenant, "appid": data.Client.GetID(),
-		"iat": now.Unix(), "nbf": now.Unix(), "exp": now.Add(life).Unix(), "ver": "1.0", "uti": fmt.Sprintf("%016x", serial),
+		"aud": ext.Get("audience"), "iss": "https://sts.windows.net/" + tenant + "/", "tid": tenant,
+		"appid": data.Client.GetID(), "iat": now.Unix(), "nbf": now.Unix(), "exp": now.Add(life).Unix(),
+		"ver": "1.0", "uti": fmt.Sprintf("%016x", serial),
 	}
 	if data.UserID == "" {
 		claims["idtyp"] = "app"
@@ -113,9 +116,10 @@ type codes struct{ *issuer }
 
 // Token is called by the library.
 func (c codes) Token(_ context.Context, data *oauth2.GenerateBasic) (string, error) {
-	ext := extend(data.TokenInfo.(oauth2.ExtendableTokenInfo), data.Request.Form)
+	form := data.Request.Form
+	ext := extend(data.TokenInfo.(oauth2.ExtendableTokenInfo), form)
 	// v2 gives a refresh token only to who asks for it.
-	if _, v2 := data.Request.Form["scope"]; !v2 || slices.Contains(strings.Fields(data.Request.Form.Get("scope")), "offline_access") {
+	if _, v2 := form["scope"]; !v2 || slices.Contains(strings.Fields(form.Get("scope")), "offline_access") {
 		ext.Set("offline", "1")
 	}
 	return "0." + c.opaque(12), nil
@@ -142,7 +146,9 @@ type tokenStore struct {
 }
 
 func newTokenStore(s *Service) *tokenStore {
-	return &tokenStore{s: s, access: make(map[string]issued), codes: make(map[string]*authCode), logins: make(map[string]*login)}
+	return &tokenStore{
+		s: s, access: make(map[string]issued), codes: make(map[string]*authCode), logins: make(map[string]*login),
+	}
 }
 
 // most is how many tokens are kept before expired ones are looked for.

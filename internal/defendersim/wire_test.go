@@ -176,7 +176,10 @@ func TestReadingAClosedBody(t *testing.T) {
 }
 
 func BenchmarkPollOverMemory(b *testing.B) {
-	r := &rig{svc: New(Config{}), v1: LoginHost + "/" + DefaultTenant + "/oauth2/token", alerts: AlertsHost + "/api/alerts"}
+	r := &rig{
+		svc: New(Config{}), v1: LoginHost + "/" + DefaultTenant + "/oauth2/token",
+		alerts: AlertsHost + "/api/alerts",
+	}
 	r.http = &http.Client{Transport: r.svc.Transport()}
 	now := time.Now()
 	r.svc.Add(Generate(source(1), 1000, now.Add(-2*time.Hour), now, Mix{})...)
@@ -196,7 +199,8 @@ func BenchmarkPollOverMemory(b *testing.B) {
 func BenchmarkNewServiceWithToken(b *testing.B) {
 	for b.Loop() {
 		svc := New(Config{})
-		res, err := (&http.Client{Transport: svc.Transport()}).PostForm(LoginHost+"/"+DefaultTenant+"/oauth2/token", v1Form())
+		client := &http.Client{Transport: svc.Transport()}
+		res, err := client.PostForm(LoginHost+"/"+DefaultTenant+"/oauth2/token", v1Form())
 		if err != nil || res.StatusCode != 200 {
 			b.Fatal(err)
 		}

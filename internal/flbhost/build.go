@@ -87,7 +87,8 @@ func compile(dir string, args []string) error {
 
 // BuildC compiles one C file to a shared object: for the probe of the tests.
 func BuildC(source, out string) error {
-	return compile("", []string{"-Wall", "-Wextra", "-O1", "-g", "-shared", "-fPIC", "-o", out, source, "-ldl", "-lpthread"})
+	flags := []string{"-Wall", "-Wextra", "-O1", "-g", "-shared", "-fPIC"}
+	return compile("", append(flags, "-o", out, source, "-ldl", "-lpthread"))
 }
 
 // BuildGo builds a Go package (a folder or an import path) to a shared object.

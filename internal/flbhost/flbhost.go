@@ -48,7 +48,7 @@ type Without string
 // What builds may lack.
 const (
 	WithoutHistograms Without = "HISTOGRAMS" // cmetrics is of a version that shows histograms wrong
-	WithoutContext    Without = "CONTEXT"    // cmetrics is there, but no instance has a context, and the slot for it holds garbage
+	WithoutContext    Without = "CONTEXT"    // cmetrics is there, but no instance has a context: its slot holds garbage
 	WithoutMetrics    Without = "METRICS"    // as WithoutContext, and there is no cmetrics
 )
 
@@ -102,7 +102,9 @@ func (h *Host) start(program string) error {
 	if err := os.WriteFile(h.config, []byte(config), 0o600); err != nil {
 		return err
 	}
-	if emulator := strings.Fields(os.Getenv("FLBHOST_EMULATOR")); len(emulator) > 0 && !h.real() { // the host was built by a CC for another processor
+	// A host that a CC built for another processor runs under its emulator.
+	emulator := strings.Fields(os.Getenv("FLBHOST_EMULATOR"))
+	if len(emulator) > 0 && !h.real() {
 		args = append(append(emulator[1:], program), args...)
 		program = emulator[0]
 	}

@@ -57,7 +57,8 @@ func stanzas(inputs ...string) string {
 func fast(t *testing.T, config string) flbhost.Options {
 	return flbhost.Options{
 		Plugin: probe(t), Config: config, Trace: true,
-		Interval: 10 * time.Millisecond, Drain: 20 * time.Millisecond, Tick: 100 * time.Millisecond, Slow: 5 * time.Second,
+		Interval: 10 * time.Millisecond, Drain: 20 * time.Millisecond,
+		Tick: 100 * time.Millisecond, Slow: 5 * time.Second,
 	}
 }
 
@@ -123,8 +124,10 @@ func TestHotReloadRegistersBeforeTheOldOneExits(t *testing.T) {
 	h.MustAwait(t, limit, "a record of the new stanza", records(1, "probe.1"))
 	h.Look(func(v *flbhost.View) {
 		from := slices.Index(v.Calls, "PreRegister 1")
-		want := []string{"PreRegister 1", "Register", "Pause probe.0", "Pause probe.0", "PreExit probe.0 1", "Exit probe.0",
-			"Unregister", "Init probe.0 1", "Init probe.1 1"}
+		want := []string{
+			"PreRegister 1", "Register", "Pause probe.0", "Pause probe.0", "PreExit probe.0 1", "Exit probe.0",
+			"Unregister", "Init probe.0 1", "Init probe.1 1",
+		}
 		if got := v.Calls[from : from+len(want)]; !slices.Equal(got, want) {
 			t.Errorf("calls %q, want %q", got, want)
 		}
@@ -196,7 +199,9 @@ func TestPauseStopsTheCollectorOfTheLastInstance(t *testing.T) {
 	if err := h.Resume("probe.0"); err != nil {
 		t.Fatal(err)
 	}
-	h.MustAwait(t, limit, "both again", func(v *flbhost.View) bool { return v.Count > before+20 && records(1, "probe.1")(v) })
+	h.MustAwait(t, limit, "both again", func(v *flbhost.View) bool {
+		return v.Count > before+20 && records(1, "probe.1")(v)
+	})
 	h.MustStop(t, limit)
 }
 

@@ -104,8 +104,9 @@ func kindOf(kinds map[string]string, series string) string {
 		return kind
 	}
 	for _, part := range []string{"_bucket", "_sum", "_count"} {
-		if whole, ok := strings.CutSuffix(series, part); ok && (kinds[whole] == "histogram" || kinds[whole] == "summary") {
-			return kinds[whole]
+		whole, ok := strings.CutSuffix(series, part)
+		if kind := kinds[whole]; ok && (kind == "histogram" || kind == "summary") {
+			return kind
 		}
 	}
 	return ""

@@ -34,7 +34,8 @@ func TestMetricsAreParsed(t *testing.T) {
 	if got := s.Sum("a_total", "name", "eu", "outcome", `not "ok"`); got != 4 {
 		t.Errorf("a_total that is not ok is %g", got)
 	}
-	if len(s) != 7 || !math.IsNaN(s.Sum("g")) || !math.IsNaN(s.Sum("other")) || s.Sum("h_bucket", "le", "+Inf") != 2 || s.Of("h_sum")[0].Kind != "histogram" {
+	if len(s) != 7 || !math.IsNaN(s.Sum("g")) || !math.IsNaN(s.Sum("other")) ||
+		s.Sum("h_bucket", "le", "+Inf") != 2 || s.Of("h_sum")[0].Kind != "histogram" {
 		t.Errorf("%+v", s)
 	}
 }

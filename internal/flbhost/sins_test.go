@@ -178,7 +178,9 @@ func TestTheCoreKeepsItsOwnKeys(t *testing.T) {
 	o := fast(t, stanzas("TAG a; Mixed ${PROBE_VALUE}${PROBE_UNSET}; mixed second; log_level debug"))
 	o.Env = []string{"PROBE_TRACE=" + trace, "PROBE_VALUE=first $# \"q\""}
 	h := flbhost.Run(t, o)
-	h.MustAwait(t, limit, "a debug line", func(v *flbhost.View) bool { return v.HasLog("debug", "[input:probe] debug is on") })
+	h.MustAwait(t, limit, "a debug line", func(v *flbhost.View) bool {
+		return v.HasLog("debug", "[input:probe] debug is on")
+	})
 	h.MustStop(t, limit)
 	text, err := os.ReadFile(trace)
 	if err != nil {
@@ -242,17 +244,20 @@ func TestSignalsAndStats(t *testing.T) {
 }
 
 func TestDecodeKeepsOrderAndTypes(t *testing.T) {
-	chunk := []byte{0x92, 0xd7, 0, 0x5f, 0, 0, 0, 0, 0, 0, 100, 0x88,
-		0xa1, 'z', 0xc0, 0xa1, 'a', 0xc3, 0xa1, 'i', 0xff, 0xa1, 'u', 0xcf, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+	chunk := []byte{
+		0x92, 0xd7, 0, 0x5f, 0, 0, 0, 0, 0, 0, 100, 0x88,
+		0xa1, 'z', 0xc0, 0xa1, 'a', 0xc3, 0xa1, 'i', 0xff,
+		0xa1, 'u', 0xcf, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
 		0xa1, 'f', 0xcb, 0x3f, 0xf8, 0, 0, 0, 0, 0, 0, 0xa1, 's', 0xa3, '<', '&', '"', 0xa1, 'l', 0x92, 1, 0xcc, 200,
-		0xa1, 'm', 0x81, 0xa1, 'k', 0xd3, 0x80, 0, 0, 0, 0, 0, 0, 0}
+		0xa1, 'm', 0x81, 0xa1, 'k', 0xd3, 0x80, 0, 0, 0, 0, 0, 0, 0,
+	}
 	records, err := flbhost.Decode("defender.0", "t", append(chunk, chunk...))
 	if err != nil || len(records) != 2 {
 		t.Fatalf("%d records, %v", len(records), err)
 	}
 	got, err := records[1].JSON()
-	want := `{"date":"2020-07-04T04:05:20.0000001Z","z":null,"a":true,"i":-1,"u":18446744073709551615,"f":1.5,"s":"<&\"",` +
-		`"l":[1,200],"m":{"k":-9223372036854775808}}`
+	want := `{"date":"2020-07-04T04:05:20.0000001Z","z":null,"a":true,"i":-1,"u":18446744073709551615,` +
+		`"f":1.5,"s":"<&\"","l":[1,200],"m":{"k":-9223372036854775808}}`
 	if err != nil || string(got) != want || !json.Valid(got) {
 		t.Errorf("%s, %v\nwant %s", got, err, want)
 	}

@@ -61,7 +61,8 @@ func (l *Log) Flush() {
 		l.write(print, line)
 	}
 	if dropped > 0 {
-		l.write(print, line{slog.LevelWarn, fmt.Sprintf("%d log lines were dropped: %d waited already for the next callback", dropped, queueLines)})
+		text := fmt.Sprintf("%d log lines were dropped: %d waited already for the next callback", dropped, queueLines)
+		l.write(print, line{slog.LevelWarn, text})
 	}
 }
 

@@ -65,7 +65,8 @@ func TestAFullQueueDropsAndTells(t *testing.T) {
 	if len(f.printed) != queueLines+1 {
 		t.Fatalf("%d lines printed", len(f.printed))
 	}
-	if got, want := f.printed[queueLines], "2 [input:defender:defender.0] 7 log lines were dropped: 256 waited already for the next callback"; got != want {
+	want := "2 [input:defender:defender.0] 7 log lines were dropped: 256 waited already for the next callback"
+	if got := f.printed[queueLines]; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
 	f.printed = nil
@@ -101,7 +102,9 @@ func TestWithoutLogPrintLinesGoToStderr(t *testing.T) {
 func TestLevelsFollowTheStanza(t *testing.T) {
 	for n, want := range []int{0, 1, 2, 3, 4, 5} {
 		f := newFixture(levelOf(n))
-		for _, l := range []slog.Level{slog.LevelError, slog.LevelWarn, slog.LevelInfo, slog.LevelDebug, slog.LevelDebug - 4} {
+		for _, l := range []slog.Level{
+			slog.LevelError, slog.LevelWarn, slog.LevelInfo, slog.LevelDebug, slog.LevelDebug - 4,
+		} {
 			f.Logger().Log(t.Context(), l, "x")
 		}
 		if len(f.printed) != want {
@@ -117,7 +120,8 @@ func (secret) LogValue() slog.Value { return slog.StringValue("[redacted]") }
 func TestAttributesFollowTheMessage(t *testing.T) {
 	f := newFixture(slog.LevelInfo)
 	log := f.Logger().With("tenant", "t 1").WithGroup("http").With("status", 503)
-	log.Info("asked", "secret", secret("hunter2"), slog.Group("row", "n", 1, "empty", ""), slog.Group("", "flat", true), "a=b", `"`)
+	log.Info("asked", "secret", secret("hunter2"),
+		slog.Group("row", "n", 1, "empty", ""), slog.Group("", "flat", true), "a=b", `"`)
 	f.want(t, `3 [input:defender:defender.0] asked tenant="t 1" http.status=503 http.secret=[redacted] http.row.n=1 `+
 		`http.row.empty="" http.flat=true http.a=b="\""`)
 }

@@ -91,7 +91,8 @@ func (m *Metrics) add(a *arena, one *Metric) bool {
 	for i, v := range one.Values {
 		values[i] = a.text(v)
 	}
-	return C.core_metrics_add(m.core, C.int(one.Kind), name, help, a.text(one.Label), C.int(len(values)), unsafe.SliceData(values)) == 0
+	count, label := C.int(len(values)), a.text(one.Label)
+	return C.core_metrics_add(m.core, C.int(one.Kind), name, help, label, count, unsafe.SliceData(values)) == 0
 }
 
 // Set sets every series: the numbers of each metric, as many as its Width, in the order in which they were made. A

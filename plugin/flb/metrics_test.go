@@ -6,8 +6,10 @@ import (
 )
 
 func TestACoreWithoutMetricsIsTold(t *testing.T) {
-	m, err := (&Core{name: "defender.0"}).Metrics("defender", []Metric{{Kind: Gauge, Name: "paused", Help: "Paused."}}, []float64{0})
-	if m != nil || err == nil || !strings.Contains(err.Error(), "it has no flb_input_get_cmt_instance") { // a test is no Fluent Bit
+	one := []Metric{{Kind: Gauge, Name: "paused", Help: "Paused."}}
+	m, err := (&Core{name: "defender.0"}).Metrics("defender", one, []float64{0})
+	// A test is no Fluent Bit.
+	if m != nil || err == nil || !strings.Contains(err.Error(), "it has no flb_input_get_cmt_instance") {
 		t.Errorf("%v, %v", m, err)
 	}
 	m.Set([]float64{1}) // nothing, and no crash

@@ -85,13 +85,15 @@ func (f *classicFile) take(line string) error {
 		if end < 0 {
 			return f.fail("the section's name has no ] behind it")
 		}
-		f.r.cfg.Sections = append(f.r.cfg.Sections, Section{Kind: kindOf(line[1:end]), File: f.r.shown(f.path), Line: f.line})
+		section := Section{Kind: kindOf(line[1:end]), File: f.r.shown(f.path), Line: f.line}
+		f.r.cfg.Sections = append(f.r.cfg.Sections, section)
 		f.section, f.group = len(f.r.cfg.Sections)-1, false
 		return nil
 	}
 	if f.indent == "" {
 		if !blank(line[0]) {
-			return f.fail("a key must be indented by spaces: Fluent Bit takes the first letter of this one for its indentation")
+			return f.fail("a key must be indented by spaces: " +
+				"Fluent Bit takes the first letter of this one for its indentation")
 		}
 		f.indent = line[:len(line)-len(strings.TrimLeft(line, " \t"))]
 		if f.indent == line {
@@ -168,8 +170,8 @@ func (f *classicFile) beginGroup(line string) error {
 func (f *classicFile) level(line string) (level int, nested bool, err error) {
 	rest, same := strings.CutPrefix(line, f.indent)
 	if !same {
-		return 0, false, f.fail("another indentation than that of the file's first indented line, which Fluent Bit refuses; " +
-			"that holds for comments and for lines of spaces too")
+		return 0, false, f.fail("another indentation than that of the file's first indented line, " +
+			"which Fluent Bit refuses; that holds for comments and for lines of spaces too")
 	}
 	extra := len(rest) - len(strings.TrimLeft(rest, " \t"))
 	switch extra {
@@ -187,8 +189,9 @@ func kindOf(name string) Kind {
 		name string
 		kind Kind
 	}{
-		{"service", Service}, {"parser", Other}, {"multiline_parser", Other}, {"stream_processor", Other}, {"plugins", Other},
-		{"upstream_servers", Other}, {"customs", Other}, {"inputs", Input}, {"filters", Filter}, {"outputs", Output},
+		{"service", Service}, {"parser", Other}, {"multiline_parser", Other}, {"stream_processor", Other},
+		{"plugins", Other}, {"upstream_servers", Other}, {"customs", Other},
+		{"inputs", Input}, {"filters", Filter}, {"outputs", Output},
 	} {
 		if name != "" && len(name) <= len(k.name) && strings.EqualFold(name, k.name[:len(name)]) {
 			return k.kind

@@ -168,7 +168,8 @@ func (r *reader) open(path string) ([]byte, error) {
 	r.read[id] = true
 	r.cfg.Files = append(r.cfg.Files, r.shown(path))
 	if bytes.HasPrefix(text, []byte("\xEF\xBB\xBF")) && !isYAML(r.given) {
-		return nil, errors.New("it begins with a byte order mark, which Fluent Bit takes for text: save it as UTF-8 without one")
+		return nil, errors.New("it begins with a byte order mark, which Fluent Bit takes for text: " +
+			"save it as UTF-8 without one")
 	}
 	return text, nil
 }

@@ -85,7 +85,8 @@ func TestRealFluentBitExpandsTheSame(t *testing.T) {
 		if e.value == "" || strings.Contains(e.value, "NOTHING") {
 			continue // the classic format has no empty value, and of @SET NAME= Fluent Bit makes a byte of chance
 		}
-		fmt.Fprintf(&config, "[INPUT]\n    name dummy\n    samples 1\n    dummy {\"i\":%d,\"v\":\"in\"}\n    tag <%s>\n", i, e.value)
+		fmt.Fprintf(&config, "[INPUT]\n    name dummy\n    samples 1\n"+
+			"    dummy {\"i\":%d,\"v\":\"in\"}\n    tag <%s>\n", i, e.value)
 		want[i] = "<" + e.text + ">"
 	}
 	// What stands behind a variable that is never closed is lost, the '>' too.

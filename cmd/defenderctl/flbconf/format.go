@@ -7,7 +7,8 @@ import (
 )
 
 var (
-	yamlBegin    = regexp.MustCompile(`^(---|(?i:service|pipeline|env|includes|parsers|multiline_parsers|plugins|upstream_servers|customs)\s*:(\s|$))`)
+	yamlBegin = regexp.MustCompile(`^(---|(?i:service|pipeline|env|includes|parsers|multiline_parsers|plugins|` +
+		`upstream_servers|customs)\s*:(\s|$))`)
 	classicBegin = regexp.MustCompile(`^(\[[A-Za-z_]+\]\s*$|@(?i:INCLUDE|SET)\s)`)
 )
 
@@ -21,9 +22,11 @@ func (r *reader) inOtherFormat(text []byte, err error) error {
 	first := firstLine(string(text))
 	switch {
 	case !isYAML(r.given) && yamlBegin.MatchString(first):
-		e.Message += "; the file looks like YAML, which Fluent Bit reads only where the main file's name ends in .yaml or .yml"
+		e.Message += "; the file looks like YAML, " +
+			"which Fluent Bit reads only where the main file's name ends in .yaml or .yml"
 	case isYAML(r.given) && classicBegin.MatchString(first):
-		e.Message += "; the file looks like the classic format, which Fluent Bit reads only where the main file's name does not end in .yaml or .yml"
+		e.Message += "; the file looks like the classic format, " +
+			"which Fluent Bit reads only where the main file's name does not end in .yaml or .yml"
 	}
 	return err
 }

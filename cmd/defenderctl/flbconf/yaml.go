@@ -239,7 +239,8 @@ func (f *yamlFile) pipeline(n *yaml.Node) error {
 		kind, known := kinds[lower(key.Value)]
 		switch {
 		case !known:
-			return f.fail(key, "pipeline has inputs, filters and outputs, and Fluent Bit refuses anything else: %s", clip(key.Value))
+			return f.fail(key, "pipeline has inputs, filters and outputs, and Fluent Bit refuses anything else: %s",
+				clip(key.Value))
 		case value.Kind != yaml.SequenceNode:
 			return f.fail(value, "%s must be a list", clip(key.Value))
 		}
@@ -294,8 +295,10 @@ func (f *yamlFile) plugin(s *Section, n *yaml.Node) error {
 func (f *yamlFile) text(key, value *yaml.Node) Property {
 	written := strings.Trim(key.Value, spaces)
 	return Property{
-		Key: strings.Trim(snake(key.Value), spaces), Written: written, Values: []string{strings.Trim(value.Value, spaces)},
-		Null: value.Kind == yaml.ScalarNode && value.Tag == "!!null" && value.Value != "", File: f.r.shown(f.path), Line: key.Line,
+		Key: strings.Trim(snake(key.Value), spaces), Written: written,
+		Values: []string{strings.Trim(value.Value, spaces)},
+		Null:   value.Kind == yaml.ScalarNode && value.Tag == "!!null" && value.Value != "",
+		File:   f.r.shown(f.path), Line: key.Line,
 	}
 }
 

@@ -79,8 +79,9 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	}
 	urls := URLs{
 		TenantID: o.config.Tenant, ClientID: o.config.ClientID, ClientSecret: o.config.ClientSecret,
-		Authority: srv.Authority(), TokenURL: srv.TokenURL(), TokenURLV2: srv.TokenURLV2(), IdentityURL: srv.IdentityURL(),
-		Resource: defendersim.DefaultResource, AlertsURL: srv.AlertsURL(), CAFile: o.ca,
+		Authority: srv.Authority(), TokenURL: srv.TokenURL(), TokenURLV2: srv.TokenURLV2(),
+		IdentityURL: srv.IdentityURL(), Resource: defendersim.DefaultResource, AlertsURL: srv.AlertsURL(),
+		CAFile: o.ca,
 	}
 	fmt.Fprintf(out, "defendersim: tokens at %s, alerts at %s\n", urls.TokenURL, urls.AlertsURL)
 	if o.urlFile != "" {
