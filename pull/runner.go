@@ -296,7 +296,8 @@ func (r *Runner) tellForgotten(s *Source, n uint64) {
 func (r *Runner) Stats() Stats {
 	s := r.meter.read()
 	r.queue.stats(&s)
-	s.Client, s.Sources, s.OnGraph = r.sched.clientStats()
+	c := r.sched.clientStats()
+	s.Client, s.Sources, s.OnGraph = c.Stats, c.sources, c.onGraph
 	return s
 }
 
