@@ -322,8 +322,9 @@ type readers struct {
 	idle []lent
 }
 
-// mostReaders bounds the readers that are kept: each holds a window of 256 KiB, and the keys that it has met.
-const mostReaders = 4
+// mostReaders bounds the readers that are kept, to the default of parallel: each holds a window of 256 KiB, and the
+// keys that it has met.
+const mostReaders = 8
 
 type lent struct {
 	kind   string // of its options
