@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"fluent-bit-defender/plan"
 	"fluent-bit-defender/record"
 	"fluent-bit-defender/state"
 )
@@ -115,4 +116,40 @@ func TestAlertsAreRemembered(t *testing.T) {
 	if _, known := New(reborn, Options{}).Alert(id(1)); known {
 		t.Error("a row is taken for an alert")
 	}
+}
+
+// A ledger without news has nothing to commit. What is news: a delivery, until it is durable, and a checkpoint, which
+// also lets go of what is too old to come again.
+func TestTakeWithoutNews(t *testing.T) {
+	at := func(d time.Duration) time.Time { return time.Unix(1_700_000_000, 0).Add(d) }
+	row := record.ID{1, 2, 3}
+	l := New(state.Snapshot{Found: true, Watermark: at(0)}, Options{})
+	durable := true
+	take := func(when string, want bool) state.Change {
+		t.Helper()
+		c, dirty, _ := l.Take(func(Delivered) bool { return durable })
+		if dirty != want {
+			t.Fatalf("%s: something to commit: %t", when, dirty)
+		}
+		return c
+	}
+	take("at first", false)
+	l.Add(row, at(time.Minute).UnixNano(), true)
+	take("a row that is not delivered", false)
+	l.Checkpoint(Checkpoint{Seq: 1, Watermark: at(2 * time.Minute), KeepFrom: at(2 * time.Minute)})
+	take("a checkpoint behind it", false)
+	durable = false
+	l.Deliver(Delivered{Seq: 1, IDs: []record.ID{row}})
+	take("a delivery that is not durable", false)
+	durable = true
+	if c := take("one that is", true); len(c.Add) != 1 || !c.Watermark.Equal(at(2*time.Minute)) {
+		t.Errorf("%d ids up to %s", len(c.Add), c.Watermark)
+	}
+	take("after all that", false)
+	later := at(2*time.Minute + plan.KeepMargin)
+	l.Checkpoint(Checkpoint{Seq: 1, Watermark: later, KeepFrom: later})
+	if c := take("an hour later", true); len(c.Drop) != 1 || l.Len() != 0 {
+		t.Errorf("%d ids are dropped, %d are left", len(c.Drop), l.Len())
+	}
+	take("after that", false)
 }

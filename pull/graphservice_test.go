@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -396,4 +398,62 @@ func TestRefusedLinksHideNothing(t *testing.T) {
 			t.Errorf("%d requests", n)
 		}
 	})
+}
+
+// What a glance brings is read to its end, so that its connection serves again; one that does not end is left soon.
+func TestAGlanceLeavesItsConnection(t *testing.T) {
+	for name, hangs := range map[string]bool{"whole": false, "without end": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h, all := graphScene(3, 2*time.Minute, nil)
+				var glances []*glanced
+				h.over = func(rt http.RoundTripper, r *http.Request) (*http.Response, error) {
+					resp, err := rt.RoundTrip(r)
+					if err == nil && r.URL.Query().Get("$top") == "1" {
+						g := &glanced{ReadCloser: resp.Body, closed: make(chan struct{}), hangs: hangs, began: time.Now()}
+						resp.Body = g
+						glances = append(glances, g)
+					}
+					return resp, err
+				}
+				h.start()
+				h.liveFor(10 * time.Minute)
+				h.within(t, 2*time.Minute, all)
+				h.stop(false)
+				if len(glances) == 0 {
+					t.Error("no glance")
+				}
+				for _, g := range glances {
+					if g.whole == hangs || g.took > glanceFor {
+						t.Errorf("read to its end: %t, after %s", g.whole, g.took)
+					}
+				}
+			})
+		})
+	}
+}
+
+// glanced is the body of an answer to a glance.
+type glanced struct {
+	io.ReadCloser
+	closed       chan struct{}
+	close        sync.Once
+	hangs, whole bool
+	began        time.Time
+	took         time.Duration
+}
+
+func (g *glanced) Read(p []byte) (int, error) {
+	if g.hangs {
+		<-g.closed
+		return 0, net.ErrClosed
+	}
+	n, err := g.ReadCloser.Read(p)
+	g.whole = g.whole || err == io.EOF
+	return n, err
+}
+
+func (g *glanced) Close() error {
+	g.close.Do(func() { g.took = time.Since(g.began); close(g.closed) })
+	return g.ReadCloser.Close()
 }

@@ -2,6 +2,7 @@ package pull
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -266,14 +267,21 @@ func (q *queue) Take() *Batch {
 		q.hungry.Store(true)
 		return nil
 	}
-	batch := &Batch{Data: b.data, first: b, parts: []part{partOf(l, b)}}
+	batch := &Batch{first: b, parts: []part{partOf(l, b)}}
+	size := len(b.data)
+	var more []*buffer
 	for {
-		l, b := q.next(q.size - len(batch.Data))
+		l, b := q.next(q.size - size)
 		if b == nil {
 			break
 		}
-		batch.Data = append(batch.Data, b.data...)
+		size += len(b.data)
+		more = append(more, b)
 		batch.parts = append(batch.parts, partOf(l, b))
+	}
+	batch.Data = slices.Grow(b.data, size-len(b.data))
+	for _, b := range more {
+		batch.Data = append(batch.Data, b.data...)
 		q.recycle(b)
 	}
 	close(q.room)

@@ -296,7 +296,8 @@ func (r *Runner) tellForgotten(s *Source, n uint64) {
 func (r *Runner) Stats() Stats {
 	s := r.meter.read()
 	r.queue.stats(&s)
-	s.Client, s.Sources, s.OnGraph = r.sched.clientStats()
+	c := r.sched.clientStats()
+	s.Client, s.Sources, s.OnGraph = c.Stats, c.sources, c.onGraph
 	return s
 }
 
@@ -321,8 +322,9 @@ type readers struct {
 	idle []lent
 }
 
-// mostReaders bounds the readers that are kept: each holds a window of 256 KiB, and the keys that it has met.
-const mostReaders = 4
+// mostReaders bounds the readers that are kept, to the default of parallel: each holds a window of 256 KiB, and the
+// keys that it has met.
+const mostReaders = 8
 
 type lent struct {
 	kind   string // of its options

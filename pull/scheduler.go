@@ -45,6 +45,15 @@ type scheduler struct {
 	started  time.Time     // when the last new source was due first
 	wake     chan struct{} // something changed
 	gone     client.Stats  // counts of the sources that were removed
+
+	sums   clientSums
+	summed bool // sums are those of now
+}
+
+type clientSums struct {
+	client.Stats
+	sources int
+	onGraph int // of sources: those that are pulled from Microsoft Graph
 }
 
 func (s *scheduler) init(parallel int) {
@@ -61,7 +70,7 @@ func (s *scheduler) add(src *Source) error {
 	now := time.Now()
 	s.started = maxTime(now, s.started.Add(startEvery))
 	j := &job{source: src, due: s.started, idle: make(chan struct{})}
-	s.jobs[src.key] = j
+	s.jobs[src.key], s.summed = j, false
 	heap.Push(&s.due, j)
 	s.changed()
 	return nil
@@ -76,6 +85,7 @@ func (s *scheduler) remove(key state.Key) (src *Source, idle <-chan struct{}) {
 		return nil, nil
 	}
 	delete(s.jobs, key)
+	s.summed = false
 	for _, c := range j.source.clients { // what they counted stays counted
 		c := c.Stats()
 		s.gone.Tokens += c.Tokens
@@ -112,7 +122,7 @@ func (s *scheduler) next(ctx context.Context, now time.Time) (start []*job, cont
 	run := func(j *job) {
 		c, cancel := context.WithCancelCause(ctx)
 		j.began, j.cancel = now, cancel
-		s.running[j] = true
+		s.running[j], s.summed = true, false
 		start, contexts = append(start, j), append(contexts, c)
 		if j.slow {
 			slow++
@@ -221,12 +231,15 @@ func (s *scheduler) all() []*Source {
 	return all
 }
 
-// clientStats are the sums over all clients, those of removed sources included, of times the earliest, the number of
-// sources, and of those that are pulled from Microsoft Graph.
-func (s *scheduler) clientStats() (sum client.Stats, sources, onGraph int) {
+// clientStats are the sums over all clients, those of removed sources included, and of times the earliest. They change
+// by steps only, and a large stanza has none under way most of the time.
+func (s *scheduler) clientStats() clientSums {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	sum = s.gone
+	if s.summed {
+		return s.sums
+	}
+	sum := clientSums{Stats: s.gone, sources: len(s.jobs)}
 	for _, j := range s.jobs {
 		graph := j.source.onGraph.Load()
 		for i, c := range j.source.clients {
@@ -239,10 +252,11 @@ func (s *scheduler) clientStats() (sum client.Stats, sources, onGraph int) {
 			}
 		}
 		if graph {
-			onGraph++
+			sum.onGraph++
 		}
 	}
-	return sum, len(s.jobs), onGraph
+	s.sums, s.summed = sum, len(s.running) == 0
+	return sum
 }
 
 // schedule runs the steps that are due until ctx ends.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/rand/v2"
 	"sync/atomic"
@@ -24,6 +25,8 @@ const (
 	graphPage  = 1000        // rows of a page of Microsoft Graph, where no limit is set
 	capFloor   = 1000        // fewest rows of an answer that may have met a cap of the service
 	crashPause = time.Minute // rest after an internal error
+	glanceMost = 64 << 10    // bytes of an answer that is asked for its head
+	glanceFor  = time.Second // the same in time
 )
 
 // Source is one tenant with its filters: it asks, drops what was seen, and delivers the rest into the queue of its
@@ -254,12 +257,16 @@ func (s *Source) getTime(ctx context.Context) error {
 	return nil
 }
 
-// glance makes a request for its Date, or its status, alone. The answer is not read.
+// glance makes a request for its Date, or its status, alone. What comes of the answer counts for nothing.
 func (s *Source) glance(ctx context.Context, r plan.Request) error {
 	asked := time.Now()
 	ans, err := s.client.Fetch(ctx, client.Query{Since: r.Since, Until: r.Until, Limit: r.Limit})
 	s.run.meter.request(err, false, asked)
 	if err == nil {
+		// A connection serves again only if its answer was read to the end: a thousand tenants glance at their start.
+		late := time.AfterFunc(glanceFor, func() { ans.Body.Close() })
+		_, _ = io.CopyN(io.Discard, ans.Body, glanceMost)
+		late.Stop()
 		ans.Body.Close()
 	}
 	return err

@@ -259,6 +259,33 @@ func TestARegionThatHangsHoldsNoOther(t *testing.T) {
 	})
 }
 
+// What clients count is summed only after steps, and is never behind them.
+func TestWhatClientsCountIsUpToDate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := scene(10, 10*time.Minute, nil)
+		stats := h.core.engine.Stats
+		if s := stats(); s.Client.Tokens != 0 || s.Sources != 1 {
+			t.Fatalf("%d tokens of %d sources before the first step", s.Client.Tokens, s.Sources)
+		}
+		for range 120 { // a token serves for an hour
+			h.liveFor(time.Minute)
+			if got, want := stats().Client, h.source.client.Stats(); got != want {
+				t.Fatalf("%+v, want %+v", got, want)
+			}
+		}
+		if n := stats().Client.Tokens; n < 2 {
+			t.Errorf("%d tokens in two hours", n)
+		}
+		if err := h.core.engine.Remove(t.Context(), h.source.key); err != nil {
+			t.Fatal(err)
+		}
+		if n := stats().Sources; n != 0 {
+			t.Errorf("%d sources after the only one was removed", n)
+		}
+		h.stop(false)
+	})
+}
+
 // What a removed tenant has counted stays counted: a counter never falls.
 func TestCountersOutliveTheirTenant(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

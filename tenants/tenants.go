@@ -2,6 +2,7 @@
 package tenants
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -44,14 +45,17 @@ func readFile(path string) ([]byte, error) {
 		return nil, fmt.Errorf("cannot be read: %w; give the path of a list of tenants, readable for Fluent Bit", err)
 	}
 	defer f.Close()
-	if info, err := f.Stat(); err != nil {
+	info, err := f.Stat()
+	if err != nil {
 		return nil, fmt.Errorf("cannot be read: %w", err)
 	} else if !info.Mode().IsRegular() {
 		return nil, errors.New("is no regular file; give the path of a list of tenants")
 	}
-	text, err := io.ReadAll(io.LimitReader(f, conf.MaxTenantsFile+1)) // one more than is taken, so that too many are refused
-	if err != nil {
+	const most = conf.MaxTenantsFile + 1 // one more than is taken, so that too many are refused
+	var text bytes.Buffer
+	text.Grow(int(min(info.Size(), most)) + bytes.MinRead) // the Watcher reads it every few seconds
+	if _, err := text.ReadFrom(io.LimitReader(f, most)); err != nil {
 		return nil, fmt.Errorf("cannot be read: %w", err)
 	}
-	return text, nil
+	return text.Bytes(), nil
 }

@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -402,6 +403,42 @@ func TestConnectionsAreReusedOnlyAfterAWholeAnswer(t *testing.T) {
 	}
 	f("read to the end", 1<<20, func(r io.Reader) { io.Copy(io.Discard, r) }, 1)
 	f("left in the middle", 16<<20, func(r io.Reader) { r.Read(make([]byte, 1)) }, 3)
+}
+
+// A stanza of many tenants asks in bursts: no handshake but for the first.
+func TestABurstReusesTheConnectionsOfTheOneBefore(t *testing.T) {
+	const burst = 20
+	var conns atomic.Int32
+	var waiting sync.WaitGroup
+	_, cfg := online(t, func(w http.ResponseWriter, r *http.Request) {
+		waiting.Done()
+		waiting.Wait() // so that all are under way at once
+		sendAlert(w, r)
+	}, func(s *httptest.Server) {
+		s.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+			if state == http.StateNew {
+				conns.Add(1)
+			}
+		}
+	})
+	login, _ := online(t, sendAlert) // another host
+	cfg.TokenURL = login.URL + "/token"
+	c := connect(t, cfg, nil)
+	for i := range 3 {
+		waiting.Add(burst)
+		errs := make(chan error, burst)
+		for range burst {
+			go func() { _, err := fetch(c); errs <- err }()
+		}
+		for range burst {
+			if err := <-errs; err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n := conns.Load(); n != burst {
+			t.Fatalf("%d connections after %d bursts of %d requests", n, i+1, burst)
+		}
+	}
 }
 
 func TestCloseEndsWhatHangs(t *testing.T) {
