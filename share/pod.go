@@ -203,7 +203,7 @@ func (p *Pod) look() {
 func (p *Pod) pause() time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.lease.leading() || p.lease.contending() || p.own.held() > 0 {
+	if p.lease.leading() || p.lease.contending() || p.own.involved() {
 		return min(p.settings.RetryPeriod(), workerLook)
 	}
 	live := len(p.workers.live())
