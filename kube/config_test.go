@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -59,5 +60,16 @@ func TestATokenThatIsRefusedIsReadAgain(t *testing.T) {
 				t.Fatalf("the %s token is in the file: %v", next, err)
 			}
 		}
+	}
+}
+
+func TestOutsideAPodAKubeconfigIsNeeded(t *testing.T) {
+	t.Setenv("KUBERNETES_SERVICE_HOST", "")
+	if _, err := Open(Options{Name: "alerts"}); err != ErrNoServiceAccount {
+		t.Errorf("without a service account: %v", err)
+	}
+	file := filepath.Join(t.TempDir(), "kubeconfig")
+	if _, err := Open(Options{Name: "alerts", Kubeconfig: file}); err == nil || !strings.HasPrefix(err.Error(), "kubeconfig: ") || !strings.Contains(err.Error(), file) {
+		t.Errorf("without the file that is set: %v", err)
 	}
 }

@@ -1,0 +1,133 @@
+package share
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"fluent-bit-defender/state"
+)
+
+// holder is a Puller that holds what it is given.
+type holder struct {
+	mu     sync.Mutex
+	stores map[state.Key]*Store
+}
+
+func (p *holder) Add(key state.Key, st *Store) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.stores[key] = st
+	return nil
+}
+
+func (p *holder) Remove(_ context.Context, key state.Key) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	st := p.stores[key]
+	delete(p.stores, key)
+	return st.Close()
+}
+
+// single is a pod of its own over an API server, with one source, and what it logs.
+type single struct {
+	*Pod
+	api *fakeAPI
+	log bytes.Buffer
+}
+
+func newSingle(t *testing.T) *single {
+	settings := Settings{Workers: 3, LeaseDuration: 15 * time.Second}
+	p := &single{api: &fakeAPI{server: newServer(), settings: settings}}
+	p.Pod = New(&Sources{API: p.api, Name: "alerts", Identity: "a", Log: slog.New(slog.NewTextHandler(&p.log, nil))}, settings)
+	if _, err := p.Join(&holder{stores: map[state.Key]*Store{}}, []state.Key{key}); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// lines counts the log lines with this text.
+func (p *single) lines(text string) (n int) {
+	for _, l := range strings.Split(p.log.String(), "\n") {
+		if strings.Contains(l, text) {
+			n++
+		}
+	}
+	return n
+}
+
+func TestAnAPIServerThatIsAwayIsToldOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newSingle(t)
+		defer p.Close()
+		time.Sleep(30 * time.Second)
+		var away bool
+		p.api.before = func(context.Context, string, string) error {
+			if away {
+				return errCut
+			}
+			return nil
+		}
+		away = true
+		time.Sleep(5 * time.Minute)
+		synctest.Wait()
+		away = false
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		for _, what := range []string{"looking for the other pods", "renewing the Lease"} {
+			if failed, works := p.lines(what+" failed"), p.lines(what+" works again"); failed != 1 || works != 1 {
+				t.Errorf("%s: %d lines say that it fails, %d that it works again", what, failed, works)
+			}
+		}
+		if s := p.Stats(); !s.Worker || s.Owned != 1 {
+			t.Errorf("afterwards %+v", s)
+		}
+		if t.Failed() {
+			t.Log(p.log.String())
+		}
+	})
+}
+
+func TestAKeyBelongsToOneStanza(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newSingle(t)
+		defer p.Close()
+		if _, err := p.Join(&holder{}, []state.Key{{Tenant: "another"}, key}); !errors.Is(err, state.ErrKeyInUse) || !strings.Contains(err.Error(), key.Tenant) {
+			t.Errorf("a second stanza with the key: %v", err)
+		}
+		if s := p.Stats(); s.Configured != 1 {
+			t.Errorf("%d sources are configured", s.Configured)
+		}
+	})
+}
+
+// A fault of ours in what client-go calls must not end Fluent Bit, nor the pulling.
+func TestAPanicIsSurvived(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newSingle(t)
+		defer p.Close()
+		time.Sleep(30 * time.Second)
+		synctest.Wait()
+		panics := map[string]int{"update": 1, "list": 1} // a renewal, a look
+		p.api.before = func(_ context.Context, verb, name string) error {
+			if panics[verb]--; panics[verb] == 0 {
+				panic(verb + " " + name)
+			}
+			return nil
+		}
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		if n := p.lines("internal error"); n != 2 {
+			t.Errorf("%d lines tell of it\n%s", n, p.log.String())
+		}
+		if s := p.Stats(); !s.Worker || s.Owned != 1 || !p.Fence() {
+			t.Errorf("afterwards %+v", s)
+		}
+	})
+}
