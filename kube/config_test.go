@@ -39,12 +39,15 @@ func TestATokenThatIsRefusedIsReadAgain(t *testing.T) {
 	renew("first")
 	valid.Store("first")
 	kubeconfig := filepath.Join(t.TempDir(), "kubeconfig")
-	text := fmt.Sprintf(`{"apiVersion": "v1", "kind": "Config", "current-context": "c", "clusters": [{"name": "c", "cluster": {"server": %q, "insecure-skip-tls-verify": true}}],
-		"users": [{"name": "u", "user": {"tokenFile": %q}}], "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}]}`, server.URL, token)
+	text := fmt.Sprintf(`{"apiVersion": "v1", "kind": "Config", "current-context": "c",
+		"clusters": [{"name": "c", "cluster": {"server": %q, "insecure-skip-tls-verify": true}}],
+		"users": [{"name": "u", "user": {"tokenFile": %q}}],
+		"contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}]}`, server.URL, token)
 	if err := os.WriteFile(kubeconfig, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	api, err := Open(Options{Kubeconfig: kubeconfig, Namespace: "default", Name: "alerts", Settings: share.Settings{Workers: 3, LeaseDuration: 15 * time.Second}})
+	settings := share.Settings{Workers: 3, LeaseDuration: 15 * time.Second}
+	api, err := Open(Options{Kubeconfig: kubeconfig, Namespace: "default", Name: "alerts", Settings: settings})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +72,8 @@ func TestOutsideAPodAKubeconfigIsNeeded(t *testing.T) {
 		t.Errorf("without a service account: %v", err)
 	}
 	file := filepath.Join(t.TempDir(), "kubeconfig")
-	if _, err := Open(Options{Name: "alerts", Kubeconfig: file}); err == nil || !strings.HasPrefix(err.Error(), "kubeconfig: ") || !strings.Contains(err.Error(), file) {
+	_, err := Open(Options{Name: "alerts", Kubeconfig: file})
+	if err == nil || !strings.HasPrefix(err.Error(), "kubeconfig: ") || !strings.Contains(err.Error(), file) {
 		t.Errorf("without the file that is set: %v", err)
 	}
 }

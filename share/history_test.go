@@ -102,15 +102,18 @@ func (h *history) wrote(before, after Object) {
 	was, is, writer := before.Data[dataOwner], after.Data[dataOwner], after.Data[dataWriter]
 	now := time.Now()
 	source := slices.IndexFunc(h.sources, func(k state.Key) bool { return objectName("alerts", k) == after.Name })
-	h.trace = append(h.trace, fmt.Sprintf("%7.2f source %d: owner %q -> %q, watermark %s", time.Since(h.begin).Seconds(), source, was, is, after.Data[dataWatermark]))
+	h.trace = append(h.trace, fmt.Sprintf("%7.2f source %d: owner %q -> %q, watermark %s", time.Since(h.begin).Seconds(),
+		source, was, is, after.Data[dataWatermark]))
 	if is != "" && writer != is || is == "" && writer != was && was != "" {
-		h.t.Errorf("%7.2f source %d of %s was written by %s\n%s", time.Since(h.begin).Seconds(), source, was, writer, strings.Join(h.trace, "\n"))
+		h.t.Errorf("%7.2f source %d of %s was written by %s\n%s", time.Since(h.begin).Seconds(), source, was, writer,
+			strings.Join(h.trace, "\n"))
 	}
 	if was != "" && is != "" && was != is {
 		h.takeovers = append(h.takeovers, takeover{source, now, was, h.commits[was+after.Name]})
 		for _, p := range h.pods {
 			if p.id == was && !p.disturbed(now) {
-				h.t.Errorf("%7.2f source %d was taken over by %s from %s, which was well\n%s", time.Since(h.begin).Seconds(), source, is, was, strings.Join(h.trace, "\n"))
+				h.t.Errorf("%7.2f source %d was taken over by %s from %s, which was well\n%s", time.Since(h.begin).Seconds(),
+					source, is, was, strings.Join(h.trace, "\n"))
 			}
 		}
 	}
@@ -206,7 +209,8 @@ func (h *history) join() *simPod {
 	h.mu.Lock()
 	p := &simPod{h: h, id: fmt.Sprint("pod-", len(h.pods))}
 	settings := Settings{Workers: 3, LeaseDuration: 15 * time.Second, TakeoverOverlap: historyOverlap}
-	p.api = &fakeAPI{server: h.server, settings: settings, before: p.before, after: p.after, leads: func() { h.changed(costOfMove) }}
+	p.api = &fakeAPI{server: h.server, settings: settings, before: p.before, after: p.after,
+		leads: func() { h.changed(costOfMove) }}
 	p.api.skew = time.Duration(h.rng.NormFloat64() * float64(time.Hour))
 	h.pods = append(h.pods, p)
 	h.mu.Unlock()
@@ -350,83 +354,11 @@ func (h *history) disturb(p *simPod, d time.Duration, what *time.Time, how strin
 	p.trouble = append(p.trouble, span{time.Now(), *what})
 }
 
-func (h *history) check() {
-	byAlert := map[[2]int][]delivery{}
-	for _, d := range h.delivered {
-		byAlert[[2]int{d.source, d.n}] = append(byAlert[[2]int{d.source, d.n}], d)
-	}
-	for s, alerts := range h.alerts {
-		for n, appeared := range alerts {
-			ds := byAlert[[2]int{s, n}]
-			if !slices.ContainsFunc(ds, func(d delivery) bool { return !d.lost }) {
-				h.failf("alert %d of source %d, which appeared at %.2f, is lost (%d deliveries)", n, s, appeared.Sub(h.begin).Seconds(), len(ds))
-			}
-			if wait, most := ds[0].at.Sub(appeared), h.patience(appeared, ds[0].at); h.undisturbed && wait > most {
-				h.failf("alert %d of source %d, which appeared at %.2f, waited for %s, more than %s", n, s, appeared.Sub(h.begin).Seconds(), wait, most)
-			}
-			for i := 1; i < len(ds); i++ {
-				h.checkRepeated(ds[i-1], ds[i])
-			}
-		}
-	}
-}
-
-// patience is how long an alert may wait: for a poll, for each death lease_duration and 5 s, and for each change
-// among the workers the time of a move, in which what was delivered has to become durable.
-func (h *history) patience(from, to time.Time) time.Duration {
-	most := h.poll*11/10 + 3*time.Second
-	for _, c := range h.changes {
-		if c.at.After(from.Add(-reach)) && c.at.Before(to) {
-			most += c.cost
-		}
-	}
-	return most
-}
-
-// change is something that moves sources.
-type change struct {
-	at   time.Time
-	cost time.Duration
-}
-
-const (
-	reach       = 25 * time.Second // after a change the last source has begun to move
-	costOfDeath = 20 * time.Second
-	costOfMove  = historySafe + 5*time.Second // a look, until it is tried again, and what ticks between
-)
-
-func (h *history) changed(cost time.Duration) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.changes = append(h.changes, change{time.Now(), cost})
-}
-
-// checkRepeated: between two deliveries the source was taken over from the first, and what was delivered was not much
-// older than promised.
-func (h *history) checkRepeated(first, second delivery) {
-	for _, t := range h.takeovers {
-		if t.source != first.source || t.from != first.pod.id || t.at.Before(first.at) || t.at.After(second.at) {
-			continue
-		}
-		oldest := t.lastSeen.Add(-historyOverlap - historySafe - writeEvery - historySlack)
-		if s := first.pod.trouble; slices.ContainsFunc(s, func(s span) bool {
-			return s.from.After(first.at) && s.from.Before(first.at.Add(historySafe+historySlack))
-		}) {
-			return // frozen before it could note that this one is durable
-		}
-		if first.at.Before(oldest) {
-			h.failf("alert %d of source %d came from %s at %.2f and from %s at %.2f: too old to repeat after the takeover at %.2f (last commit %.2f)", first.n, first.source,
-				first.pod.id, first.at.Sub(h.begin).Seconds(), second.pod.id, second.at.Sub(h.begin).Seconds(), t.at.Sub(h.begin).Seconds(), t.lastSeen.Sub(h.begin).Seconds())
-		}
-		return
-	}
-	h.failf("alert %d of source %d came from %s at %.2f and from %s at %.2f, though nobody took it over between", first.n, first.source,
-		first.pod.id, first.at.Sub(h.begin).Seconds(), second.pod.id, second.at.Sub(h.begin).Seconds())
-}
-
 func play(t *testing.T, seed uint64) {
-	h := &history{t: t, rng: rand.New(rand.NewPCG(seed, 16)), dice: rand.New(rand.NewPCG(seed, 17)), server: newServer(), begin: time.Now(), commits: map[string]time.Time{}, owners: map[int]ownerSince{},
-		byKey: map[string][2]int{}}
+	h := &history{
+		t: t, rng: rand.New(rand.NewPCG(seed, 16)), dice: rand.New(rand.NewPCG(seed, 17)), server: newServer(), begin: time.Now(),
+		commits: map[string]time.Time{}, owners: map[int]ownerSince{}, byKey: map[string][2]int{},
+	}
 	h.end = h.begin.Add(time.Duration(90+h.rng.IntN(120)) * time.Second)
 	h.server.wrote = h.wrote
 	h.populate()

@@ -45,7 +45,8 @@ type single struct {
 func newSingle(t *testing.T) *single {
 	settings := Settings{Workers: 3, LeaseDuration: 15 * time.Second}
 	p := &single{api: &fakeAPI{server: newServer(), settings: settings}}
-	p.Pod = New(&Sources{API: p.api, Name: "alerts", Identity: "a", Log: slog.New(slog.NewTextHandler(&p.log, nil))}, settings)
+	log := slog.New(slog.NewTextHandler(&p.log, nil))
+	p.Pod = New(&Sources{API: p.api, Name: "alerts", Identity: "a", Log: log}, settings)
 	if _, err := p.Join(&holder{stores: map[state.Key]*Store{}}, []state.Key{key}); err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +99,8 @@ func TestAKeyBelongsToOneStanza(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newSingle(t)
 		defer p.Close()
-		if _, err := p.Join(&holder{}, []state.Key{{Tenant: "another"}, key}); !errors.Is(err, state.ErrKeyInUse) || !strings.Contains(err.Error(), key.Tenant) {
+		_, err := p.Join(&holder{}, []state.Key{{Tenant: "another"}, key})
+		if !errors.Is(err, state.ErrKeyInUse) || !strings.Contains(err.Error(), key.Tenant) {
 			t.Errorf("a second stanza with the key: %v", err)
 		}
 		if s := p.Stats(); s.Configured != 1 {
