@@ -38,11 +38,16 @@ func newEngine(p *simPod, log *slog.Logger) *engine {
 	return e
 }
 
-// core takes what there is each second, as Fluent Bit does.
+// core takes what there is each second, and more often from a process that was frozen or cut off: it may not know yet
+// what others did meanwhile.
 func (e *engine) core() {
 	defer close(e.gone)
 	for {
-		wait(context.Background(), e.paused, time.Second)
+		every := time.Second
+		if e.pod.returned() {
+			every = 10 * time.Millisecond
+		}
+		wait(context.Background(), e.paused, every)
 		select {
 		case <-e.paused:
 			return
@@ -57,6 +62,16 @@ func (e *engine) core() {
 			e.Done(b)
 		}
 	}
+}
+
+// returned tells whether p has been well again for a moment only.
+func (p *simPod) returned() bool {
+	p.h.mu.Lock()
+	defer p.h.mu.Unlock()
+	return slices.ContainsFunc(p.trouble, func(s span) bool {
+		since := time.Since(s.to)
+		return since >= 0 && since < 5*time.Second
+	})
 }
 
 // deliver notes what the records of a batch are.

@@ -42,9 +42,11 @@ type single struct {
 	log bytes.Buffer
 }
 
-func newSingle(t *testing.T) *single {
+// newSingle starts it. before is asked at each request, by verb.
+func newSingle(t *testing.T, before func(verb string) error) *single {
 	settings := Settings{Workers: 3, LeaseDuration: 15 * time.Second}
 	p := &single{api: &fakeAPI{server: newServer(), settings: settings}}
+	p.api.before = func(_ context.Context, verb, _ string) error { return before(verb) }
 	log := slog.New(slog.NewTextHandler(&p.log, nil))
 	p.Pod = New(&Sources{API: p.api, Name: "alerts", Identity: "a", Log: log}, settings)
 	if _, err := p.Join(&holder{stores: map[state.Key]*Store{}}, []state.Key{key}); err != nil {
@@ -65,21 +67,15 @@ func (p *single) lines(text string) (n int) {
 
 func TestAnAPIServerThatIsAwayIsToldOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newSingle(t)
-		defer p.Close()
-		time.Sleep(30 * time.Second)
-		var away bool
-		p.api.before = func(context.Context, string, string) error {
-			if away {
+		begin := time.Now()
+		p := newSingle(t, func(string) error {
+			if d := time.Since(begin); d > 30*time.Second && d < 5*time.Minute {
 				return errCut
 			}
 			return nil
-		}
-		away = true
-		time.Sleep(5 * time.Minute)
-		synctest.Wait()
-		away = false
-		time.Sleep(time.Minute)
+		})
+		defer p.Close()
+		time.Sleep(6 * time.Minute)
 		synctest.Wait()
 		for _, what := range []string{"looking for the other pods", "renewing the Lease"} {
 			if failed, works := p.lines(what+" failed"), p.lines(what+" works again"); failed != 1 || works != 1 {
@@ -97,7 +93,7 @@ func TestAnAPIServerThatIsAwayIsToldOnce(t *testing.T) {
 
 func TestAKeyBelongsToOneStanza(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newSingle(t)
+		p := newSingle(t, func(string) error { return nil })
 		defer p.Close()
 		_, err := p.Join(&holder{}, []state.Key{{Tenant: "another"}, key})
 		if !errors.Is(err, state.ErrKeyInUse) || !strings.Contains(err.Error(), key.Tenant) {
@@ -112,18 +108,18 @@ func TestAKeyBelongsToOneStanza(t *testing.T) {
 // A fault of ours in what client-go calls must not end Fluent Bit, nor the pulling.
 func TestAPanicIsSurvived(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newSingle(t)
-		defer p.Close()
-		time.Sleep(30 * time.Second)
-		synctest.Wait()
-		panics := map[string]int{"update": 1, "list": 1} // a renewal, a look
-		p.api.before = func(_ context.Context, verb, name string) error {
-			if panics[verb]--; panics[verb] == 0 {
-				panic(verb + " " + name)
+		var mu sync.Mutex
+		left := map[string]int{"update": 10, "list": 20} // a renewal, a look
+		p := newSingle(t, func(verb string) error {
+			mu.Lock()
+			defer mu.Unlock()
+			if left[verb]--; left[verb] == 0 {
+				panic(verb)
 			}
 			return nil
-		}
-		time.Sleep(2 * time.Minute)
+		})
+		defer p.Close()
+		time.Sleep(3 * time.Minute)
 		synctest.Wait()
 		if n := p.lines("internal error"); n != 2 {
 			t.Errorf("%d lines tell of it\n%s", n, p.log.String())
