@@ -108,6 +108,15 @@ func (h *history) wrote(before, after Object) {
 		h.t.Errorf("%7.2f source %d of %s was written by %s\n%s", time.Since(h.begin).Seconds(), source, was, writer,
 			strings.Join(h.trace, "\n"))
 	}
+	if is == "" {
+		// What a pod gave back is not promised to come again when its node dies a moment later, nor when the answer was
+		// under way as it died.
+		for i := range h.delivered {
+			if d := &h.delivered[i]; d.source == source && d.pod.id == writer {
+				d.lost = false
+			}
+		}
+	}
 	if was != "" && is != "" && was != is {
 		h.takeovers = append(h.takeovers, takeover{source, now, was, h.commits[was+after.Name]})
 		for _, p := range h.pods {
@@ -232,7 +241,7 @@ func (h *history) join() *simPod {
 // exit is a SIGTERM: everything is given back within two seconds.
 func (p *simPod) exit() {
 	p.h.note("%s exits", p.id)
-	p.h.changed(costOfMove)
+	p.h.changed(costOfMove + p.h.vacancy(p))
 	p.engine.pause()
 	time.Sleep(time.Second) // Fluent Bit waits for its outputs
 	start := time.Now()
@@ -256,7 +265,7 @@ func (p *simPod) exit() {
 // that the pod had then.
 func (p *simPod) kill(buffered time.Duration) {
 	h := p.h
-	h.changed(costOfDeath)
+	h.changed(costOfDeath + h.vacancy(p))
 	h.note("%s dies, and with it what it was given in the last %s", p.id, buffered.Round(time.Second))
 	h.mu.Lock()
 	p.dead = true

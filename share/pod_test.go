@@ -129,3 +129,42 @@ func TestAPanicIsSurvived(t *testing.T) {
 		}
 	})
 }
+
+// An owner comes back while another pod takes its source over: it renews its Lease and checks the source after that
+// pod has looked, and before it reads the ConfigMap. It lives, so it keeps the source.
+func TestAnOwnerThatComesBackKeepsItsSource(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server, settings := newServer(), Settings{Workers: 3, LeaseDuration: 15 * time.Second}
+		owner, _ := pod(server, "owner", 0)
+		st, _ := mustTake(t, owner, alive)
+		server.leases[0] = Lease{Slot: 0, Holder: "owner", Renewed: time.Now(), Sources: []Hash{HashOf(key)}}
+		back := sync.OnceFunc(func() {
+			server.mu.Lock()
+			server.leases[0] = Lease{Slot: 0, Holder: "owner", Renewed: time.Now(), Sources: []Hash{HashOf(key)}}
+			server.mu.Unlock()
+			if err := st.touch(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+		api := &fakeAPI{server: server, settings: settings}
+		api.before = func(_ context.Context, verb, _ string) error {
+			if verb == "get" {
+				back() // the other pod begins to take it over
+			}
+			return nil
+		}
+		p := New(&Sources{API: api, Name: "alerts", Identity: "other", Log: slog.New(slog.DiscardHandler)}, settings)
+		defer p.Close()
+		if _, err := p.Join(&holder{stores: map[state.Key]*Store{}}, []state.Key{key}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(25 * time.Second)
+		synctest.Wait()
+		if err := st.touch(t.Context()); err != nil {
+			t.Errorf("the owner that came back: %v", err)
+		}
+		if n := p.Stats().Takeovers; n != 0 {
+			t.Errorf("%d takeovers", n)
+		}
+	})
+}

@@ -52,6 +52,22 @@ const (
 	costOfMove  = historySafe + 5*time.Second // a look, until it is tried again, and what ticks between
 )
 
+// vacancy is how long it may take until a pod that stands by finds out that p, which leaves, was the last worker.
+func (h *history) vacancy(p *simPod) time.Duration {
+	h.server.mu.Lock()
+	defer h.server.mu.Unlock()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, l := range h.server.leases {
+		for _, o := range h.pods {
+			if o != p && o.id == l.Holder && !o.dead {
+				return 0
+			}
+		}
+	}
+	return standby + 2*seldomer
+}
+
 func (h *history) changed(cost time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
