@@ -376,7 +376,7 @@ func play(t *testing.T, seed uint64) {
 }
 
 func TestHistories(t *testing.T) {
-	n := 100
+	n := 30
 	if v := os.Getenv("HISTORIES"); v != "" {
 		n, _ = strconv.Atoi(v)
 	}
