@@ -147,7 +147,7 @@ $(CURDIR)/$(KUBE)/etcd/usr/bin/etcd:
 test-kubernetes: build build-kubernetes $(KUBE)/kube-apiserver $(ETCD) ## pods that share, in real processes over a real kube-apiserver
 	@KUBE_APISERVER=$(CURDIR)/$(KUBE)/kube-apiserver ETCD=$(ETCD) IN_DEFENDER_KUBERNETES_SO=$(CURDIR)/build/in_defender_kubernetes.so \
 		DEFENDERCTL=$(CURDIR)/build/defenderctl-kubernetes \
-		$(GO) run ./internal/testrun -- -tags kubernetes -count=1 -parallel 3 -timeout 20m ./internal/podtest
+		$(GO) run ./internal/testrun -- -tags kubernetes -count=1 -parallel 3 -timeout 20m ./kube ./internal/podtest
 	@cd deploy && KUBE_APISERVER=$(CURDIR)/$(KUBE)/kube-apiserver ETCD=$(ETCD) $(GO) run fluent-bit-defender/internal/testrun -- -tags kubernetes -count=1 -run TheAPIServer ./...
 
 # Debian 12's etcd is too old for kwok, which sees changes late over it.

@@ -15,6 +15,7 @@ import (
 	core "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/client-go/transport"
 	"k8s.io/klog/v2"
 
 	"fluent-bit-defender/share"
@@ -64,6 +65,12 @@ func Open(o Options) (*API, error) {
 	// HTTP/2 would keep using a connection whose other end is gone.
 	config.NextProtos = []string{"http/1.1"}
 	config.Wrap(func(next http.RoundTripper) http.RoundTripper { return once{next} })
+	if file := config.BearerTokenFile; file != "" {
+		// By itself client-go goes on with a token that is refused for most of a minute. So it reads the file again at the
+		// request after that.
+		config.BearerToken, config.BearerTokenFile = "", ""
+		config.Wrap(transport.ResettableTokenSourceWrapTransport(transport.NewCachedFileTokenSource(file)))
+	}
 	client, err := rest.HTTPClientFor(config)
 	if err != nil {
 		return nil, fmt.Errorf("the Kubernetes API: %w", err)

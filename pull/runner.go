@@ -52,16 +52,18 @@ type Runner struct {
 	meter   meter
 	readers readers
 
-	committing sync.Mutex // held for a commit: each takes a change and stores it, or gives it back
-	storeFails streak     // used under committing
-	forgetTold bool       // used under committing
-	barrenMost int64      // tests lower it
+	// committing holds one during a commit: each takes a change and stores it, or gives it back. No sync.Mutex, because a
+	// store may wait for the network, and virtual time stands still while somebody waits for a Mutex.
+	committing chan struct{}
+	storeFails streak // used by who commits
+	forgetTold bool   // used by who commits
+	barrenMost int64  // tests lower it
 }
 
 // NewRunner makes a runner without sources.
 func NewRunner(opt Options) *Runner {
 	opt.Parallel = max(1, opt.Parallel)
-	r := &Runner{opt: opt, barrenMost: barrenMost}
+	r := &Runner{opt: opt, committing: make(chan struct{}, 1), barrenMost: barrenMost}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	r.queue.init(opt.QueueLimit, opt.BatchSize, opt.Fence)
 	r.sched.init(opt.Parallel)
@@ -96,24 +98,26 @@ func (r *Runner) Remove(ctx context.Context, key state.Key) error {
 		return fmt.Errorf("no source has the state %s", key)
 	}
 	r.leave(&s.lane)
-	<-idle             // its step was cut short
-	err := r.commit(s) // it collects what was delivered
-	for err == nil && !s.ledger.Settled() {
+	<-idle // its step was cut short
+	var late error
+	began, err := time.Now(), r.commit(s) // it collects what was delivered
+	// A commit that failed is done again by closeSource: that must not come before all is durable either.
+	for !s.ledger.Settled() && !errors.Is(err, state.ErrTaken) && (err == nil || time.Since(began) < commitRest) {
 		if !sleep(ctx, commitEvery/4) {
-			err = ctx.Err()
+			late = ctx.Err()
 			break
 		}
 		err = r.commit(s)
 	}
-	return errors.Join(err, r.closeSource(s, r.durableAtLast()))
+	return errors.Join(late, r.closeSource(s, r.durableAtLast()))
 }
 
 // closeSource commits the last change of s and closes what it owns.
 func (r *Runner) closeSource(s *Source, durable func(ledger.Delivered) bool) error {
 	r.meter.forget(s)
 	s.closeClients()
-	r.committing.Lock()
-	defer r.committing.Unlock()
+	r.committing <- struct{}{}
+	defer func() { <-r.committing }()
 	r.collect()
 	var err error
 	if c, dirty := s.ledger.Last(durable); dirty {
@@ -151,8 +155,8 @@ func (r *Runner) Stop(ctx context.Context) error {
 
 func (r *Runner) finish() error {
 	var errs []error
-	r.committing.Lock()
-	defer r.committing.Unlock()
+	r.committing <- struct{}{}
+	defer func() { <-r.committing }()
 	durable := r.durableAtExit()
 	r.collect()
 	all := r.sched.all()
@@ -207,7 +211,7 @@ func (r *Runner) guard(what string, loop func(context.Context)) {
 	}
 }
 
-// collect hands what was delivered to the ledgers, in order. The caller holds committing.
+// collect hands what was delivered to the ledgers, in order. The caller commits.
 func (r *Runner) collect() {
 	for _, d := range r.takeDone() {
 		d.lane.ledger.Deliver(d.Delivered)
@@ -237,8 +241,8 @@ func (r *Runner) commitLoop(ctx context.Context) {
 // commit stores what of sources became durable, those that share a file in one transaction. It tells of failures
 // itself; the error is the first.
 func (r *Runner) commit(sources ...*Source) (err error) {
-	r.committing.Lock()
-	defer r.committing.Unlock()
+	r.committing <- struct{}{}
+	defer func() { <-r.committing }()
 	r.collect()
 	durable := r.durable()
 	var changes []state.Pending

@@ -241,6 +241,17 @@ func (o *ownership) held() (n int) {
 	return n
 }
 
+// involved tells whether this process is, or may be, the owner of a source: it has to be seen to live for as long, or
+// another pod takes that from it.
+func (o *ownership) involved() bool {
+	for _, h := range o.sources {
+		if h.phase != away {
+			return true
+		}
+	}
+	return false
+}
+
 // orphans are the sources that no live worker has in its configuration, since a minute.
 func (o *ownership) orphans(now time.Time) []Hash {
 	var out []Hash

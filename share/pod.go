@@ -175,14 +175,14 @@ func (p *Pod) run() {
 	}
 }
 
-// look reads the Leases.
-func (p *Pod) look() {
+// look reads the Leases, and tells whether it could.
+func (p *Pod) look() bool {
 	ctx, cancel := context.WithTimeout(p.ctx, callWithin)
 	defer cancel()
 	sent := time.Now()
 	leases, err := p.sources.API.Leases(ctx)
 	if p.ctx.Err() != nil {
-		return
+		return false
 	}
 	p.sources.away.Store(err != nil)
 	p.mu.Lock()
@@ -190,11 +190,12 @@ func (p *Pod) look() {
 	if err != nil {
 		p.workers.failed()
 		p.told.trouble("looking for the other pods", err)
-		return
+		return false
 	}
 	p.told.well("looking for the other pods")
 	p.workers.observe(sent, time.Now(), leases)
 	p.informed = p.informed || p.workers.informed(p.sources.Identity)
+	return true
 }
 
 // pause is the time to the next look. Pods that stand by are many, and look seldom: the more workers live the less,
@@ -203,7 +204,7 @@ func (p *Pod) look() {
 func (p *Pod) pause() time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.lease.leading() || p.lease.contending() || p.own.held() > 0 {
+	if p.lease.leading() || p.lease.contending() || p.own.involved() {
 		return min(p.settings.RetryPeriod(), workerLook)
 	}
 	live := len(p.workers.live())

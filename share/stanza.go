@@ -230,9 +230,12 @@ func (p *Pod) take(h Hash, e *entry) {
 	defer cancel()
 	e.store = nil
 	st, from, err := p.sources.Take(ctx, e.key, func(owner string) Verdict {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		return p.workers.judge(owner)
+		// The ConfigMap is read, so now look again. An owner that comes back renews its Lease before it checks its sources:
+		// one that had renewed is seen now, and what one that renews later writes keeps this process from writing.
+		if !p.judge(owner).Dead || !p.look() {
+			return Verdict{}
+		}
+		return p.judge(owner)
 	})
 	if err != nil {
 		p.notTaken(h, err)
@@ -260,6 +263,12 @@ func (p *Pod) take(h Hash, e *entry) {
 		p.done.over++
 		p.stats.Takeovers++
 	}
+}
+
+func (p *Pod) judge(owner string) Verdict {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.workers.judge(owner)
 }
 
 // check makes sure of a source by writing its ConfigMap: whoever wanted to take it over, and read it before, cannot

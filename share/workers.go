@@ -38,8 +38,12 @@ func newWorkers(duration time.Duration) *workers {
 	return &workers{duration: duration, seen: map[int]sighting{}, left: map[string]sighting{}}
 }
 
-// observe notes what a look showed. Both times are of the local clock, with its monotonic part.
+// observe notes what a look showed, unless one that was sent later did so already. Both times are of the local clock,
+// with its monotonic part.
 func (w *workers) observe(sent, received time.Time, leases []Lease) {
+	if sent.Before(w.sent) {
+		return
+	}
 	if w.since.IsZero() || sent.Sub(w.received) > w.duration/2 {
 		w.since = received
 	}

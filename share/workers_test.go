@@ -247,3 +247,18 @@ func TestASourceThatNoWorkerHasIsTold(t *testing.T) {
 		}
 	}
 }
+
+// A pod whose giving back failed is the owner still: unless it looks, and renews, as soon as the API server is back,
+// another pod takes it for dead and delivers again.
+func TestWhoMayStillOwnASourceLooksOften(t *testing.T) {
+	source := hashes(1)[0]
+	p := &Pod{settings: Settings{Workers: 3, LeaseDuration: 15 * time.Second}, workers: newWorkers(15 * time.Second), own: newOwnership("a")}
+	p.own.configure([]Hash{source})
+	if pause := p.pause(); pause < 10*time.Second {
+		t.Errorf("a pod without sources looks each %s", pause)
+	}
+	p.own.given(source, time.Now(), true)
+	if pause := p.pause(); pause > workerLook {
+		t.Errorf("one that may own a source looks each %s", pause)
+	}
+}
