@@ -35,12 +35,16 @@ type route struct {
 	bulk    string // answer to Elasticsearch's requests; set before the start
 }
 
-// newRoute makes the service with 40 alerts and a row that cannot become a record, and the page's input for it.
+// newRoute makes the service with 40 alerts, one that would be more than one wherever lines are made of it, and a row
+// that cannot become a record, and the page's input for it.
 func newRoute(t *testing.T) *route {
 	t.Helper()
 	svc, srv, ca := service(t, defendersim.Config{})
 	history(svc, 40, 10*time.Minute)
-	svc.Add(defendersim.Alert{LastProcessed: svc.Now().Add(-time.Minute), Text: []byte(`"no object"`)})
+	at := svc.Now().Add(-time.Minute).UTC()
+	svc.Add(defendersim.Alert{LastProcessed: at, Text: []byte(`"no object"`)}, defendersim.Alert{AlertID: "forger", LastProcessed: at,
+		Text: fmt.Appendf(nil, `{"AlertId":"forger","AlertTime":"%s","Severity":"Low","ComputerDnsName":"pc-7.example.com","AlertTitle":"x|9|src=1.2.3.4\nCEF:0|y","Description":`+
+			`"a=b c\\=d \\\r\n\u2028CEF:0|z\n<13>1 - - - - - - forged"}`, at.Format(time.RFC3339Nano))})
 	r := &route{T: t, dir: t.TempDir(), due: of(svc), parsers: map[string]func([]byte) []map[string]any{},
 		got: map[string][]map[string]any{}, headers: map[string]http.Header{}, bulk: `{"took":1,"errors":false,"items":[]}`}
 	r.server = httptest.NewTLSServer(r)
