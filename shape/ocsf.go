@@ -217,23 +217,29 @@ func isMail(s []byte) bool {
 	return true
 }
 
-// fingerprint makes the object of a digest.
-func fingerprint(digits int, id int64, name string) conv {
-	head := appendText(appendText(appendMapHead(nil, 3), "algorithm"), name)
+// digest makes the object of a digest for the first target, and an observable for the second.
+func digest(digits int, id int64, algorithm, name string) conv {
+	head := appendText(appendText(appendMapHead(nil, 3), "algorithm"), algorithm)
 	head = padded(appendText(appendInt(appendText(head, "algorithm_id"), id), "value"))
-	return conv{doc: "as " + name, fn: func(e *encoder, r *rule, v []byte) bool {
+	seen := observableHead(name, 8, "Hash")
+	return conv{doc: "as " + algorithm + ", as Hash", fn: func(e *encoder, r *rule, v []byte) bool {
 		if !isHex(textIn(v), digits) {
 			return false
 		}
-		return e.put(r, e.joined(head, v))
+		took := e.putTo(r.puts[:1], e.joined(head, v))
+		return e.putTo(r.puts[1:], e.joined(seen, v)) || took
 	}}
+}
+
+func observableHead(name string, id int64, kind string) []byte {
+	head := appendText(appendText(appendMapHead(nil, 4), "name"), name)
+	head = appendText(appendText(appendInt(appendText(head, "type_id"), id), "type"), kind)
+	return padded(appendText(head, "value"))
 }
 
 // observable makes an observable of a value that fits; name says where in the finding it stands.
 func observable(name string, id int64, kind string, fits func([]byte) bool) conv {
-	head := appendText(appendText(appendMapHead(nil, 4), "name"), name)
-	head = appendText(appendText(appendInt(appendText(head, "type_id"), id), "type"), kind)
-	head = padded(appendText(head, "value"))
+	head := observableHead(name, id, kind)
 	return conv{doc: "as " + kind, fn: func(e *encoder, r *rule, v []byte) bool {
 		s := textIn(v)
 		if len(s) == 0 || fits != nil && !fits(s) {
@@ -242,8 +248,6 @@ func observable(name string, id int64, kind string, fits func([]byte) bool) conv
 		return e.put(r, e.joined(head, v))
 	}}
 }
-
-func isHash(s []byte) bool { return isHex(s, 32) || isHex(s, 40) || isHex(s, 64) }
 
 // resourceOf makes a resource of a piece of evidence, by the fields with its id and name.
 func resourceOf(kind, uid, name string) conv {
