@@ -14,7 +14,8 @@ import (
 type Contender struct {
 	Name string
 	Run  func() error
-	Best time.Duration // the least CPU time that a turn took
+	Took func() time.Duration // what the last run took, where another process ran it; else nil
+	Best time.Duration        // the least CPU time that a turn took
 }
 
 // Turn lets each run once, in turns. The best of many turns is what counts, in CPU time: so a busy machine spoils
@@ -25,7 +26,11 @@ func Turn(all []*Contender) error {
 		if err := c.Run(); err != nil {
 			return fmt.Errorf("%s: %w", c.Name, err)
 		}
-		if took := cpuTime() - began; c.Best == 0 || took < c.Best {
+		took := cpuTime() - began
+		if c.Took != nil {
+			took = c.Took()
+		}
+		if c.Best == 0 || took < c.Best {
 			c.Best = took
 		}
 	}
