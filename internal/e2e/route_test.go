@@ -74,7 +74,7 @@ func (r *route) run(c *recipe) *fluentBit {
 
 func (r *route) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 	var body io.Reader = q.Body
-	if q.Header.Get("Content-Encoding") == "gzip" {
+	if q.Header.Get("Content-Encoding") == "gzip" || strings.HasSuffix(q.URL.Path, ".gz") {
 		z, err := gzip.NewReader(q.Body)
 		if err != nil {
 			r.Error(err)
@@ -117,6 +117,18 @@ func (r *route) came(path string) []map[string]any {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return append([]map[string]any(nil), r.got[path]...)
+}
+
+// allCame are the records that came to paths under one.
+func (r *route) allCame(under string) (all []map[string]any) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for path, records := range r.got {
+		if strings.HasPrefix(path, under) {
+			all = append(all, records...)
+		}
+	}
+	return all
 }
 
 func (r *route) header(path string) http.Header {

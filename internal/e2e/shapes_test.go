@@ -27,48 +27,51 @@ func TestShapesInFluentBit(t *testing.T) {
 
 	// An index whose mapping is ECS takes each document: no date, number, address or flag stands where the mapping wants
 	// another.
-	t.Run("ECS to Elasticsearch", func(t *testing.T) {
-		t.Parallel()
-		r := newRoute(t)
-		r.input += "    format ecs\n"
-		c := r.recipe("Elasticsearch")
-		c.replace("${ES_PASSWORD}", "password")
-		r.tls(c)
-		mapping := ecsMapping(t)
-		r.parse("/_bulk", func(body []byte) (out []map[string]any) {
-			text := bytes.Split(bytes.TrimSpace(body), []byte("\n"))
-			for i := 1; i < len(text); i += 2 {
-				if twice := repeatedKey(json.NewDecoder(bytes.NewReader(text[i]))); twice != "" {
-					t.Errorf("%s stands twice in %s", twice, text[i])
+	for _, output := range []string{"es", "opensearch"} {
+		t.Run("ECS to "+output, func(t *testing.T) {
+			t.Parallel()
+			r := newRoute(t)
+			r.input += "    format ecs\n"
+			c := r.recipe("Elasticsearch")
+			c.set("name", output)
+			c.replace("${ES_PASSWORD}", "password")
+			r.tls(c)
+			mapping := ecsMapping(t)
+			r.parse("/_bulk", func(body []byte) (out []map[string]any) {
+				text := bytes.Split(bytes.TrimSpace(body), []byte("\n"))
+				for i := 1; i < len(text); i += 2 {
+					if twice := repeatedKey(json.NewDecoder(bytes.NewReader(text[i]))); twice != "" {
+						t.Errorf("%s stands twice in %s", twice, text[i])
+					}
+					doc := object(t, text[i])
+					if err := fits(mapping, "", doc); err != nil {
+						t.Errorf("%v: %s", err, text[i])
+					}
+					out = append(out, doc)
 				}
-				doc := object(t, text[i])
-				if err := fits(mapping, "", doc); err != nil {
-					t.Errorf("%v: %s", err, text[i])
+				return out
+			})
+			f := r.run(c)
+			f.await(20*time.Second, "all alerts", func() bool { return len(r.came("/_bulk")) >= len(r.due) })
+			f.stop(10 * time.Second)
+			errors := 0
+			r.each(r.came("/_bulk"), func(doc map[string]any) {
+				event := doc["event"].(map[string]any)
+				if event["kind"] == "pipeline_error" {
+					errors++
+					return
 				}
-				out = append(out, doc)
-			}
-			return out
-		})
-		f := r.run(c)
-		f.await(20*time.Second, "all alerts", func() bool { return len(r.came("/_bulk")) >= len(r.due) })
-		f.stop(10 * time.Second)
-		errors := 0
-		r.each(r.came("/_bulk"), func(doc map[string]any) {
-			event := doc["event"].(map[string]any)
-			if event["kind"] == "pipeline_error" {
-				errors++
-				return
-			}
-			at, err := time.Parse(time.RFC3339Nano, fmt.Sprint(doc["@timestamp"]))
-			created, cerr := time.Parse(time.RFC3339Nano, fmt.Sprint(event["created"]))
-			if err != nil || cerr != nil || at.Sub(created).Abs() > 100*time.Nanosecond {
-				t.Errorf("@timestamp %v, event.created %v", doc["@timestamp"], event["created"])
+				at, err := time.Parse(time.RFC3339Nano, fmt.Sprint(doc["@timestamp"]))
+				created, cerr := time.Parse(time.RFC3339Nano, fmt.Sprint(event["created"]))
+				if err != nil || cerr != nil || at.Sub(created).Abs() > 100*time.Nanosecond {
+					t.Errorf("@timestamp %v, event.created %v", doc["@timestamp"], event["created"])
+				}
+			})
+			if errors != 1 {
+				t.Errorf("%d rows are marked as pipeline errors, want 1", errors)
 			}
 		})
-		if errors != 1 {
-			t.Errorf("%d rows are marked as pipeline errors, want 1", errors)
-		}
-	})
+	}
 
 	t.Run("OCSF over HTTP", func(t *testing.T) {
 		t.Parallel()
