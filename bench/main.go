@@ -34,13 +34,13 @@ func main() {
 	case *size > 0:
 		err = serve(*size, *plainHTTP, *zip, *ca)
 	case *onlyShapes:
-		err = shapes(min(*rows, 5000))
+		err = shapes(min(*rows, 500))
 	case *onlyTenants:
 		err = tenants(*so, *tenantCounts)
 	default:
 		err = report(*rows, *runs)
 		if err == nil {
-			err = shapes(min(*rows, 5000))
+			err = shapes(min(*rows, 500))
 		}
 		if err == nil {
 			err = growth(*most)

@@ -3,89 +3,74 @@ package main
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/fluent/fluent-bit-go/input"
 
+	"fluent-bit-defender/internal/sample"
 	"fluent-bit-defender/record"
 	"fluent-bit-defender/shape"
 )
 
-// shapes reports what the formats of records cost, beside native records and beside the way that a Go plugin usually
-// maps fields. All take turns, and the best of all turns counts, so that a busy machine spoils little.
+// shapes reports what the formats of records cost, beside native records, beside the way that a Go plugin usually maps
+// fields, and beside Fluent Bit's own C for native records.
 func shapes(rows int) error {
-	for _, kind := range []struct {
-		name, api string
-		make      func(int) answer
-	}{
+	for _, kind := range []shapeKind{
 		{"rows like the seed's", "siem", seedLike},
 		{"Graph alerts of the simulated service", "graph", graph},
 	} {
-		a := kind.make(rows)
-		type contender struct {
-			name string
-			run  func() error
-			best time.Duration
-		}
-		var all []*contender
-		for _, format := range append([]string{"native"}, shape.Formats...) {
-			all = append(all, &contender{name: "format " + format, run: shaped(a, format, kind.api)})
-		}
-		ways := []func(map[string]any) map[string]any{nil, usualECS, usualOCSF, usualCEF}
-		for i, to := range ways {
-			all = append(all, &contender{name: "the usual way to " + append([]string{"native"}, shape.Formats...)[i], run: usual(a, to)})
-		}
-		for range 9 {
-			for _, c := range all {
-				began := time.Now()
-				if err := c.run(); err != nil {
-					return fmt.Errorf("%s: %w", c.name, err)
-				}
-				if took := time.Since(began); c.best == 0 || took < c.best {
-					c.best = took
-				}
-			}
-		}
-		fmt.Printf("\n| JSON to records in shapes: %d %s | ns a row | times native | times faster than the usual way | allocations a row |\n", len(a.rows), kind.name)
-		fmt.Println("|---|---|---|---|---|")
-		for i, c := range all {
-			usual := all[i%len(ways)+len(ways)]
-			allocs := testing.AllocsPerRun(1, func() { _ = c.run() })
-			fmt.Printf("| %s | %.0f | %.2f | %.1f | %.2f |\n", c.name, float64(c.best.Nanoseconds())/float64(len(a.rows)), float64(c.best)/float64(all[0].best),
-				float64(usual.best)/float64(c.best), allocs/float64(len(a.rows)))
+		if err := shapesOf(kind, rows); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// shaped reads the answer into records of a format.
-func shaped(a answer, format, api string) func() error {
-	opt := record.Options{Schema: a.schema, TimeKey: a.timeKey, MaxAlert: 1 << 20, MaxRecord: 1 << 20}
-	opt.Encode, opt.EncodeRaw = shape.Encoders(format, api, false)
-	r := record.NewReader(opt)
-	dst := make([]byte, 0, 4<<20)
-	now := func() time.Time { return time.Unix(1700000000, 0) }
-	in := bytes.NewReader(nil)
-	return func() error {
-		in.Reset(a.body)
-		r.Reset(in, now)
-		for {
-			var err error
-			if dst, _, err = r.Next(dst); errors.Is(err, io.EOF) {
-				return nil
-			} else if err != nil {
-				return err
-			}
-			if len(dst) > 1<<20 {
-				dst = dst[:0]
-			}
+type shapeKind struct {
+	name, api string
+	make      func(int) answer
+}
+
+func shapesOf(kind shapeKind, rows int) error {
+	a := kind.make(rows)
+	var all []*sample.Contender
+	for _, format := range append([]string{"native"}, shape.Formats...) {
+		opt := record.Options{Schema: a.schema, TimeKey: a.timeKey, MaxAlert: 1 << 20, MaxRecord: 1 << 20}
+		opt.Encode, opt.EncodeRaw = shape.Encoders(format, kind.api, false)
+		all = append(all, &sample.Contender{Name: "format " + format, Run: sample.Reading(record.NewReader(opt), a.body, len(a.rows))})
+	}
+	ways := []func(map[string]any) map[string]any{nil, usualECS, usualOCSF, usualCEF}
+	for i, to := range ways {
+		all = append(all, &sample.Contender{Name: "the usual way to " + append([]string{"native"}, shape.Formats...)[i], Run: usual(a, to)})
+	}
+	c, err := startC(a.rows)
+	defer c.close()
+	if err != nil {
+		return err
+	}
+	if c != nil {
+		all = append(all, c.contender())
+	}
+	for range 25 {
+		if err := sample.Turn(all); err != nil {
+			return err
 		}
 	}
+	fmt.Printf("\n| JSON to records in shapes: %d %s | ns a row | times native | times faster than the usual way | allocations a row |\n", len(a.rows), kind.name)
+	fmt.Println("|---|---|---|---|---|")
+	for i, c := range all {
+		allocs := "in C"
+		if c.Took == nil {
+			allocs = fmt.Sprintf("%.2f", testing.AllocsPerRun(1, func() { _ = c.Run() })/float64(len(a.rows)))
+		}
+		usual := all[i%len(ways)+len(ways)]
+		fmt.Printf("| %s | %.0f | %.2f | %.1f | %s |\n", c.Name, float64(c.Best.Nanoseconds())/float64(len(a.rows)), float64(c.Best)/float64(all[0].Best),
+			float64(usual.Best)/float64(c.Best), allocs)
+	}
+	return nil
 }
 
 // usual is what a Go plugin is usually made of: encoding/json into maps, maps out of maps, fluent-bit-go's encoder.

@@ -88,8 +88,7 @@ func benchReader(b *testing.B, opt Options, body []byte, open func(body []byte) 
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/benchRows, "ns/row")
 }
 
-// BenchmarkKinds measures kinds of rows in turns and states what a byte of each costs beside one of a SIEM row: the
-// best of all turns, so that a busy machine spoils little.
+// BenchmarkKinds measures kinds of rows in turns and states what a byte of each costs beside one of a SIEM row.
 func BenchmarkKinds(b *testing.B) {
 	const rows = 400
 	alike := make([]string, rows)
@@ -105,47 +104,28 @@ func BenchmarkKinds(b *testing.B) {
 		motley = append(motley, a.Text)
 	}
 	list := func(rows [][]byte) []byte { return append(append([]byte{'['}, bytes.Join(rows, []byte{','})...), ']') }
-	kinds := []struct {
-		name string
-		body []byte
-		r    *Reader
-		best time.Duration
-	}{
-		{"siem", sample.Alerts(rows), NewReader(siemOptions()), 0},
-		{"siem-motley", list(motley), NewReader(siemOptions()), 0},
-		{"graph", []byte(graphPageOf("", "", alike...)), NewReader(graphOptions()), 0},
-		{"graph-motley", list(motleyGraph), NewReader(graphOptions()), 0},
-		{"siem-encoded", sample.Alerts(rows), NewReader(copied(siemOptions())), 0},
-		{"graph-encoded", list(motleyGraph), NewReader(copied(graphOptions())), 0},
+	var kinds []*sample.Contender
+	var bodies [][]byte
+	kind := func(name string, body []byte, opt Options) {
+		bodies = append(bodies, body)
+		kinds = append(kinds, &sample.Contender{Name: name, Run: sample.Reading(NewReader(opt), body, rows)})
 	}
-	dst := make([]byte, 0, 4<<20)
-	turn := 0
+	kind("siem", sample.Alerts(rows), siemOptions())
+	kind("siem-motley", list(motley), siemOptions())
+	kind("graph", []byte(graphPageOf("", "", alike...)), graphOptions())
+	kind("graph-motley", list(motleyGraph), graphOptions())
+	kind("siem-encoded", sample.Alerts(rows), copied(siemOptions()))
+	kind("graph-encoded", list(motleyGraph), copied(graphOptions()))
 	for b.Loop() {
-		k := &kinds[turn%len(kinds)]
-		turn++
-		began := time.Now()
-		k.r.Reset(bytes.NewReader(k.body), benchNow)
-		n := 0
-		for dst = dst[:0]; ; n++ {
-			var err error
-			if dst, _, err = k.r.Next(dst); err == io.EOF {
-				break
-			} else if err != nil {
-				b.Fatal(err)
-			}
-		}
-		if took := time.Since(began); k.best == 0 || took < k.best {
-			k.best = took
-		}
-		if n != rows {
-			b.Fatalf("%d rows", n)
+		if err := sample.Turn(kinds); err != nil {
+			b.Fatal(err)
 		}
 	}
 	b.ReportMetric(0, "ns/op")
-	per := func(k int) float64 { return float64(kinds[k].best.Nanoseconds()) / float64(len(kinds[k].body)) }
+	per := func(k int) float64 { return float64(kinds[k].Best.Nanoseconds()) / float64(len(bodies[k])) }
 	for i, k := range kinds {
-		b.ReportMetric(1000/per(i), k.name+"-MB/s")
-		b.ReportMetric(per(i)/per(0), k.name+"/siem")
+		b.ReportMetric(1000/per(i), k.Name+"-MB/s")
+		b.ReportMetric(per(i)/per(0), k.Name+"/siem")
 	}
 }
 

@@ -60,7 +60,7 @@ type cefLayout struct {
 
 func newCEFLayout(p *program, api string) *cefLayout {
 	l := &cefLayout{id: p.target("header.id").slot, name: p.target("header.name").slot, severity: p.target("header.severity").slot}
-	for _, group := range p.out {
+	for _, group := range p.targets {
 		if group.name == "header" {
 			continue
 		}
@@ -82,13 +82,13 @@ func newCEFLayout(p *program, api string) *cefLayout {
 func (l *cefLayout) line(e *encoder, dst []byte) ([]byte, int) {
 	dst, at := beginMessage(dst)
 	dst = append(dst, cefHead...)
-	dst = append(e.header(dst, &l.id, "alert", cefMostUsual), '|')
-	dst = append(e.header(dst, &l.name, "Alert", cefMost["name"]), '|')
-	dst = append(e.header(dst, &l.severity, "0", 2), '|')
+	dst = append(e.header(dst, l.id, "alert", cefMostUsual), '|')
+	dst = append(e.header(dst, l.name, "Alert", cefMost["name"]), '|')
+	dst = append(e.header(dst, l.severity, "0", 2), '|')
 	first := true
 	for i := range l.fields {
 		f := &l.fields[i]
-		if !e.filled.has(&f.slot) {
+		if !e.filled.has(f.slot) {
 			continue
 		}
 		if !first {
@@ -96,7 +96,7 @@ func (l *cefLayout) line(e *encoder, dst []byte) ([]byte, int) {
 		}
 		first = false
 		dst = append(dst, f.key...)
-		v := &e.values[f.slot.n]
+		v := &e.values[f.slot]
 		if v.one != nil {
 			dst = appendCEFValue(dst, v.one, f.most)
 		}
@@ -123,11 +123,11 @@ func beginMessage(dst []byte) ([]byte, int) {
 func endMessage(dst []byte, at int) { binary.BigEndian.PutUint32(dst[at+1:], uint32(len(dst)-at-5)) }
 
 // header appends a part of the header.
-func (e *encoder) header(dst []byte, k *slot, none string, most int) []byte {
+func (e *encoder) header(dst []byte, k slot, none string, most int) []byte {
 	if !e.filled.has(k) {
 		return append(dst, none...)
 	}
-	v := e.values[k.n].one
+	v := e.values[k].one
 	if s := textIn(v); s != nil {
 		return appendCEFHeader(dst, s, most)
 	}
@@ -159,35 +159,54 @@ func appendCEFText(dst, s []byte, most int) []byte {
 }
 
 func appendEscaped(dst, s []byte, also byte, newLine, carriageReturn string) []byte {
-	from := 0
-	for i := 0; i < len(s); i++ {
-		c := s[i]
-		if !cefSpecial[c] {
-			continue
+	from, i := 0, 0
+	for {
+		if i += plainCEF(s[i:], also); i == len(s) {
+			return append(dst, s[from:]...)
 		}
 		n, to := 1, " "
-		switch {
+		switch c := s[i]; {
 		case c == '\\':
 			to = `\\`
+		case c == also && c == '|':
+			to = `\|`
 		case c == also:
-			to = string([]byte{'\\', also})
-		case c == '|' || c == '=':
-			continue
+			to = `\=`
 		case c == '\n':
 			to = newLine
 		case c == '\r':
 			to = carriageReturn
-		case c == 0xc2 || c == 0xe2:
+		case c >= 0x80:
 			if n = unicodeBreak(s[i:]); n == 0 {
+				i++
 				continue
 			}
 			to = newLine
 		}
 		dst = append(append(dst, s[from:i]...), to...)
-		i += n - 1
-		from = i + 1
+		i += n
+		from = i
 	}
-	return append(dst, s[from:]...)
+}
+
+// plainCEF returns how much of text may stand in a line as it is: all but control characters, \, what else CEF escapes
+// here, and the beginnings of the line breaks of Unicode. It looks at eight bytes at a time.
+func plainCEF(s []byte, also byte) int {
+	const ones, high = 0x0101010101010101, 0x8080808080808080
+	i := 0
+	for ; len(s)-i >= 8; i += 8 {
+		w := binary.LittleEndian.Uint64(s[i:])
+		slash, other := w^'\\'*ones, w^uint64(also)*ones
+		if (w|(w-' '*ones)|(w+ones)|(slash-ones)|(other-ones))&high != 0 { // beyond ASCII too
+			break
+		}
+	}
+	for ; i < len(s); i++ {
+		if c := s[i]; cefSpecial[c] && c != '|' && c != '=' || c == also {
+			break
+		}
+	}
+	return i
 }
 
 // unicodeBreak returns the length of the line break of Unicode (next line, line or paragraph separator) that s begins

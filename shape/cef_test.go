@@ -2,92 +2,14 @@ package shape
 
 import (
 	"encoding/json"
-	"fmt"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"fluent-bit-defender/internal/cefline"
 )
-
-// cefEvent is a line as a reader takes it apart that knows nothing of how it was made.
-type cefEvent struct {
-	header     []string // version, vendor, product, version, id, name, severity
-	extensions map[string]string
-	keys       []string
-}
-
-var cefKey = regexp.MustCompile(`(?:^| )([A-Za-z0-9_.]+)=`)
-
-// parseCEF takes a line apart by the rules of the format: seven parts up to bars that no backslash stands before,
-// then keys up to =, their values up to the blank before the next key.
-func parseCEF(line string) (e cefEvent, err error) {
-	rest, found := strings.CutPrefix(line, "CEF:")
-	if !found {
-		return e, fmt.Errorf("it begins with %.10q", line)
-	}
-	for len(e.header) < 7 {
-		var part strings.Builder
-		i := 0
-		for ; i < len(rest) && rest[i] != '|'; i++ {
-			if rest[i] == '\\' {
-				if i++; i == len(rest) || rest[i] != '\\' && rest[i] != '|' {
-					return e, fmt.Errorf("a lone backslash in the header")
-				}
-			}
-			part.WriteByte(rest[i])
-		}
-		if i == len(rest) {
-			return e, fmt.Errorf("a header of %d parts", len(e.header))
-		}
-		e.header, rest = append(e.header, part.String()), rest[i+1:]
-	}
-	e.extensions = map[string]string{}
-	at := cefKey.FindAllStringSubmatchIndex(rest, -1)
-	if len(at) == 0 && rest != "" || len(at) > 0 && at[0][0] != 0 {
-		return e, fmt.Errorf("text before the first key: %q", rest)
-	}
-	for i, m := range at {
-		end := len(rest)
-		if i+1 < len(at) {
-			end = at[i+1][0]
-		}
-		key, raw := rest[m[2]:m[3]], rest[m[1]:end]
-		value, err := unescapeCEF(raw)
-		if err != nil {
-			return e, fmt.Errorf("%s: %w", key, err)
-		}
-		if _, twice := e.extensions[key]; twice {
-			return e, fmt.Errorf("%s stands there twice", key)
-		}
-		e.extensions[key], e.keys = value, append(e.keys, key)
-	}
-	return e, nil
-}
-
-func unescapeCEF(raw string) (string, error) {
-	var out strings.Builder
-	for i := 0; i < len(raw); i++ {
-		switch {
-		case raw[i] == '=':
-			return "", fmt.Errorf("an = that is not escaped in %q", raw)
-		case raw[i] != '\\':
-			out.WriteByte(raw[i])
-		default:
-			i++
-			if i == len(raw) {
-				return "", fmt.Errorf("a backslash at the end of %q", raw)
-			}
-			to, known := map[byte]string{'\\': `\`, '=': "=", 'n': "\n", 'r': "\r"}[raw[i]]
-			if !known {
-				return "", fmt.Errorf("\\%c in %q", raw[i], raw)
-			}
-			out.WriteString(to)
-		}
-	}
-	return out.String(), nil
-}
 
 // cefKeys are those of CEF's dictionary that may come, and whether their value is a number.
 var cefKeys = map[string]bool{
@@ -99,7 +21,7 @@ var cefKeys = map[string]bool{
 }
 
 // checkCEF holds a record's line against the format, and returns what it says.
-func checkCEF(t testing.TB, r *encoded) cefEvent {
+func checkCEF(t testing.TB, r *encoded) cefline.Event {
 	t.Helper()
 	line, _ := r.fields(t)["message"].(string)
 	for _, c := range line {
@@ -107,28 +29,28 @@ func checkCEF(t testing.TB, r *encoded) cefEvent {
 			t.Fatalf("the line holds %q: %q", c, line)
 		}
 	}
-	e, err := parseCEF(line)
+	e, err := cefline.Parse(line)
 	if err != nil {
 		t.Fatalf("%v: %s", err, line)
 	}
-	severity, err := strconv.Atoi(e.header[6])
-	if want := []string{"0", "Microsoft", "Windows Defender ATP", "2.0"}; !slices.Equal(e.header[:4], want) || err != nil || severity < 0 || severity > 10 ||
-		e.header[4] == "" || e.header[5] == "" {
-		t.Errorf("the header is %q", e.header)
+	severity, err := strconv.Atoi(e.Header[6])
+	if want := []string{"0", "Microsoft", "Windows Defender ATP", "2.0"}; !slices.Equal(e.Header[:4], want) || err != nil || severity < 0 || severity > 10 ||
+		e.Header[4] == "" || e.Header[5] == "" {
+		t.Errorf("the header is %q", e.Header)
 	}
-	for key, value := range e.extensions {
+	for key, value := range e.Extension {
 		base, isLabel := strings.CutSuffix(key, "Label")
 		number, known := cefKeys[base]
 		switch _, err := strconv.ParseInt(value, 10, 64); {
 		case !known:
 			t.Errorf("%s is no key that may come: %s", key, line)
 		case isLabel:
-			if _, has := e.extensions[base]; !has {
+			if _, has := e.Extension[base]; !has {
 				t.Errorf("%s labels nothing", key)
 			}
 		case number && err != nil:
 			t.Errorf("%s is %q, and no number", key, value)
-		case (cefLabels[base] != "") && e.extensions[base+"Label"] == "":
+		case (cefLabels[base] != "") && e.Extension[base+"Label"] == "":
 			t.Errorf("%s has no label", key)
 		}
 	}
@@ -154,8 +76,8 @@ func TestCEFValuesComeBack(t *testing.T) {
 		}
 		r := readAll(t, optionsOf(t, CEF, siem, false), list(row))
 		e := checkCEF(t, &r[0])
-		if e.header[5] != header || e.extensions["msg"] != value || e.extensions["externalId"] != value || len(e.extensions) != 4 {
-			t.Errorf("%q: name %q, msg %q, of %v", title, e.header[5], e.extensions["msg"], e.extensions)
+		if e.Header[5] != header || e.Extension["msg"] != value || e.Extension["externalId"] != value || len(e.Extension) != 4 {
+			t.Errorf("%q: name %q, msg %q, of %v", title, e.Header[5], e.Extension["msg"], e.Extension)
 		}
 	}
 	f("plain", "plain", "plain")
@@ -175,7 +97,7 @@ func TestCEFValuesAreCut(t *testing.T) {
 	for _, c := range []struct {
 		text string
 		want int
-	}{{e.header[5], 512}, {e.extensions["msg"], 1023}, {e.extensions["cs3"], 4000}, {e.extensions["externalId"], 5000}} {
+	}{{e.Header[5], 512}, {e.Extension["msg"], 1023}, {e.Extension["cs3"], 4000}, {e.Extension["externalId"], 5000}} {
 		if n := utf8.RuneCountInString(c.text); n != c.want {
 			t.Errorf("%d characters, want %d", n, c.want)
 		}
@@ -203,7 +125,7 @@ func FuzzCEF(f *testing.F) {
 			}
 			return r
 		}, want)
-		if got := e.extensions["externalId"]; got != want {
+		if got := e.Extension["externalId"]; got != want {
 			t.Errorf("%q became %q, want %q", value, got, want)
 		}
 	})

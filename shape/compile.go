@@ -8,53 +8,55 @@ import (
 
 // compile makes a program of a table. A table that contradicts itself is a fault of the code: it panics.
 func compile(t table) *program {
-	p := &program{single: map[uint16][]claimant{}, names: map[string]*target{}, inPiece: map[*target]bool{}, groupN: map[string]int{}, groups: make([][]slot, 1)}
+	p := &program{single: map[slot][]claimant{}, names: map[string]*target{}, inPiece: map[*target]bool{}, groupN: map[string]int{}, groups: make([]slotSet, 1)}
 	p.root = p.newSource()
 	for i, r := range t.rows {
 		p.addRow(i, r)
 	}
 	for _, d := range t.derived {
-		dv := derivation{rule: rule{puts: []put{p.newPut(d.to, len(t.rows), false)}}, fn: d.make}
-		for _, of := range d.of {
-			dv.of = append(dv.of, p.target(of).slot)
-		}
-		inPiece := p.inPiece[p.names[d.to]]
-		for _, of := range d.of {
-			inPiece = inPiece || p.inPiece[p.names[of]]
-		}
-		if inPiece {
-			p.derivedIn = append(p.derivedIn, dv)
-		} else {
-			p.derived = append(p.derived, dv)
-		}
+		p.addDerived(d, len(t.rows))
 	}
 	if t.vendor != "" {
-		p.target(t.vendor).rest = true
+		p.target(t.vendor).rest, p.vendor = true, true
 	}
 	for path, needs := range t.needs {
 		g := p.group(path)
 		g.picky = true
 		for _, of := range strings.Fields(needs) {
 			if p.names[of] != nil {
-				g.needs.add(&p.names[of].slot)
+				g.needs.add(p.names[of].slot)
 			}
 		}
 	}
 	spread(p.root)
-	for _, t := range append(p.out, p.piece...) {
-		t.finish()
-	}
-	p.out, p.piece = merged(p.out), merged(p.piece)
+	p.nodes, p.pieceNodes = nodes(p.targets), nodes(p.pieceTargets)
 	for t := range p.inPiece {
-		p.pieceHas.add(&t.slot)
+		p.pieceHas.add(t.slot)
 	}
-	if t.vendor != "" {
+	if p.vendor {
 		p.rank()
 	}
-	if p.slots > maxSlots {
-		panic("shape: too many targets")
-	}
 	return p
+}
+
+// addDerived leaves out what is the same in each record of the table.
+func (p *program) addDerived(d derived, rank int) {
+	if t := p.names[d.to]; t != nil && t.value != nil {
+		return
+	}
+	dv := derivation{rule: rule{puts: []put{p.newPut(d.to, rank, false)}}, fn: d.make}
+	inPiece := p.inPiece[p.names[d.to]]
+	for _, of := range d.of {
+		k := p.target(of).slot
+		dv.of = append(dv.of, k)
+		dv.any.add(k)
+		inPiece = inPiece || p.inPiece[p.names[of]]
+	}
+	if inPiece {
+		p.derivedIn = append(p.derivedIn, dv)
+	} else {
+		p.derived = append(p.derived, dv)
+	}
 }
 
 // rank lets an upper row take a single target from a lower one only where nothing is lost by that. Else the first
@@ -73,48 +75,50 @@ func (p *program) rank() {
 	}
 }
 
-// finish finds out what a target covers and how it is written.
-func (t *target) finish() {
-	t.always = t.text != nil
-	switch {
-	case t.always:
-		t.kind, t.texts = kindText, 1
-		return
-	case t.rest:
-		t.kind, t.anyRest = kindRest, true
-		return
-	case t.leaf:
-		t.has.add(&t.slot)
-		if t.kind = kindLeaf; t.list {
-			t.kind = kindList
-		}
-		return
-	}
-	t.kind = kindGroup
-	for _, k := range t.kids {
-		k.finish()
-		t.has.join(k.has)
-		t.anyRest, t.always = t.anyRest || k.anyRest, t.always || k.always
-	}
-	t.kids = merged(t.kids)
-	if len(t.kids) == 1 && t.kids[0].kind == kindText && !t.picky {
-		k := t.kids[0]
-		t.kind, t.texts, t.text = kindText, 1, append(appendMapHead(slices.Clone(t.key), k.texts), k.text...)
-	}
-}
-
-// merged makes one of neighbours that are the same in each record.
-func merged(all []*target) (out []*target) {
-	for _, t := range all {
-		if n := len(out) - 1; n >= 0 && t.kind == kindText && out[n].kind == kindText {
-			both := *out[n]
-			both.text, both.texts = slices.Concat(both.text, t.text), both.texts+t.texts
-			out[n] = &both
+// nodes makes them of targets; one of neighbours that are the same in each record.
+func nodes(targets []*target) (out []node) {
+	for _, t := range targets {
+		n := t.node()
+		if last := len(out) - 1; last >= 0 && n.kind == kindText && out[last].kind == kindText {
+			before := out[last].branch
+			out[last].branch = &branch{always: true, fields: before.fields + n.fields, text: padded(slices.Concat(before.text, n.text))}
 			continue
 		}
-		out = append(out, t)
+		out = append(out, n)
 	}
 	return out
+}
+
+func (t *target) node() node {
+	key := appendText(nil, t.name)
+	n := node{slot: t.slot, size: uint8(len(key)), branch: &branch{}}
+	if copy(n.key[:], key) < len(key) {
+		panic("shape: the name " + t.name + " is too long")
+	}
+	switch {
+	case t.value != nil:
+		n.kind, n.always, n.fields, n.text = kindText, true, 1, padded(append(key, t.value...))
+		return n
+	case t.rest:
+		n.kind, n.anyRest = kindRest, true
+		return n
+	case t.leaf:
+		if n.kind = kindLeaf; t.list {
+			n.kind = kindList
+		}
+		n.has.add(t.slot)
+		return n
+	}
+	n.kids, n.picky, n.needs = nodes(t.kids), t.picky, t.needs
+	for _, k := range n.kids {
+		n.has.join(&k.has)
+		n.anyRest, n.always = n.anyRest || k.anyRest, n.always || k.always
+	}
+	if len(n.kids) == 1 && n.kids[0].kind == kindText && !n.picky {
+		only := n.kids[0]
+		n.kind, n.fields, n.text = kindText, 1, padded(append(appendMapHead(key, only.fields), only.text...))
+	}
+	return n
 }
 
 func (p *program) newSource() *source {
@@ -124,7 +128,7 @@ func (p *program) newSource() *source {
 
 func (p *program) addRow(rank int, w row) {
 	inPiece := strings.HasPrefix(w.from, pieceKind+"[")
-	r := rule{fn: w.as.fn, fixed: w.as.fixed, plain: w.as.plain}
+	r := rule{fn: w.as.fn, fixed: padded(w.as.fixed), plain: w.as.plain}
 	keep := false
 	for _, to := range strings.Fields(w.to) {
 		if to == "*" {
@@ -137,7 +141,7 @@ func (p *program) addRow(rank int, w row) {
 	}
 	for i := range r.puts {
 		if put := &r.puts[i]; !put.list {
-			p.single[put.n] = append(p.single[put.n], claimant{put, inPiece || keep || len(r.puts) > 1})
+			p.single[put.slot] = append(p.single[put.slot], claimant{put, inPiece || keep || len(r.puts) > 1})
 		}
 	}
 	switch {
@@ -146,8 +150,7 @@ func (p *program) addRow(rank int, w row) {
 		p.items = append(p.items, r.fixed)
 	case w.from == "":
 		for _, to := range strings.Fields(w.to) {
-			t := p.names[to]
-			t.text = append(slices.Clone(t.key), r.fixed...)
+			p.names[to].value = w.as.fixed
 		}
 	case w.from[0] == '(':
 		p.special = append(p.special, special{w.from, r})
@@ -165,7 +168,7 @@ func (p *program) addRow(rank int, w row) {
 			case isPiece:
 				f.inner = true
 				at = p.kind(f, kind)
-				if last && r.fixed != nil {
+				if last && w.as.fixed != nil {
 					at.consts = append(at.consts, r)
 				} else if last {
 					at.whole = append(at.whole, r)
@@ -225,10 +228,10 @@ func (p *program) newPut(to string, rank int, inPiece bool) put {
 		if n == 0 {
 			n = len(p.groups)
 			p.groupN[group] = n
-			p.groups = append(p.groups, nil)
+			p.groups = append(p.groups, slotSet{})
 		}
 		out.group = uint8(n)
-		p.groups[n] = append(p.groups[n], t.slot)
+		p.groups[n].add(t.slot)
 	}
 	return out
 }
@@ -240,10 +243,10 @@ func (p *program) target(path string) *target {
 	}
 	list := strings.HasSuffix(path, "[]")
 	name := strings.TrimSuffix(path, "[]")
-	kids, piece := &p.out, false
+	kids, piece := &p.targets, false
 	if around, inner, ok := strings.Cut(name, "[]."); ok && path[0] != '(' {
-		p.pieceList = p.newPut(around+"[]", 0, false)
-		kids, piece, name = &p.piece, true, inner
+		p.pieceList = []put{p.newPut(around+"[]", 0, false)}
+		kids, piece, name = &p.pieceTargets, true, inner
 	}
 	if path[0] == '(' { // for a derived target alone
 		piece = strings.Contains(path, "[]")
@@ -257,7 +260,10 @@ func (p *program) target(path string) *target {
 	if t.leaf || t.kids != nil {
 		panic(fmt.Sprintf("shape: %s is a list and none, or an object and none", path))
 	}
-	t.leaf, t.list, t.slot = true, list, newSlot(p.slots)
+	if p.slots == maxSlots {
+		panic("shape: too many targets")
+	}
+	t.leaf, t.list, t.slot = true, list, slot(p.slots)
 	p.slots++
 	if piece {
 		p.inPiece[t] = true
@@ -268,9 +274,9 @@ func (p *program) target(path string) *target {
 
 // group returns the object at a path, and makes it where it is new.
 func (p *program) group(path string) *target {
-	kids := &p.out
+	kids := &p.targets
 	if _, inner, ok := strings.Cut(path, "[]."); ok {
-		kids, path = &p.piece, inner
+		kids, path = &p.pieceTargets, inner
 	}
 	var g *target
 	for _, part := range strings.Split(path, ".") {
@@ -286,8 +292,7 @@ func child(kids *[]*target, name string) *target {
 			return k
 		}
 	}
-	k := &target{name: name, key: appendText(nil, name)}
-	copy(k.block[:], k.key)
+	k := &target{name: name}
 	*kids = append(*kids, k)
 	return k
 }

@@ -194,7 +194,7 @@ func indexAny(s []byte, a, b byte) int {
 func words(doc string, of map[string]string) conv {
 	coded := make(map[string][]byte, len(of))
 	for from, to := range of {
-		coded[from] = appendText(nil, to)
+		coded[from] = padded(appendText(nil, to))
 	}
 	return enum(doc, coded)
 }
@@ -202,7 +202,7 @@ func words(doc string, of map[string]string) conv {
 func numbers(doc string, of map[string]int64) conv {
 	coded := make(map[string][]byte, len(of))
 	for from, to := range of {
-		coded[from] = appendInt(nil, to)
+		coded[from] = padded(appendInt(nil, to))
 	}
 	return enum(doc, coded)
 }

@@ -74,7 +74,7 @@ var tactic = func() conv {
 	of := newDictionary(m)
 	return conv{doc: "MITRE's id and name, of the categories that are tactics", fn: func(e *encoder, r *rule, v []byte) bool {
 		t, ok := of.find(textIn(v))
-		return ok && e.put1(&r.puts[0], t.id) && e.put1(&r.puts[1], t.name)
+		return ok && e.putTo(r.puts[:1], t.id) && e.putTo(r.puts[1:2], t.name)
 	}}
 }()
 

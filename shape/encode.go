@@ -13,11 +13,11 @@ type encoder struct {
 	alert  *record.Alert
 	native bool // keep_native
 
-	values []value // by slot
-	filled slotSet // which of them are of this alert
-	claims []claim // by group
-	pieces int     // of evidence so far; 0: the alert's own fields
-	inList bool    // the value at hand is one of a list
+	values [maxSlots]value // by slot
+	filled slotSet         // which of them are of this alert
+	claims []claim         // by group
+	pieces int             // of evidence so far; 0: the alert's own fields
+	inList bool            // the value at hand is one of a list
 
 	rest  [][]byte // fields without a place, as they stand: key and value
 	restN int      // how many
@@ -44,8 +44,7 @@ type claim struct {
 }
 
 func newEncoder(p *program, native bool) *encoder {
-	return &encoder{program: p, native: native, values: make([]value, p.slots), claims: make([]claim, len(p.groups)),
-		seen: make([][]met, p.sources), known: make([]map[string]*met, p.sources)}
+	return &encoder{program: p, native: native, claims: make([]claim, len(p.groups)), seen: make([][]met, p.sources), known: make([]map[string]*met, p.sources)}
 }
 
 // fill reads the alert into the values.
@@ -55,7 +54,7 @@ func (e *encoder) fill(a *record.Alert) {
 	clear(e.claims)
 	e.pieces, e.rest, e.restN, e.scratch = 0, e.rest[:0], 0, e.scratch[:0]
 	for i := range e.lists {
-		e.put1(&e.lists[i], e.items[i])
+		e.putTo(e.lists[i:i+1], e.items[i])
 	}
 	e.object(e.root, 0, true)
 	if e.pieces == 0 { // the alert itself is one
@@ -70,26 +69,43 @@ func (e *encoder) extras() {
 	for i := range e.special {
 		s := &e.special[i]
 		switch {
-		case s.from == theTenant && e.alert.Tenant != "":
-			s.fn(e, &s.rule, e.text(e.alert.Tenant))
-		case s.from == theRecord && e.native:
-			s.fn(e, &s.rule, e.alert.Native)
-		case s.from == theText && e.native, s.from == theTime, s.from == theID:
+		case !e.wanted(&s.rule):
+		case s.from == theTenant:
+			if e.alert.Tenant != "" {
+				s.fn(e, &s.rule, e.text(e.alert.Tenant))
+			}
+		case s.from == theRecord:
+			if e.native {
+				s.fn(e, &s.rule, e.alert.Native)
+			}
+		case e.native || s.from != theText:
 			s.fn(e, &s.rule, nil)
 		}
 	}
 }
 
-// derive makes what is made of other targets.
+// wanted tells whether a rule that comes after all others can still put something.
+func (e *encoder) wanted(r *rule) bool {
+	for i := range r.puts {
+		if p := &r.puts[i]; p.list || !e.filled.has(p.slot) {
+			return true
+		}
+	}
+	return false
+}
+
+// derive makes what is made of other targets, of which at least one is there.
 func (e *encoder) derive(all []derivation) {
 	for i := range all {
 		d := &all[i]
+		if len(d.of) > 0 && !e.filled.meets(&d.any) || !e.wanted(&d.rule) {
+			continue
+		}
 		e.of = e.of[:0]
-		for k := range d.of {
-			of := &d.of[k]
-			v := &e.values[of.n]
+		for _, of := range d.of {
+			v := &e.values[of]
 			if !e.filled.has(of) {
-				v.one, v.many = nil, v.many[:0]
+				v.one = nil
 				v.reset()
 			}
 			e.of = append(e.of, v)
@@ -100,38 +116,32 @@ func (e *encoder) derive(all []derivation) {
 
 // put puts a value that fits to the rule's targets, and tells whether there was room: a single target may hold
 // another already.
-func (e *encoder) put(r *rule, v []byte) bool {
+func (e *encoder) put(r *rule, v []byte) bool { return e.putTo(r.puts, v) }
+
+func (e *encoder) putTo(puts []put, v []byte) bool {
 	taken := false
-	for i := range r.puts {
-		p := &r.puts[i]
-		if !e.inList || p.list {
-			taken = e.put1(p, v) || taken
+	for i := range puts {
+		p := &puts[i]
+		if e.inList && !p.list || p.group != 0 && !e.claim(p) {
+			continue
 		}
+		s := &e.values[p.slot]
+		fresh := !e.filled.has(p.slot)
+		e.filled.add(p.slot)
+		switch {
+		case p.list && fresh:
+			s.reset()
+			s.many = append(s.many, v)
+		case p.list:
+			s.add(v)
+		case fresh || p.rank < s.rank:
+			s.one, s.rank = v, p.rank
+		case !bytes.Equal(s.one, v):
+			continue
+		}
+		taken = true
 	}
 	return taken
-}
-
-func (e *encoder) put1(p *put, v []byte) bool {
-	if p.group != 0 && !e.claim(p) {
-		return false
-	}
-	s := &e.values[p.n]
-	fresh := !e.filled.has(&p.slot)
-	if fresh {
-		e.filled.add(&p.slot)
-	}
-	switch {
-	case p.list && fresh:
-		s.reset()
-		s.many = append(s.many[:0], v)
-	case p.list:
-		s.add(v)
-	case fresh || p.rank < s.rank:
-		s.one, s.rank = v, p.rank
-	default:
-		return bytes.Equal(s.one, v)
-	}
-	return true
 }
 
 // claim tells whether the piece of evidence at hand may fill an object of the record: the first may, and one for
@@ -145,9 +155,7 @@ func (e *encoder) claim(p *put) bool {
 		return false
 	}
 	if c.piece != 0 {
-		for i := range e.groups[p.group] {
-			e.filled.remove(&e.groups[p.group][i])
-		}
+		e.filled.without(&e.groups[p.group])
 	}
 	*c = claim{e.pieces, p.weak}
 	return true

@@ -82,9 +82,9 @@ func pair(doc string, of map[string]idName) conv {
 	type coded struct{ id, name []byte }
 	m := map[string]coded{}
 	for from, to := range of {
-		m[from] = coded{appendInt(nil, to.id), appendText(nil, to.name)}
+		m[from] = coded{padded(appendInt(nil, to.id)), padded(appendText(nil, to.name))}
 	}
-	other := appendInt(nil, 99)
+	other := padded(appendInt(nil, 99))
 	words := newDictionary(m)
 	return conv{doc: doc + "; 99 for all else", fn: func(e *encoder, r *rule, v []byte) bool {
 		s := textIn(v)
@@ -96,8 +96,8 @@ func pair(doc string, of map[string]idName) conv {
 			to = coded{other, v}
 		}
 		for i := 0; i < len(r.puts); i += 2 {
-			e.put1(&r.puts[i], to.id)
-			e.put1(&r.puts[i+1], to.name)
+			e.putTo(r.puts[i:i+1], to.id)
+			e.putTo(r.puts[i+1:i+2], to.name)
 		}
 		return true
 	}}
@@ -132,8 +132,8 @@ var (
 				id, name = ids[family], names[family]
 			}
 			for i := 0; i < len(r.puts); i += 2 {
-				e.put1(&r.puts[i], id)
-				e.put1(&r.puts[i+1], name)
+				e.putTo(r.puts[i:i+1], id)
+				e.putTo(r.puts[i+1:i+2], name)
 			}
 			return true
 		}}
@@ -217,37 +217,37 @@ func isMail(s []byte) bool {
 	return true
 }
 
-// fingerprint makes the object of a digest.
-func fingerprint(digits int, id int64, name string) conv {
-	head := appendText(appendText(appendMapHead(nil, 3), "algorithm"), name)
-	head = appendText(appendInt(appendText(head, "algorithm_id"), id), "value")
-	return conv{doc: "as " + name, fn: func(e *encoder, r *rule, v []byte) bool {
+// digest makes the object of a digest for the first target, and an observable for the second.
+func digest(digits int, id int64, algorithm, name string) conv {
+	head := appendText(appendText(appendMapHead(nil, 3), "algorithm"), algorithm)
+	head = padded(appendText(appendInt(appendText(head, "algorithm_id"), id), "value"))
+	seen := observableHead(name, 8, "Hash")
+	return conv{doc: "as " + algorithm + ", as Hash", fn: func(e *encoder, r *rule, v []byte) bool {
 		if !isHex(textIn(v), digits) {
 			return false
 		}
-		from := len(e.scratch)
-		e.scratch = append(append(e.scratch, head...), v...)
-		return e.put(r, e.made(from))
+		took := e.putTo(r.puts[:1], e.joined(head, v))
+		return e.putTo(r.puts[1:], e.joined(seen, v)) || took
 	}}
+}
+
+func observableHead(name string, id int64, kind string) []byte {
+	head := appendText(appendText(appendMapHead(nil, 4), "name"), name)
+	head = appendText(appendText(appendInt(appendText(head, "type_id"), id), "type"), kind)
+	return padded(appendText(head, "value"))
 }
 
 // observable makes an observable of a value that fits; name says where in the finding it stands.
 func observable(name string, id int64, kind string, fits func([]byte) bool) conv {
-	head := appendText(appendText(appendMapHead(nil, 4), "name"), name)
-	head = appendText(appendText(appendInt(appendText(head, "type_id"), id), "type"), kind)
-	head = appendText(head, "value")
+	head := observableHead(name, id, kind)
 	return conv{doc: "as " + kind, fn: func(e *encoder, r *rule, v []byte) bool {
 		s := textIn(v)
 		if len(s) == 0 || fits != nil && !fits(s) {
 			return false
 		}
-		from := len(e.scratch)
-		e.scratch = append(append(e.scratch, head...), v...)
-		return e.put(r, e.made(from))
+		return e.put(r, e.joined(head, v))
 	}}
 }
-
-func isHash(s []byte) bool { return isHex(s, 32) || isHex(s, 40) || isHex(s, 64) }
 
 // resourceOf makes a resource of a piece of evidence, by the fields with its id and name.
 func resourceOf(kind, uid, name string) conv {

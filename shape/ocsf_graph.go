@@ -75,13 +75,10 @@ func ocsfFileOf(from, to string) []row {
 		{from + ".fileName", to + ".name", text},
 		{from + ".filePath", to + ".parent_folder", text},
 		{from + ".filePublisher", to + ".company_name", text},
-		{from + ".md5", to + ".hashes[]", fingerprint(32, 1, "MD5")},
-		{from + ".sha1", to + ".hashes[]", fingerprint(40, 2, "SHA-1")},
-		{from + ".sha256", to + ".hashes[]", fingerprint(64, 3, "SHA-256")},
+		{from + ".md5", to + ".hashes[] observables[]", digest(32, 1, "MD5", to+".hashes[].value")},
+		{from + ".sha1", to + ".hashes[] observables[]", digest(40, 2, "SHA-1", to+".hashes[].value")},
+		{from + ".sha256", to + ".hashes[] observables[]", digest(64, 3, "SHA-256", to+".hashes[].value")},
 		{from + ".fileName", "observables[]", observable(to+".name", 7, "File Name", nil)},
-		{from + ".md5", "observables[]", observable(to+".hashes[].value", 8, "Hash", isHash)},
-		{from + ".sha1", "observables[]", observable(to+".hashes[].value", 8, "Hash", isHash)},
-		{from + ".sha256", "observables[]", observable(to+".hashes[].value", 8, "Hash", isHash)},
 	}
 }
 

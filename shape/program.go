@@ -11,19 +11,15 @@ type rule struct {
 
 // put is a target of a rule.
 type put struct {
-	slot
+	slot  slot
 	list  bool
 	weak  bool
 	group uint8  // the object that all fields from one piece of evidence go to; 0: none
 	rank  uint16 // the lower goes first
 }
 
-// slot is the number of a target: a bit of a set.
-type slot struct {
-	bit  uint64
-	n    uint16
-	word uint8
-}
+// slot is the number of a target.
+type slot uint8
 
 // field is what the rows say of one field.
 type field struct {
@@ -44,57 +40,74 @@ type source struct {
 	whole  []rule // of the object itself
 }
 
-// targetKind is how a target is written.
-type targetKind byte
+// target is one field of the record, or of what becomes of a piece of evidence, while its table is compiled.
+type target struct {
+	name  string
+	slot  slot
+	leaf  bool
+	list  bool
+	rest  bool // takes what has no row
+	kids  []*target
+	picky bool // a group that is left out without any of needs
+	needs slotSet
+	value []byte // where that is the same in each record
+}
+
+// nodeKind is how a node is written.
+type nodeKind byte
 
 const (
-	kindGroup targetKind = iota
+	kindGroup nodeKind = iota
 	kindLeaf
 	kindList
 	kindText // always the same
 	kindRest // what has no row
 )
 
-// target is one field of the record, or of what becomes of a piece of evidence.
-type target struct {
-	kind    targetKind
-	texts   int // fields in text
-	name    string
-	key     []byte   // MessagePack
-	block   [32]byte // key, where it fits
-	slot    slot
-	leaf    bool
-	list    bool
-	rest    bool // takes what has no row
-	kids    []*target
-	picky   bool // a group that is left out without any of needs
+// node is a target, ready to be written. Nodes are small, for each is looked at for each alert.
+type node struct {
+	kind nodeKind
+	slot slot
+	size uint8       // of the key
+	key  [block]byte // MessagePack
+	*branch
+}
+
+// branch is what nodes have that are no leaf.
+type branch struct {
+	fields  int    // of kindText: how many
+	text    []byte // and what they are, with their keys
+	kids    []node
+	has     slotSet // the slots within it
+	anyRest bool    // what has no row stands within it
+	always  bool    // something in it is always the same
+	picky   bool    // it is left out without any of needs
 	needs   slotSet
-	has     slotSet // its slots
-	anyRest bool    // it or one within it takes what has no row
-	text    []byte  // key and value, where that is the same in each record
-	always  bool    // it or one within it has text
 }
 
 // program is a table, ready to run. It is not changed once it is made.
 type program struct {
-	root      *source
-	lists     []put // which begin with these items
-	items     [][]byte
-	special   []special
-	out       []*target
-	piece     []*target // fields of an element of the list that pieces of evidence become
-	pieceList put       // that list; its elements are objects
-	pieceHas  slotSet
-	derived   []derivation // of the record, and of each piece of evidence
-	derivedIn []derivation
-	slots     int
-	groups    [][]slot // by group
-	sources   int
+	root       *source
+	lists      []put // which begin with these items
+	items      [][]byte
+	special    []special
+	vendor     bool // it has a place for what has no row
+	nodes      []node
+	pieceNodes []node // fields of an element of the list that pieces of evidence become
+	pieceList  []put  // that list; its elements are objects
+	pieceHas   slotSet
+	derived    []derivation // of the record, and of each piece of evidence
+	derivedIn  []derivation
+	slots      int
+	groups     []slotSet // by group
+	sources    int
 
-	single  map[uint16][]claimant // by slot
-	names   map[string]*target
-	inPiece map[*target]bool
-	groupN  map[string]int
+	// What it is compiled with.
+	targets, pieceTargets []*target
+	single                map[slot][]claimant
+	names                 map[string]*target
+	inPiece               map[*target]bool
+	groupN                map[string]int
 }
 
 // claimant is a row that names a single target.
@@ -112,6 +125,7 @@ type special struct {
 type derivation struct {
 	rule rule
 	of   []slot
+	any  slotSet // of
 	fn   func(e *encoder, r *rule, of []*value)
 }
 
@@ -121,13 +135,16 @@ const maxSlots = 256
 // slotSet is a set of slots.
 type slotSet [maxSlots / 64]uint64
 
-func newSlot(n int) slot { return slot{1 << (n % 64), uint16(n), uint8(n / 64)} }
+func (s *slotSet) has(k slot) bool { return s[k>>6]>>(k&63)&1 != 0 }
+func (s *slotSet) add(k slot)      { s[k>>6] |= 1 << (k & 63) }
 
-func (s *slotSet) has(k *slot) bool { return s[k.word&3]&k.bit != 0 }
-func (s *slotSet) add(k *slot)      { s[k.word&3] |= k.bit }
-func (s *slotSet) remove(k *slot)   { s[k.word&3] &^= k.bit }
+func (s *slotSet) without(o *slotSet) {
+	for i := range s {
+		s[i] &^= o[i]
+	}
+}
 
-func (s *slotSet) join(o slotSet) {
+func (s *slotSet) join(o *slotSet) {
 	for i := range s {
 		s[i] |= o[i]
 	}

@@ -90,4 +90,4 @@ func Encoders(format, api string, keepNative bool) (record.Encode, record.Encode
 }
 
 // tree writes the targets as the objects that their paths say.
-func tree(e *encoder, dst []byte) ([]byte, int) { return e.fields(dst, e.out) }
+func tree(e *encoder, dst []byte) ([]byte, int) { return e.fields(dst, e.nodes) }

@@ -225,7 +225,7 @@ func TestPublicSamples(t *testing.T) {
 				ocsf.check(t, &r)
 			}
 			for _, r := range readAll(t, optionsOf(t, CEF, api, false), body) {
-				t.Logf("%s: %s", filepath.Base(path), checkCEF(t, &r).extensions)
+				t.Logf("%s: %s", filepath.Base(path), checkCEF(t, &r).Extension)
 			}
 		}
 	}

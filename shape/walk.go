@@ -78,7 +78,7 @@ func (e *encoder) object(src *source, i int, root bool) int {
 			default:
 				i = after(b, i)
 			}
-			taken = f != nil && e.give(f.rules, b[from:i]) // with what follows within its capacity: see appendValue
+			taken = f != nil && e.give(f.rules, b[from:i]) // with what follows within its capacity: see appendBytes
 		}
 		if !root {
 			continue
@@ -211,9 +211,7 @@ func (e *encoder) onePiece(f *field, i int) int {
 		}
 	}
 	e.pieces++
-	for k := range e.pieceHas {
-		e.filled[k] &^= e.pieceHas[k]
-	}
+	e.filled.without(&e.pieceHas)
 	for k := range src.consts {
 		e.put(&src.consts[k], src.consts[k].fixed)
 	}
@@ -238,12 +236,12 @@ func (e *encoder) endPiece() {
 	e.derive(e.derivedIn)
 	at := len(e.scratch)
 	var n int
-	if e.scratch, n = e.fields(append(e.scratch, groupHead...), e.piece); n == 0 {
+	if e.scratch, n = e.fields(append(e.scratch, groupHead...), e.pieceNodes); n == 0 {
 		e.scratch = e.scratch[:at]
 		return
 	}
 	endGroup(e.scratch, at, n)
-	e.put1(&e.pieceList, e.made(at))
+	e.putTo(e.pieceList, e.made(at))
 }
 
 const (

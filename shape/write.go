@@ -12,75 +12,80 @@ var groupHead = []byte{0xde, 0, 0}
 
 func endGroup(b []byte, at, n int) { binary.BigEndian.PutUint16(b[at+1:], uint16(n)) }
 
-// fields appends the targets that have a value and tells how many they are.
-func (e *encoder) fields(dst []byte, targets []*target) ([]byte, int) {
+// fields appends those nodes that have a value, and tells how many fields they are.
+func (e *encoder) fields(dst []byte, nodes []node) ([]byte, int) {
 	count := 0
-	for _, t := range targets {
-		switch t.kind {
+	for i := range nodes {
+		n := &nodes[i]
+		switch n.kind {
 		case kindText:
-			dst = append(dst, t.text...)
-			count += t.texts
+			dst = appendBytes(dst, n.text)
+			count += n.fields
 			continue
 		case kindLeaf:
-			if !e.filled.has(&t.slot) {
+			if !e.filled.has(n.slot) {
 				continue
 			}
-			dst = appendValue(t.appendKey(dst), e.values[t.slot.n].one)
+			dst = appendBytes(n.appendKey(dst), e.values[n.slot].one)
 		case kindList:
-			if !e.filled.has(&t.slot) {
+			if !e.filled.has(n.slot) {
 				continue
 			}
-			many := e.values[t.slot.n].many
-			dst = appendArrayHead(t.appendKey(dst), len(many))
+			many := e.values[n.slot].many
+			dst = appendArrayHead(n.appendKey(dst), len(many))
 			for _, item := range many {
-				dst = appendValue(dst, item)
+				dst = appendBytes(dst, item)
 			}
 		case kindRest:
 			if e.restN == 0 {
 				continue
 			}
-			dst = appendMapHead(append(dst, t.key...), e.restN)
+			dst = appendMapHead(n.appendKey(dst), e.restN)
 			for _, part := range e.rest {
-				dst = append(dst, part...)
+				dst = appendBytes(dst, part)
 			}
 		default:
-			if t.picky && !e.filled.meets(&t.needs) || !e.filled.meets(&t.has) && !t.always && (!t.anyRest || e.restN == 0) {
+			if n.picky && !e.filled.meets(&n.needs) || !e.filled.meets(&n.has) && !n.always && (!n.anyRest || e.restN == 0) {
 				continue
 			}
 			from := len(dst)
-			dst = t.appendKey(dst)
+			dst = n.appendKey(dst)
 			at := len(dst)
-			var n int
-			if dst, n = e.fields(append(dst, groupHead...), t.kids); n == 0 {
+			var inner int
+			if dst, inner = e.fields(append(dst, groupHead...), n.kids); inner == 0 {
 				dst = dst[:from]
 				continue
 			}
-			endGroup(dst, at, n)
+			endGroup(dst, at, inner)
 		}
 		count++
 	}
 	return dst, count
 }
 
-// appendValue is append for a short value, without a call where there is room around both.
-func appendValue(dst, v []byte) []byte {
+const block = 32 // bytes that are copied without a call
+
+// appendBytes is append for what is mostly short, without a call where there is room around both.
+func appendBytes(dst, v []byte) []byte {
 	n := len(dst)
-	if len(v) > 32 || cap(v) < 32 || cap(dst)-n < 32 {
+	if len(v) > block || cap(v) < block || cap(dst)-n < block {
 		return append(dst, v...)
 	}
-	*(*[32]byte)(dst[n : n+32]) = *(*[32]byte)(v[:32])
+	*(*[block]byte)(dst[n : n+block]) = *(*[block]byte)(v[:block])
 	return dst[:n+len(v)]
 }
 
-// appendKey is append for a short text, without a call where there is room.
-func (t *target) appendKey(dst []byte) []byte {
-	n := len(dst)
-	if len(t.key) > len(t.block) || cap(dst)-n < len(t.block) {
-		return append(dst, t.key...)
+func (n *node) appendKey(dst []byte) []byte {
+	k := len(dst)
+	if cap(dst)-k < block {
+		return append(dst, n.key[:n.size]...)
 	}
-	*(*[32]byte)(dst[n : n+32]) = t.block
-	return dst[:n+len(t.key)]
+	*(*[block]byte)(dst[k : k+block]) = n.key
+	return dst[:k+int(n.size)]
 }
+
+// padded returns v with room behind it, for appendBytes.
+func padded(v []byte) []byte { return append(make([]byte, 0, len(v)+block), v...) }
 
 // What follows appends MessagePack.
 
@@ -144,6 +149,13 @@ func (e *encoder) textOf(s []byte) []byte {
 	return e.made(from)
 }
 
+// joined is two texts in one.
+func (e *encoder) joined(a, b []byte) []byte {
+	from := len(e.scratch)
+	e.scratch = appendBytes(appendBytes(e.scratch, a), b)
+	return e.made(from)
+}
+
 func (e *encoder) number(n int64) []byte {
 	from := len(e.scratch)
 	e.scratch = appendInt(e.scratch, n)
@@ -157,8 +169,9 @@ func (e *encoder) timeText(sec int64, nsec uint32) []byte {
 	return e.made(from)
 }
 
-// made is what was appended to scratch from from on.
-func (e *encoder) made(from int) []byte { return e.scratch[from:len(e.scratch):len(e.scratch)] }
+// made is what was appended to scratch from from on. It is only read, so what comes behind it may lie within its
+// capacity: see appendBytes.
+func (e *encoder) made(from int) []byte { return e.scratch[from:] }
 
 func kindOf(v []byte) record.Kind {
 	c := record.NewCursor(v)

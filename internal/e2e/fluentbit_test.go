@@ -71,6 +71,7 @@ type fluentBit struct {
 	dir  string
 	conf string
 	args []string // beside that of the configuration
+	env  []string // beside this process's
 	cmd  *exec.Cmd
 	done chan struct{}
 	err  error
@@ -159,7 +160,7 @@ func (f *fluentBit) out() string { return filepath.Join(f.dir, "out") }
 func (f *fluentBit) start() {
 	f.t.Helper()
 	f.cmd = exec.Command(needFluentBit(f.t), append(f.args, "-c", f.conf)...)
-	f.cmd.Dir = f.dir
+	f.cmd.Dir, f.cmd.Env = f.dir, append(os.Environ(), f.env...)
 	f.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // none outlives a test that was cut short
 	out, err := f.cmd.StderrPipe()
 	if err != nil {

@@ -35,12 +35,16 @@ type route struct {
 	bulk    string // answer to Elasticsearch's requests; set before the start
 }
 
-// newRoute makes the service with 40 alerts and a row that cannot become a record, and the page's input for it.
+// newRoute makes the service with 40 alerts, one that would be more than one wherever lines are made of it, and a row
+// that cannot become a record, and the page's input for it.
 func newRoute(t *testing.T) *route {
 	t.Helper()
 	svc, srv, ca := service(t, defendersim.Config{})
 	history(svc, 40, 10*time.Minute)
-	svc.Add(defendersim.Alert{LastProcessed: svc.Now().Add(-time.Minute), Text: []byte(`"no object"`)})
+	at := svc.Now().Add(-time.Minute).UTC()
+	svc.Add(defendersim.Alert{LastProcessed: at, Text: []byte(`"no object"`)}, defendersim.Alert{AlertID: "forger", LastProcessed: at,
+		Text: fmt.Appendf(nil, `{"AlertId":"forger","AlertTime":"%s","Severity":"Low","ComputerDnsName":"pc-7.example.com","AlertTitle":"x|9|src=1.2.3.4\nCEF:0|y","Description":`+
+			`"a=b c\\=d \\\r\n\u2028CEF:0|z\n<13>1 - - - - - - forged"}`, at.Format(time.RFC3339Nano))})
 	r := &route{T: t, dir: t.TempDir(), due: of(svc), parsers: map[string]func([]byte) []map[string]any{},
 		got: map[string][]map[string]any{}, headers: map[string]http.Header{}, bulk: `{"took":1,"errors":false,"items":[]}`}
 	r.server = httptest.NewTLSServer(r)
@@ -70,7 +74,7 @@ func (r *route) run(c *recipe) *fluentBit {
 
 func (r *route) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 	var body io.Reader = q.Body
-	if q.Header.Get("Content-Encoding") == "gzip" {
+	if q.Header.Get("Content-Encoding") == "gzip" || strings.HasSuffix(q.URL.Path, ".gz") {
 		z, err := gzip.NewReader(q.Body)
 		if err != nil {
 			r.Error(err)
@@ -113,6 +117,18 @@ func (r *route) came(path string) []map[string]any {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return append([]map[string]any(nil), r.got[path]...)
+}
+
+// allCame are the records that came to paths under one.
+func (r *route) allCame(under string) (all []map[string]any) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for path, records := range r.got {
+		if strings.HasPrefix(path, under) {
+			all = append(all, records...)
+		}
+	}
+	return all
 }
 
 func (r *route) header(path string) http.Header {

@@ -276,4 +276,22 @@ func TestRoutingRecipes(t *testing.T) {
 			t.Errorf("the token is %q", got)
 		}
 	})
+
+	// One object holds the alerts of an upload, one in each line.
+	t.Run("S3", func(t *testing.T) {
+		t.Parallel()
+		r := newRoute(t)
+		c := r.recipe("S3")
+		c.set("store_dir", filepath.Join(r.dir, "s3"))
+		c.set("upload_timeout", "1s")
+		c.last("endpoint "+r.server.URL, "tls.ca_file "+r.ca)
+		f := newFluentBit(t, "    storage.path "+filepath.Join(r.dir, "chunks"), r.input, c.text)
+		f.env = []string{"AWS_ACCESS_KEY_ID=key-id", "AWS_SECRET_ACCESS_KEY=secret-key"}
+		f.start()
+		f.await(30*time.Second, "all alerts", func() bool { return len(r.allCame("/defender-alerts/defender/")) >= len(r.due) })
+		f.stop(10 * time.Second)
+		r.each(r.allCame("/defender-alerts/defender/"), func(alert map[string]any) {
+			r.wantTime(alert, fmt.Sprint(alert["date"]), time.Microsecond)
+		})
+	})
 }

@@ -1,17 +1,22 @@
 package e2e
 
 import (
+	"bufio"
 	"bytes"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"fluent-bit-defender/internal/cefline"
 )
 
 // Records in the shapes of SIEMs, in the real Fluent Bit: what arrives at the outputs that take them, with the
@@ -22,48 +27,51 @@ func TestShapesInFluentBit(t *testing.T) {
 
 	// An index whose mapping is ECS takes each document: no date, number, address or flag stands where the mapping wants
 	// another.
-	t.Run("ECS to Elasticsearch", func(t *testing.T) {
-		t.Parallel()
-		r := newRoute(t)
-		r.input += "    format ecs\n"
-		c := r.recipe("Elasticsearch")
-		c.replace("${ES_PASSWORD}", "password")
-		r.tls(c)
-		mapping := ecsMapping(t)
-		r.parse("/_bulk", func(body []byte) (out []map[string]any) {
-			text := bytes.Split(bytes.TrimSpace(body), []byte("\n"))
-			for i := 1; i < len(text); i += 2 {
-				if twice := repeatedKey(json.NewDecoder(bytes.NewReader(text[i]))); twice != "" {
-					t.Errorf("%s stands twice in %s", twice, text[i])
+	for _, output := range []string{"es", "opensearch"} {
+		t.Run("ECS to "+output, func(t *testing.T) {
+			t.Parallel()
+			r := newRoute(t)
+			r.input += "    format ecs\n"
+			c := r.recipe("Elasticsearch")
+			c.set("name", output)
+			c.replace("${ES_PASSWORD}", "password")
+			r.tls(c)
+			mapping := ecsMapping(t)
+			r.parse("/_bulk", func(body []byte) (out []map[string]any) {
+				text := bytes.Split(bytes.TrimSpace(body), []byte("\n"))
+				for i := 1; i < len(text); i += 2 {
+					if twice := repeatedKey(json.NewDecoder(bytes.NewReader(text[i]))); twice != "" {
+						t.Errorf("%s stands twice in %s", twice, text[i])
+					}
+					doc := object(t, text[i])
+					if err := fits(mapping, "", doc); err != nil {
+						t.Errorf("%v: %s", err, text[i])
+					}
+					out = append(out, doc)
 				}
-				doc := object(t, text[i])
-				if err := fits(mapping, "", doc); err != nil {
-					t.Errorf("%v: %s", err, text[i])
+				return out
+			})
+			f := r.run(c)
+			f.await(20*time.Second, "all alerts", func() bool { return len(r.came("/_bulk")) >= len(r.due) })
+			f.stop(10 * time.Second)
+			errors := 0
+			r.each(r.came("/_bulk"), func(doc map[string]any) {
+				event := doc["event"].(map[string]any)
+				if event["kind"] == "pipeline_error" {
+					errors++
+					return
 				}
-				out = append(out, doc)
-			}
-			return out
-		})
-		f := r.run(c)
-		f.await(20*time.Second, "all alerts", func() bool { return len(r.came("/_bulk")) >= len(r.due) })
-		f.stop(10 * time.Second)
-		errors := 0
-		r.each(r.came("/_bulk"), func(doc map[string]any) {
-			event := doc["event"].(map[string]any)
-			if event["kind"] == "pipeline_error" {
-				errors++
-				return
-			}
-			at, err := time.Parse(time.RFC3339Nano, fmt.Sprint(doc["@timestamp"]))
-			created, cerr := time.Parse(time.RFC3339Nano, fmt.Sprint(event["created"]))
-			if err != nil || cerr != nil || at.Sub(created).Abs() > 100*time.Nanosecond {
-				t.Errorf("@timestamp %v, event.created %v", doc["@timestamp"], event["created"])
+				at, err := time.Parse(time.RFC3339Nano, fmt.Sprint(doc["@timestamp"]))
+				created, cerr := time.Parse(time.RFC3339Nano, fmt.Sprint(event["created"]))
+				if err != nil || cerr != nil || at.Sub(created).Abs() > 100*time.Nanosecond {
+					t.Errorf("@timestamp %v, event.created %v", doc["@timestamp"], event["created"])
+				}
+			})
+			if errors != 1 {
+				t.Errorf("%d rows are marked as pipeline errors, want 1", errors)
 			}
 		})
-		if errors != 1 {
-			t.Errorf("%d rows are marked as pipeline errors, want 1", errors)
-		}
-	})
+	}
 
 	t.Run("OCSF over HTTP", func(t *testing.T) {
 		t.Parallel()
@@ -107,45 +115,84 @@ func TestShapesInFluentBit(t *testing.T) {
 		r.each(r.came(path), func(finding map[string]any) { checkFinding(t, finding, fmt.Sprint(finding["at"])) })
 	})
 
-	// The lines come out as they are, one for each alert, and each reads as CEF.
-	t.Run("CEF as lines", func(t *testing.T) {
+	// Each line comes over TLS as a message of RFC 5424 and says what its alert says, also where that tries to forge.
+	t.Run("CEF over syslog", func(t *testing.T) {
 		t.Parallel()
 		r := newRoute(t)
 		r.input += "    format cef\n"
-		out := filepath.Join(r.dir, "lines")
-		if err := os.Mkdir(out, 0o700); err != nil {
-			t.Fatal(err)
-		}
+		server, came := syslogServer(t, r.server.TLS.Certificates[0])
 		c := r.recipe("CEF over syslog")
-		syslog := strings.Index(c.text, "[OUTPUT]")
-		c.text = c.text[:syslog] + "[OUTPUT]\n    name file\n    match defender.*\n    path " + out + "\n    format template\n    template {message}\n"
+		c.host(server)
+		c.last("tls.ca_file " + r.ca)
 		f := r.run(c)
-		came := func() []string { return lines(t, filepath.Join(out, "defender.alerts")) }
 		f.await(20*time.Second, "all lines", func() bool { return len(came()) >= len(r.due) })
 		f.stop(10 * time.Second)
-		ids, raw := map[string]bool{}, 0
-		for _, line := range came() {
-			m := cefLine.FindStringSubmatch(strings.TrimSuffix(line, "\n"))
-			if m == nil {
-				t.Errorf("no line of CEF: %q", line)
+		events := map[string]cefline.Event{}
+		for _, message := range came() {
+			line := syslogHeader.ReplaceAllString(message, "")
+			e, err := cefline.Parse(line)
+			if err != nil || line == message {
+				t.Errorf("%v: %q", err, message)
 				continue
 			}
-			if m[1] == "raw" {
-				raw++
-				continue
-			}
-			ids[cefID.FindString(m[2])] = true
+			events[e.Extension["externalId"]] = e
 		}
-		if len(came()) != len(r.due) || len(ids) != len(r.due)-1 || ids[""] || raw != 1 {
-			t.Errorf("%d lines, %d ids, %d raw, of %d", len(came()), len(ids), raw, len(r.due))
+		if len(came()) != len(r.due) || len(events) != len(r.due) || len(events[""].Header) == 0 || events[""].Header[4] != "raw" {
+			t.Errorf("%d lines of %d alerts and rows, of %d: %v", len(came()), len(events), len(r.due), events[""])
+		}
+		for _, row := range r.due {
+			if row.AlertID == "" {
+				continue
+			}
+			alert, e := object(t, row.Text), events[row.AlertID]
+			if e.Header == nil || e.Header[5] != strings.ReplaceAll(fmt.Sprint(alert["AlertTitle"]), "\n", " ") {
+				t.Errorf("the name is %q, the title %q", e.Header, alert["AlertTitle"])
+			}
+			for key, field := range map[string]string{"msg": "Description", "cat": "Category", "fname": "FileName", "filePath": "FilePath", "suser": "UserName", "cs3": "CommandLine"} {
+				want, _ := alert[field].(string)
+				if want = strings.NewReplacer("\u2028", "\n", "\t", " ").Replace(want); e.Extension[key] != want {
+					t.Errorf("%s is %q, %s %q", key, e.Extension[key], field, want)
+				}
+			}
 		}
 	})
 }
 
-var (
-	cefLine = regexp.MustCompile(`^CEF:0\|Microsoft\|Windows Defender ATP\|2\.0\|((?:[^|\\]|\\[|\\])+)\|(?:[^|\\]|\\[|\\])+\|(?:10|[0-9])\|((?:[A-Za-z0-9]+=(?:[^=\\]|\\[=\\nr])*)+)$`)
-	cefID   = regexp.MustCompile(`externalId=[0-9_-]+`)
-)
+// syslogHeader is what out_syslog puts before a message: facility user, severity notice.
+var syslogHeader = regexp.MustCompile(`^<13>1 [0-9TZ:.-]+ fluent-bit defender - - - \x{FEFF}`)
+
+// syslogServer takes messages over TLS, each up to a line break.
+func syslogServer(t *testing.T, certificate tls.Certificate) (address string, came func() []string) {
+	t.Helper()
+	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{certificate}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	var mu sync.Mutex
+	var all []string
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer conn.Close()
+				for in := bufio.NewScanner(conn); in.Scan(); {
+					mu.Lock()
+					all = append(all, in.Text())
+					mu.Unlock()
+				}
+			}()
+		}
+	}()
+	return l.Addr().String(), func() []string {
+		mu.Lock()
+		defer mu.Unlock()
+		return slices.Clone(all)
+	}
+}
 
 func checkFinding(t *testing.T, finding map[string]any, at string) {
 	t.Helper()

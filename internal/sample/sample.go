@@ -1,5 +1,5 @@
-// Package sample makes the answer that speed is measured on, in the benchmarks of package record and of the module
-// bench.
+// Package sample makes the answer that speed is measured on, and measures things in turns: for the benchmarks of the
+// packages record and shape and of the module bench.
 package sample
 
 import (
