@@ -163,13 +163,26 @@ func (h *history) populate() {
 	for s := range 1 + h.rng.IntN(4) {
 		tenant := fmt.Sprintf("%08d-0000-4000-8000-000000000000", s)
 		cfg := &conf.Config{
-			API: conf.SIEM, TenantID: tenant, Cloud: "public", TimeKey: "AlertTime", Parallel: 8,
-			Auth: conf.ClientSecret, ClientID: defendersim.DefaultClientID, ClientSecret: defendersim.DefaultSecret,
-			URL: defendersim.AlertsHost + "/api/alerts", Resource: defendersim.DefaultResource,
-			TokenURL:     defendersim.LoginHost + "/" + tenant + "/oauth2/token",
-			PollInterval: h.poll, InitialLookback: 2 * time.Hour, Overlap: 15 * time.Second, MaxWindow: 30 * time.Minute,
-			ConnectTimeout: 10 * time.Second, ReadTimeout: 20 * time.Second, RetryMax: 10 * time.Second,
-			BatchSize: size, QueueLimit: 1 << 20, MaxAlertSize: size,
+			API: conf.SIEM, TenantID: tenant,
+			Service: conf.Service{
+				Cloud: "public", URL: defendersim.AlertsHost + "/api/alerts",
+				Resource: defendersim.DefaultResource,
+				TokenURL: defendersim.LoginHost + "/" + tenant + "/oauth2/token",
+			},
+			Shape: conf.Shape{TimeKey: "AlertTime"},
+			Network: conf.Network{
+				Parallel: 8, ConnectTimeout: 10 * time.Second, ReadTimeout: 20 * time.Second,
+				RetryMax: 10 * time.Second,
+			},
+			Credential: conf.Credential{
+				Auth: conf.ClientSecret, ClientID: defendersim.DefaultClientID,
+				ClientSecret: defendersim.DefaultSecret,
+			},
+			Windows: conf.Windows{
+				PollInterval: h.poll, InitialLookback: 2 * time.Hour, Overlap: 15 * time.Second,
+				MaxWindow: 30 * time.Minute,
+			},
+			Memory: conf.Memory{BatchSize: size, QueueLimit: 1 << 20, MaxAlertSize: size},
 		}
 		h.cfgs, h.sources = append(h.cfgs, cfg), append(h.sources, pull.KeyOf(cfg))
 		svc := h.cloud.Tenant(tenant)
