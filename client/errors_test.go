@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net"
 	"net/http"
@@ -190,4 +191,77 @@ func TestOtherEncodingsAreRefused(t *testing.T) {
 			t.Errorf("%v\n got %s\nwant %s", e.Kind, e, want)
 		}
 	}
+}
+
+func TestRefusalsOfGraph(t *testing.T) {
+	f := func(
+		name string, q Query, answer func(*http.Request) (*http.Response, error), kind transport.Kind, want string,
+	) {
+		t.Helper()
+		synctest.Test(t, func(t *testing.T) { // the limit of requests holds here too
+			c := connect(t, graphSettings(), &service{Alerts: answer})
+			_, err := fetch(c, q)
+			if e := failure(t, err); e.Kind != kind || e.Error() != "alerts request: "+want {
+				t.Errorf("%s: %v\n got %s\nwant %s", name, e.Kind, e, "alerts request: "+want)
+			}
+		})
+	}
+	refused := func(code, message string) string {
+		return `{"error":{"code":"` + code + `","message":"` + message + `","innerError":{` +
+			`"date":"2024-05-06T10:00:00","request-id":"` + theRequest + `","client-request-id":"` + theRequest + `"}}}`
+	}
+	const (
+		gone   = "the service is not available (503); if it lasts, look at the service's health"
+		fewer  = "; if it lasts, lower max_window, so that there are fewer pages"
+		health = "; if it lasts, look at the service's health; "
+	)
+	page := Query{Page: graphURL + "?$skiptoken=x"}
+	f("400", Query{}, always(400, refused("BadRequest", "Invalid filter clause: No property 'severty'")),
+		transport.KindRefused, "the service refused the query (400); check filter and limit; "+
+			`the service says "Invalid filter clause: No property 'severty' (BadRequest, request-id `+theRequest+`)"`)
+	f("400 of a link", page, always(400, refused("UnknownError", "")), transport.KindRefused,
+		"the service refused its own link to the next page (400)"+fewer+"; "+
+			`the service says "nothing (UnknownError, request-id `+theRequest+`)"`)
+	f("404 of a link", page, always(404, ""), transport.KindRefused,
+		"the service refused its own link to the next page (404)"+fewer)
+	f("410 of a link", page, always(410, ""), transport.KindRefused,
+		"the service refused its own link to the next page (410)"+fewer)
+	f("503 of a link", page, always(503, ""), transport.KindService, gone)
+	f("401", Query{},
+		always(401, refused("InvalidAuthenticationToken", "Access token validation failure. Invalid audience.")),
+		transport.KindUnauthorized, "the service refused the token (401), and a new one too; "+
+			"check resource and tenant_id, and that cloud is the tenant's; "+
+			`the service says "Access token validation failure. Invalid audience. `+
+			`(InvalidAuthenticationToken, request-id `+theRequest+`)"`)
+	const missing = "Missing application scopes. API required scopes: SecurityAlert.Read.All"
+	f("403", Query{}, always(403, refused("Forbidden", missing)), transport.KindForbidden,
+		"access is forbidden (403); grant the application the application permission SecurityAlert.Read.All "+
+			"of Microsoft Graph, with admin consent; check tenant_id and cloud; "+
+			`the service says "`+missing+` (Forbidden, request-id `+theRequest+`)"`)
+	f("404", Query{}, always(404, ""), transport.KindConfig,
+		"nothing answers at "+graphURL+" (404); check url and cloud")
+	f("429", Query{},
+		always(429, `{"error":{"code":"TooManyRequests","message":"Too many requests."}}`, "Retry-After: 10"),
+		transport.KindThrottled,
+		"throttled (429), it asks to wait 10s; raise poll_interval, or let fewer stanzas and nodes poll this tenant; "+
+			`the service says "Too many requests. (TooManyRequests)"`)
+	f("an error without a code", Query{}, always(500, `{"error":{"code":"","message":"broken"}}`),
+		transport.KindService, "error in the service (500)"+health+`the service says "broken"`)
+	f("an error of another shape", Query{}, always(500, `{"error":"broken"}`), transport.KindService,
+		"error in the service (500)"+health+`the service says "{'error':'broken'}"`)
+	f("no JSON", Query{}, always(502, "<h1>Bad Gateway</h1>"), transport.KindService,
+		"the service is not available (502)"+health+`the service says "<h1>Bad Gateway</h1>"`)
+	f("an error that echoes the token", Query{}, func(req *http.Request) (*http.Response, error) {
+		sent := req.Header.Get("Authorization")
+		text, err := json.Marshal(map[string]any{"error": map[string]any{
+			"code":       strings.TrimPrefix(sent, "Bearer ")[:60],
+			"message":    "You sent " + sent + " and " + theSecret,
+			"innerError": map[string]any{"request-id": theSecret},
+		}})
+		if err != nil {
+			return nil, err
+		}
+		return reply(req, 500, string(text)), nil
+	}, transport.KindService, "error in the service (500)"+health+
+		`the service says "You sent Bearer [masked] and [masked] ([masked])"`)
 }

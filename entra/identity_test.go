@@ -6,8 +6,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -296,71 +294,4 @@ func TestServiceFabricIsRefusedByName(t *testing.T) {
 	if c, err := open(cfg, nil, discard); err == nil || err.Error() != want {
 		t.Errorf("%v, %v", c, err)
 	}
-}
-
-func TestAzureArcGivesTokens(t *testing.T) {
-	t.Setenv("IDENTITY_ENDPOINT", defendersim.IdentityURL)
-	t.Setenv("IMDS_ENDPOINT", "http://169.254.169.254")
-	dir := t.TempDir()
-	was := arcKeys
-	arcKeys = dir
-	defer func() { arcKeys = was }()
-	const key = "a-key-that-only-members-read"
-	inBubble(t, func(w *world) {
-		w.Cfg.ManagedIdentityEndpoint = conf.IMDS
-		write := func(name string) string {
-			path := filepath.Join(dir, name)
-			if err := os.WriteFile(path, []byte(key+"\n"), 0o600); err != nil {
-				w.Fatal(err)
-			}
-			return path
-		}
-		w.Svc.SetMachine(defendersim.Machine{KeyFile: write("a.key"), Key: key})
-		w.good(w.client(), "Azure Arc")
-		for name, want := range map[string]struct{ path, said string }{
-			"a key elsewhere":       {"/etc/passwd.key", "names no key in " + dir},
-			"a way out":             {dir + "/../x.key", "names no key in " + dir},
-			"no key at all":         {write("a.txt"), "names no key in " + dir},
-			"one that is not there": {dir + "/b.key", "a member of the group himds"},
-		} {
-			w.Svc.SetMachine(defendersim.Machine{KeyFile: want.path, Key: key})
-			if e := w.bad(w.client(), name); e.Kind != transport.KindToken || !strings.Contains(e.Error(), want.said) {
-				w.Errorf("%s: %v", name, e)
-			}
-		}
-		w.Svc.SetMachine(defendersim.Machine{KeyFile: write("a.key"), Key: "another"})
-		if e := w.bad(w.client(), "a key that is refused"); e.Status != 401 || strings.Contains(e.Error(), key) {
-			w.Errorf("%v", e)
-		}
-		w.Cfg.ManagedIdentityClientID = theIdentity
-		_, err := open(w.Cfg, nil, discard)
-		if err == nil || !strings.Contains(err.Error(), "system-assigned identity alone") {
-			w.Errorf("a user-assigned identity: %v", err)
-		}
-	})
-}
-
-// The head in which Azure Arc's agent names its key is another's text: no file but a key of its own directory is ever
-// opened.
-func FuzzArcKey(f *testing.F) {
-	dir := f.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "a.key"), []byte("inside"), 0o600); err != nil {
-		f.Fatal(err)
-	}
-	was := arcKeys
-	arcKeys = dir
-	f.Cleanup(func() { arcKeys = was })
-	for _, seed := range []string{
-		"Basic realm=" + dir + "/a.key", `Basic realm="` + dir + `/a.key"`, "Basic realm=" + dir + "/../x.key",
-		"Basic realm=/etc/passwd", "Basic", "",
-	} {
-		f.Add(seed)
-	}
-	f.Fuzz(func(t *testing.T, head string) {
-		c := &Tokens{net: &transport.Network{Mask: new(transport.Mask)}}
-		key, refused := identity{t: c, machine: azureArc}.arcKey(http.Header{"Www-Authenticate": {head}})
-		if refused == nil && key != "inside" || refused != nil && key != "" {
-			t.Fatalf("%q: %q, %v", head, key, refused)
-		}
-	})
 }

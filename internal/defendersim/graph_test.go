@@ -9,8 +9,6 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"golang.org/x/oauth2"
 )
 
 // graphRig asks Graph.
@@ -278,34 +276,6 @@ func TestGraphTokens(t *testing.T) {
 		siem.Header.Set("Authorization", "Bearer "+v1.AccessToken)
 		want(t, "Graph's token at the SIEM API", t.do(siem).status, 401)
 		want(t, "tokens astray", t.svc.Stats().StrayTokens, 0)
-	})
-}
-
-func TestGraphTokensOfAPerson(t *testing.T) {
-	graphBothWays(t, Config{}, func(t *graphRig) {
-		t.svc.SetNative(native, true)
-		c, _ := t.loginConfig(true)
-		c.Scopes = []string{GraphHost + "/" + GraphPermission, "offline_access"}
-		verifier := oauth2.GenerateVerifier()
-		back := t.browse(c.AuthCodeURL("state", oauth2.S256ChallengeOption(verifier)), "accept")
-		got := t.tokens(t.post(t.v2, codeForm(c, back, verifier)))
-		t.graph = got.Access
-		want(t, "delegated permission", t.query().status, 200)
-		siem := t.tokens(t.renew(true, got.Refresh)) // for the SIEM API
-		t.graph = siem.Access
-		want(t, "renewed for the other API", t.query().status, 401)
-		form := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {siem.Refresh}, "client_id": {native}}
-		form.Set("scope", GraphHost+"/.default offline_access")
-		t.graph = t.tokens(t.post(t.v2, form)).Access
-		want(t, "renewed for Graph", t.query().status, 200)
-	})
-	graphMemory(t, Config{GraphScopes: []string{"User.Read"}}, func(t *graphRig) {
-		t.svc.SetNative(native, true)
-		c, _ := t.loginConfig(true)
-		c.Scopes = []string{GraphHost + "/User.Read"}
-		back := t.browse(c.AuthCodeURL("state"), "accept")
-		t.graph = t.tokens(t.post(t.v2, codeForm(c, back, ""))).Access
-		want(t, "another permission", t.query().code, "Forbidden")
 	})
 }
 

@@ -248,3 +248,31 @@ func TestV2GivesARefreshTokenOnRequestOnly(t *testing.T) {
 		want(t, "refresh token", t.tokens(t.post(t.v2, form)).Refresh, "")
 	})
 }
+
+func TestGraphTokensOfAPerson(t *testing.T) {
+	graphBothWays(t, Config{}, func(t *graphRig) {
+		t.svc.SetNative(native, true)
+		c, _ := t.loginConfig(true)
+		c.Scopes = []string{GraphHost + "/" + GraphPermission, "offline_access"}
+		verifier := oauth2.GenerateVerifier()
+		back := t.browse(c.AuthCodeURL("state", oauth2.S256ChallengeOption(verifier)), "accept")
+		got := t.tokens(t.post(t.v2, codeForm(c, back, verifier)))
+		t.graph = got.Access
+		want(t, "delegated permission", t.query().status, 200)
+		siem := t.tokens(t.renew(true, got.Refresh)) // for the SIEM API
+		t.graph = siem.Access
+		want(t, "renewed for the other API", t.query().status, 401)
+		form := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {siem.Refresh}, "client_id": {native}}
+		form.Set("scope", GraphHost+"/.default offline_access")
+		t.graph = t.tokens(t.post(t.v2, form)).Access
+		want(t, "renewed for Graph", t.query().status, 200)
+	})
+	graphMemory(t, Config{GraphScopes: []string{"User.Read"}}, func(t *graphRig) {
+		t.svc.SetNative(native, true)
+		c, _ := t.loginConfig(true)
+		c.Scopes = []string{GraphHost + "/User.Read"}
+		back := t.browse(c.AuthCodeURL("state"), "accept")
+		t.graph = t.tokens(t.post(t.v2, codeForm(c, back, ""))).Access
+		want(t, "another permission", t.query().code, "Forbidden")
+	})
+}
