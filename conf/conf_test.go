@@ -78,16 +78,26 @@ func TestEveryKeyReachesItsField(t *testing.T) {
 	successor := *want
 	successor.API, successor.URL, successor.Resource = "graph", want.SuccessorURL, "https://graph.microsoft.us"
 	successor.MachineGroups, successor.DeviceCreatedMachineTags, successor.CloudCreatedMachineTags = nil, "", ""
-	successor.Filter, successor.Updates, successor.Ago, successor.AgoText, successor.TimeKey = "severity eq 'high'", "first", 0, "", "lastUpdateDateTime"
+	successor.Filter, successor.Updates, successor.Ago, successor.AgoText, successor.TimeKey = "severity eq 'high'",
+		"first", 0, "", "lastUpdateDateTime"
 	want.Successor = &successor
-	got := load(t, "api SIEM", "successor Graph", "successor_after 2h", "successor_url https://Graph.Example.com/v1.0/security/alerts_v2",
-		"filter severity eq 'high'", "updates first", "tenant_id Contoso.onmicrosoft.com", "auth Client_Secret", "client_secret", "client_secret_file /etc/defender/secret",
-		"cloud GCC_High", "region", "url HTTPS://Alerts.Example.com:8443/api/alerts", "token_url https://login.example.com/contoso/oauth2/v2.0/token",
-		"resource https://WDATPAlertExport.Seville.onmicrosoft.com", "machine_groups  UKMachines,France Machines , UKMachines",
-		"device_created_machine_tags servers", "cloud_created_machine_tags tier0", "limit 20", "ago PT1H30M", "poll_interval 90",
-		"initial_lookback 7d", "overlap 5m", "max_window 30M", "db kubernetes://siem/alerts", "kubeconfig /etc/kubeconfig", "workers 5", "lease_duration 30s", "takeover_overlap 5m", "batch_size 2MB", "queue_limit 16000000", "max_alert_size 512k",
-		"connect_timeout 3s", "read_timeout 30s", "retry_max 1h", "proxy_url http://proxy.example.com:3128/", "ca_file /etc/ssl/ca.pem",
-		"time_key LastProcessedTimeUtc", "event_id_key event_id", "tenant_id_key customer", "parallel 20", "drop_null Yes")
+	got := load(t, "api SIEM", "successor Graph", "successor_after 2h", "successor_url "+
+		"https://Graph.Example.com/v1.0/security/alerts_v2",
+		"filter severity eq 'high'", "updates first", "tenant_id Contoso.onmicrosoft.com", "auth Client_Secret",
+		"client_secret", "client_secret_file /etc/defender/secret",
+		"cloud GCC_High", "region", "url HTTPS://Alerts.Example.com:8443/api/alerts",
+		"token_url https://login.example.com/contoso/oauth2/v2.0/token",
+		"resource https://WDATPAlertExport.Seville.onmicrosoft.com", "machine_groups  UKMachines,France Machines "+
+			", UKMachines",
+		"device_created_machine_tags servers", "cloud_created_machine_tags tier0", "limit 20", "ago PT1H30M",
+		"poll_interval 90",
+		"initial_lookback 7d", "overlap 5m", "max_window 30M", "db kubernetes://siem/alerts",
+		"kubeconfig /etc/kubeconfig", "workers 5", "lease_duration 30s", "takeover_overlap 5m", "batch_size 2MB",
+		"queue_limit 16000000", "max_alert_size 512k",
+		"connect_timeout 3s", "read_timeout 30s", "retry_max 1h", "proxy_url http://proxy.example.com:3128/",
+		"ca_file /etc/ssl/ca.pem",
+		"time_key LastProcessedTimeUtc", "event_id_key event_id", "tenant_id_key customer", "parallel 20",
+		"drop_null Yes")
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("Config (-want +got):\n%s", diff)
 	}
@@ -119,18 +129,26 @@ func TestPresets(t *testing.T) {
 			}
 		})
 	}
-	const com, us = "https://login.microsoftonline.com/contoso.com/oauth2/token", "https://login.microsoftonline.us/contoso.com/oauth2/token"
+	const com, us = "https://login.microsoftonline.com/contoso.com/oauth2/token",
+		"https://login.microsoftonline.us/contoso.com/oauth2/token"
 	f("us", []string{"region us"}, "https://wdatp-alertexporter-us.windows.com/api/alerts", com, "public/us")
 	f("eu", []string{"region eu"}, "https://wdatp-alertexporter-eu.windows.com/api/alerts", com, "public/eu")
 	f("uk", []string{"region UK"}, "https://wdatp-alertexporter-uk.windows.com/api/alerts", com, "public/uk")
-	f("gcc", []string{"region", "cloud gcc"}, "https://wdatp-alertexporter-us.gcc.securitycenter.windows.us/api/alerts", com, "gcc/us")
-	f("gcc_high", []string{"region", "cloud gcc_high"}, "https://wdatp-alertexporter-us.securitycenter.windows.us/api/alerts", us, "gcc_high/us")
-	f("dod", []string{"region", "cloud dod"}, "https://wdatp-alertexporter-us.securitycenter.windows.us/api/alerts", us, "dod/us")
-	f("url", []string{"region", "url http://127.0.0.1:8443/api/alerts"}, "http://127.0.0.1:8443/api/alerts", com, "127.0.0.1:8443")
-	f("url in a cloud", []string{"region", "cloud dod", "url https://Alerts.example.us:443/x"}, "https://alerts.example.us/x", us, "alerts.example.us")
-	f("authority", []string{"authority https://login.partner.microsoftonline.cn/"}, "https://wdatp-alertexporter-eu.windows.com/api/alerts",
+	f("gcc", []string{"region", "cloud gcc"}, "https://wdatp-alertexporter-us.gcc.securitycenter.windows.us/api/alerts",
+		com, "gcc/us")
+	f("gcc_high", []string{"region", "cloud gcc_high"},
+		"https://wdatp-alertexporter-us.securitycenter.windows.us/api/alerts", us, "gcc_high/us")
+	f("dod", []string{"region", "cloud dod"}, "https://wdatp-alertexporter-us.securitycenter.windows.us/api/alerts", us,
+		"dod/us")
+	f("url", []string{"region", "url http://127.0.0.1:8443/api/alerts"}, "http://127.0.0.1:8443/api/alerts", com,
+		"127.0.0.1:8443")
+	f("url in a cloud", []string{"region", "cloud dod", "url https://Alerts.example.us:443/x"},
+		"https://alerts.example.us/x", us, "alerts.example.us")
+	f("authority", []string{"authority https://login.partner.microsoftonline.cn/"},
+		"https://wdatp-alertexporter-eu.windows.com/api/alerts",
 		"https://login.partner.microsoftonline.cn/contoso.com/oauth2/token", "public/eu")
-	f("token_url", []string{"token_url https://login.example.com/t/oauth2/v2.0/token"}, "https://wdatp-alertexporter-eu.windows.com/api/alerts",
+	f("token_url", []string{"token_url https://login.example.com/t/oauth2/v2.0/token"},
+		"https://wdatp-alertexporter-eu.windows.com/api/alerts",
 		"https://login.example.com/t/oauth2/v2.0/token", "public/eu")
 }
 
@@ -146,7 +164,8 @@ func TestFiltersAreCanonical(t *testing.T) {
 	f("case counts", "machine_groups=A&machine_groups=a", "machine_groups a,A,a")
 	f("all three", "cloud_created_machine_tags=c&device_created_machine_tags=d&machine_groups=m",
 		"machine_groups m", "device_created_machine_tags d", "cloud_created_machine_tags c")
-	f("names that look like filters", "device_created_machine_tags=x%26machine_groups%3Dm", "device_created_machine_tags x&machine_groups=m")
+	f("names that look like filters", "device_created_machine_tags=x%26machine_groups%3Dm",
+		"device_created_machine_tags x&machine_groups=m")
 	f("what is no filter", "", "limit 5", "ago PT1H", "overlap 1m")
 }
 
@@ -173,7 +192,8 @@ func TestWarnings(t *testing.T) {
 	f("memory", []string{"security/alerts_v2", "begins 2h back"})
 	f("memory, another lookback", []string{"security/alerts_v2", "begins 90s back"}, "initial_lookback 90s")
 	f("file", []string{"security/alerts_v2"}, "db x.db")
-	f("the id of the secret", []string{"security/alerts_v2", "the form of a GUID"}, "db x.db", "client_secret "+sampleTenant)
+	f("the id of the secret", []string{"security/alerts_v2", "the form of a GUID"}, "db x.db", "client_secret "+
+		sampleTenant)
 	for _, w := range load(t, "client_secret "+sampleTenant, "tenant_id contoso.com").Warnings() {
 		if strings.Contains(w, sampleTenant) {
 			t.Errorf("a warning shows the secret: %s", w)

@@ -23,7 +23,8 @@ func env(lines ...string) func(string) string {
 
 // aks is what the webhook of Azure's workload identity sets.
 var aks = env("AZURE_TENANT_ID="+sampleTenant, "AZURE_CLIENT_ID="+sampleClient,
-	"AZURE_FEDERATED_TOKEN_FILE=/var/run/secrets/azure/tokens/azure-identity-token", "AZURE_AUTHORITY_HOST=https://login.microsoftonline.us/")
+	"AZURE_FEDERATED_TOKEN_FILE=/var/run/secrets/azure/tokens/azure-identity-token",
+	"AZURE_AUTHORITY_HOST=https://login.microsoftonline.us/")
 
 func loaded(t *testing.T, get, env func(string) string) *Config {
 	t.Helper()
@@ -129,7 +130,8 @@ func TestAWorkloadTakesItsEnvironment(t *testing.T) {
 	f("a cloud wins", "https://login.microsoftonline.com/"+sampleTenant+"/oauth2/token",
 		loaded(t, bare("auth workload_identity", "region", "cloud gcc"), aks).TokenURL)
 	f("a token_url wins", "https://login.example.com/x/oauth2/v2.0/token",
-		loaded(t, bare("auth workload_identity", "token_url https://login.example.com/x/oauth2/v2.0/token"), aks).TokenURL)
+		loaded(t, bare("auth workload_identity", "token_url https://login.example.com/x/oauth2/v2.0/token"),
+			aks).TokenURL)
 }
 
 func TestOnlyAWorkloadTakesTheEnvironment(t *testing.T) {

@@ -86,7 +86,8 @@ func page(t *testing.T) []byte {
 		data.Rules = append(data.Rules, r.says)
 	}
 	for _, name := range keyNamed("cloud").Values {
-		data.Clouds = append(data.Clouds, cloud{name, presets[name].authority, presets[name].alerts, presets[name].graph})
+		data.Clouds = append(data.Clouds, cloud{name, presets[name].authority, presets[name].alerts,
+			presets[name].graph})
 	}
 	for _, a := range aliases {
 		data.Aliases = append(data.Aliases, names{codes(strings.Fields(a.names)), "`" + a.key + "`"})
@@ -106,8 +107,9 @@ var entra = map[string]string{
 	ClientSecret:      "a client secret of the application",
 	ClientCertificate: "the certificate, uploaded to the application",
 	WorkloadIdentity:  "a federated credential of the application, for the service account",
-	AuthorizationCode: "the redirect URI `http://localhost` under mobile and desktop applications, and a delegated permission",
-	ManagedIdentity:   "an identity of the machine, with an application role on the API",
+	AuthorizationCode: "the redirect URI `http://localhost` under mobile and desktop applications, and a " +
+		"delegated permission",
+	ManagedIdentity: "an identity of the machine, with an application role on the API",
 }
 
 func codes(values []string) string { return "`" + strings.Join(values, "`, `") + "`" }

@@ -99,14 +99,19 @@ func TestExamplesOffSettingsAreValid(t *testing.T) {
 }
 
 // seldom are the keys that an example would only confuse with: one API, one credential and one tenant are enough.
-var seldom = map[string]bool{"api": true, "filter": true, "updates": true, "auth": true, "client_secret": true, "authority": true, "token_url": true,
-	"client_certificate_file": true, "client_certificate_password": true, "federated_token_file": true, "refresh_token_file": true,
-	"managed_identity_client_id": true, "managed_identity_endpoint": true, "tenants_file": true, "tenant_id_key": true, "parallel": true,
-	"successor_after": true, "successor_url": true, "kubeconfig": true, "workers": true, "lease_duration": true, "takeover_overlap": true}
+var seldom = map[string]bool{"api": true, "filter": true, "updates": true, "auth": true, "client_secret": true,
+	"authority": true, "token_url": true,
+	"client_certificate_file": true, "client_certificate_password": true, "federated_token_file": true,
+	"refresh_token_file":         true,
+	"managed_identity_client_id": true, "managed_identity_endpoint": true, "tenants_file": true, "tenant_id_key": true,
+	"parallel":        true,
+	"successor_after": true, "successor_url": true, "kubeconfig": true, "workers": true, "lease_duration": true,
+	"takeover_overlap": true}
 
 func TestExamplesHaveNoUnknownKeys(t *testing.T) {
 	core := map[string]bool{"name": true, "alias": true, "tag": true, "storage.type": true}
-	for _, s := range []stanza{inputs(t, readExample(t, classicExample))[0], yamlInput(t, readExample(t, yamlExample))} {
+	for _, s := range []stanza{inputs(t, readExample(t, classicExample))[0],
+		yamlInput(t, readExample(t, yamlExample))} {
 		for key := range s.values {
 			if keyNamed(key) == nil && !core[key] {
 				t.Errorf("%s is neither ours nor Fluent Bit's", key)
@@ -123,7 +128,8 @@ func TestClassicExamplesAreIndentedAlike(t *testing.T) {
 			if line == "" || strings.HasPrefix(line, "#") || strings.HasPrefix(line, "[") {
 				continue
 			}
-			if !regexp.MustCompile(`^ {4}[^ ]`).MatchString(line) || strings.ContainsRune(line, '\t') || strings.TrimSpace(line) != line[4:] {
+			if !regexp.MustCompile(`^ {4}[^ ]`).MatchString(line) || strings.ContainsRune(line, '\t') ||
+				strings.TrimSpace(line) != line[4:] {
 				t.Errorf("%s: %q", path, line)
 			}
 		}

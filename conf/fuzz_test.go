@@ -12,7 +12,8 @@ import (
 )
 
 func FuzzDuration(f *testing.F) {
-	for _, text := range []string{"90s", "5m", "2h", "7d", "90", "1h30m", "-1s", "1.5h", "999999999999999999d", "", "s", "0", "5M"} {
+	for _, text := range []string{"90s", "5m", "2h", "7d", "90", "1h30m", "-1s", "1.5h", "999999999999999999d", "", "s",
+		"0", "5M"} {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
@@ -45,7 +46,8 @@ func FuzzSize(f *testing.F) {
 }
 
 func FuzzSpan(f *testing.F) {
-	for _, text := range []string{"PT10M", "P1D", "PT1H30M", "P1W", "P1Y", "P1M", "PT", "P", "P1DT", "P99999999999999W", "P106751DT23H47M16S", ""} {
+	for _, text := range []string{"PT10M", "P1D", "PT1H30M", "P1W", "P1Y", "P1M", "PT", "P", "P1DT", "P99999999999999W",
+		"P106751DT23H47M16S", ""} {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
@@ -66,7 +68,8 @@ func FuzzSpan(f *testing.F) {
 }
 
 func FuzzFilter(f *testing.F) {
-	for _, text := range []string{"severity eq 'high'", "(a eq 'b') or (c eq 'it''s')", "a eq 'b", "(a", "a)", "a) or (b", "''''", "'''", `a eq "b"`,
+	for _, text := range []string{"severity eq 'high'", "(a eq 'b') or (c eq 'it''s')", "a eq 'b", "(a", "a)",
+		"a) or (b", "''''", "'''", `a eq "b"`,
 		"\u2018a\u2019", "$filter=a", "now()", "')'", "", "a eq '\xff'", "a\nb"} {
 		f.Add(text)
 	}
@@ -102,7 +105,8 @@ func FuzzFilter(f *testing.F) {
 }
 
 func FuzzList(f *testing.F) {
-	for _, text := range []string{"a", "a,b", " a , b ", "a,,b", ",", "", "UKMachines, France Machines", "\u200b", "a\x00b", "\xff"} {
+	for _, text := range []string{"a", "a,b", " a , b ", "a,,b", ",", "", "UKMachines, France Machines", "\u200b",
+		"a\x00b", "\xff"} {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
@@ -115,7 +119,8 @@ func FuzzList(f *testing.F) {
 		}
 		seen := map[string]bool{}
 		for _, item := range items {
-			if item == "" || item != strings.TrimSpace(item) || strings.Contains(item, ",") || !utf8.ValidString(item) || seen[item] {
+			if item == "" || item != strings.TrimSpace(item) || strings.Contains(item, ",") ||
+				!utf8.ValidString(item) || seen[item] {
 				t.Fatalf("%q: item %q", text, item)
 			}
 			seen[item] = true
@@ -127,7 +132,8 @@ func FuzzList(f *testing.F) {
 }
 
 func FuzzAddress(f *testing.F) {
-	for _, text := range []string{"https://a/x", "http://localhost:80/x", "http://me:pw@p:1", "//a", "https://[::1]/", "https://a?b#c", "a:b", "socks5://p", "%"} {
+	for _, text := range []string{"https://a/x", "http://localhost:80/x", "http://me:pw@p:1", "//a", "https://[::1]/",
+		"https://a?b#c", "a:b", "socks5://p", "%"} {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
@@ -175,7 +181,8 @@ func FuzzLoad(f *testing.F) {
 		f.Add(text)
 	}
 	f.Add("[INPUT]\nclient_secret SECRET\nclient_id SECRET\ndb /x/SECRET/\nproxy_url http://a:SECRET@b\nlimit SECRET\n")
-	f.Add("[INPUT]\npassword SECRET\nurl https://a/b?sig=SECRET\nregion SECRETus\nfilter SECRET\nmachinegroups a,SECRET\n")
+	f.Add("[INPUT]\npassword SECRET\nurl https://a/b?sig=SECRET\nregion SECRETus\nfilter " +
+		"SECRET\nmachinegroups a,SECRET\n")
 	f.Fuzz(func(t *testing.T, text string) {
 		sections := readClassic("[INPUT]\n" + text)
 		values := sections[len(sections)-1].values
@@ -206,14 +213,16 @@ func FuzzLoad(f *testing.F) {
 			}
 			return
 		}
-		if c.QueueLimit < c.BatchSize || c.MaxAlertSize > c.BatchSize || c.BatchSize > 16_000_000 || c.Overlap < 10*time.Second ||
+		if c.QueueLimit < c.BatchSize || c.MaxAlertSize > c.BatchSize || c.BatchSize > 16_000_000 ||
+			c.Overlap < 10*time.Second ||
 			c.PollInterval < time.Second || c.Ago != 0 && c.Ago < c.Overlap+c.PollInterval {
 			t.Fatalf("out of bounds: %+v", c)
 		}
 		if c.URL == "" || c.Resource == "" || c.TenantID == "" || c.Place() == "" || c.Auth == "" {
 			t.Fatalf("incomplete: %+v", c)
 		}
-		if c.API == Graph && (c.Region != "" || c.Ago != 0 || c.Limit > graphPage || c.Updates == "" || c.MachineGroups != nil) ||
+		if c.API == Graph && (c.Region != "" || c.Ago != 0 || c.Limit > graphPage || c.Updates == "" ||
+			c.MachineGroups != nil) ||
 			c.API == SIEM && (c.Filter != "" || c.Updates != "") {
 			t.Fatalf("keys of both APIs: %+v", c)
 		}
@@ -223,7 +232,8 @@ func FuzzLoad(f *testing.F) {
 		if managed := c.Auth == ManagedIdentity; managed != (c.TokenURL == "") || managed != (c.ClientID == "") {
 			t.Fatalf("auth %s with token_url %q and client_id %q", c.Auth, c.TokenURL, c.ClientID)
 		}
-		if u, err := url.Parse(c.TokenURL); c.TokenURL != "" && (err != nil || u.Scheme != "https" && !loopback(u.Hostname())) {
+		if u, err := url.Parse(c.TokenURL); c.TokenURL != "" && (err != nil || u.Scheme != "https" &&
+			!loopback(u.Hostname())) {
 			t.Fatalf("token_url %q", c.TokenURL)
 		}
 		if strings.Contains(strings.Join(c.Warnings(), "\n"), "needle") && known {

@@ -44,10 +44,12 @@ func TestDefaultsOfGraph(t *testing.T) {
 }
 
 func TestKeysOfGraphReachTheirFields(t *testing.T) {
-	c := ofGraph(t, "api Graph", "filter  severity eq 'high' and title ne 'it''s (' ", "updates First", "limit 1000", "time_key lastUpdateDateTime",
+	c := ofGraph(t, "api Graph", "filter  severity eq 'high' and title ne 'it''s (' ", "updates First", "limit 1000",
+		"time_key lastUpdateDateTime",
 		"event_id_key AlertId", "resource https://graph.example.com")
 	got := []any{c.API, c.Filter, c.Updates, c.Limit, c.TimeKey, c.EventIDKey, c.Resource}
-	want := []any{"graph", "severity eq 'high' and title ne 'it''s ('", "first", 1000, "lastUpdateDateTime", "AlertId", "https://graph.example.com"}
+	want := []any{"graph", "severity eq 'high' and title ne 'it''s ('", "first", 1000, "lastUpdateDateTime", "AlertId",
+		"https://graph.example.com"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
@@ -57,20 +59,29 @@ func TestPresetsOfGraph(t *testing.T) {
 	f := func(name string, lines []string, url, tokenURL, resource, place string) {
 		t.Helper()
 		c := ofGraph(t, append(lines, "tenant_id contoso.com")...)
-		if diff := cmp.Diff([]string{url, tokenURL, resource, place}, []string{c.URL, c.TokenURL, c.Resource, c.Place()}); diff != "" {
+		if diff := cmp.Diff([]string{url, tokenURL, resource, place}, []string{c.URL, c.TokenURL, c.Resource,
+			c.Place()}); diff != "" {
 			t.Errorf("%s: url, token_url, resource, place (-want +got):\n%s", name, diff)
 		}
 	}
-	const com, us = "https://login.microsoftonline.com/contoso.com/oauth2/v2.0/token", "https://login.microsoftonline.us/contoso.com/oauth2/v2.0/token"
-	f("public", nil, "https://graph.microsoft.com/v1.0/security/alerts_v2", com, "https://graph.microsoft.com", "graph.microsoft.com")
-	f("gcc", []string{"cloud gcc"}, "https://graph.microsoft.com/v1.0/security/alerts_v2", com, "https://graph.microsoft.com", "graph.microsoft.com")
-	f("gcc_high", []string{"cloud gcc_high"}, "https://graph.microsoft.us/v1.0/security/alerts_v2", us, "https://graph.microsoft.us", "graph.microsoft.us")
-	f("dod", []string{"cloud dod"}, "https://dod-graph.microsoft.us/v1.0/security/alerts_v2", us, "https://dod-graph.microsoft.us", "dod-graph.microsoft.us")
-	f("url", []string{"url http://127.0.0.1:8443/v1.0/security/alerts_v2"}, "http://127.0.0.1:8443/v1.0/security/alerts_v2", com,
+	const com, us = "https://login.microsoftonline.com/contoso.com/oauth2/v2.0/token",
+		"https://login.microsoftonline.us/contoso.com/oauth2/v2.0/token"
+	f("public", nil, "https://graph.microsoft.com/v1.0/security/alerts_v2", com, "https://graph.microsoft.com",
+		"graph.microsoft.com")
+	f("gcc", []string{"cloud gcc"}, "https://graph.microsoft.com/v1.0/security/alerts_v2", com,
+		"https://graph.microsoft.com", "graph.microsoft.com")
+	f("gcc_high", []string{"cloud gcc_high"}, "https://graph.microsoft.us/v1.0/security/alerts_v2", us,
+		"https://graph.microsoft.us", "graph.microsoft.us")
+	f("dod", []string{"cloud dod"}, "https://dod-graph.microsoft.us/v1.0/security/alerts_v2", us,
+		"https://dod-graph.microsoft.us", "dod-graph.microsoft.us")
+	f("url", []string{"url http://127.0.0.1:8443/v1.0/security/alerts_v2"},
+		"http://127.0.0.1:8443/v1.0/security/alerts_v2", com,
 		"https://graph.microsoft.com", "127.0.0.1:8443")
-	f("token_url of v1", []string{"token_url https://login.example.com/t/oauth2/token"}, "https://graph.microsoft.com/v1.0/security/alerts_v2",
+	f("token_url of v1", []string{"token_url https://login.example.com/t/oauth2/token"},
+		"https://graph.microsoft.com/v1.0/security/alerts_v2",
 		"https://login.example.com/t/oauth2/token", "https://graph.microsoft.com", "graph.microsoft.com")
-	f("a managed identity", []string{"auth managed_identity", "client_id", "client_secret"}, "https://graph.microsoft.com/v1.0/security/alerts_v2",
+	f("a managed identity", []string{"auth managed_identity", "client_id", "client_secret"},
+		"https://graph.microsoft.com/v1.0/security/alerts_v2",
 		"", "https://graph.microsoft.com", "graph.microsoft.com")
 }
 

@@ -28,7 +28,8 @@ func TestParseDuration(t *testing.T) {
 	f("9223372037", 0, errTooLarge)
 	f("106752d", 0, errTooLarge)
 	f("99999999999999999999d", 0, errTooLarge)
-	for _, text := range []string{"", "s", "-5s", "+5s", "1.5h", "1h30m", "5 m", "5ms", "5w", "٥s", "1e3", "0x10", "5s\x00"} {
+	for _, text := range []string{"", "s", "-5s", "+5s", "1.5h", "1h30m", "5 m", "5ms", "5w", "٥s", "1e3", "0x10",
+		"5s\x00"} {
 		f(text, 0, errNotDuration)
 	}
 }
@@ -72,13 +73,15 @@ func TestParseSpan(t *testing.T) {
 	f("P106751DT24H", 0, errTooLarge)
 	f("PT9223372037S", 0, errTooLarge)
 	f("P99999999999999999999W", 0, errTooLarge)
-	for _, text := range []string{"", "P", "PT", "P1DT", "PT1.5H", "PT1,5H", "pt10m", "10M", "-PT1H", "P-1D", "P1W2D", "PT1M1H", "PT1H ", "P1D1H"} {
+	for _, text := range []string{"", "P", "PT", "P1DT", "PT1.5H", "PT1,5H", "pt10m", "10M", "-PT1H", "P-1D", "P1W2D",
+		"PT1M1H", "PT1H ", "P1D1H"} {
 		f(text, 0, errNotSpan)
 	}
 }
 
 func TestParseBool(t *testing.T) {
-	for text, want := range map[string]bool{"on": true, "TRUE": true, "Yes": true, "off": false, "false": false, "NO": false} {
+	for text, want := range map[string]bool{"on": true, "TRUE": true, "Yes": true, "off": false, "false": false,
+		"NO": false} {
 		if got, err := parseBool(text); got != want || err != nil {
 			t.Errorf("%q: %v, %v", text, got, err)
 		}
@@ -149,7 +152,8 @@ func TestParseSecret(t *testing.T) {
 }
 
 func TestParseAddress(t *testing.T) {
-	endpoint, anywhere, proxy := address{whole: true}, address{plain: true, whole: true}, address{plain: true, proxy: true}
+	endpoint, anywhere, proxy := address{whole: true}, address{plain: true, whole: true},
+		address{plain: true, proxy: true}
 	f := func(a address, text, want string, wantErr error) {
 		t.Helper()
 		if got, err := a.parse(text); got != want || !errors.Is(err, wantErr) {
@@ -158,10 +162,12 @@ func TestParseAddress(t *testing.T) {
 	}
 	f(endpoint, "https://Host.Example.com:443/api/Alerts/", "https://host.example.com/api/Alerts/", nil)
 	f(endpoint, "https://[2001:DB8::1]:8443/x", "https://[2001:db8::1]:8443/x", nil)
-	for _, host := range []string{"localhost", "LOCALHOST", "127.0.0.1", "127.9.9.9:81", "[::1]:81", "[::ffff:127.0.0.1]"} {
+	for _, host := range []string{"localhost", "LOCALHOST", "127.0.0.1", "127.9.9.9:81", "[::1]:81",
+		"[::ffff:127.0.0.1]"} {
 		f(endpoint, "http://"+host+"/x", "http://"+strings.ToLower(host)+"/x", nil)
 	}
-	for _, host := range []string{"localhost.example.com", "127.0.0.1.nip.io", "128.0.0.1", "[::2]", "0.0.0.0", "2130706433", "169.254.169.254"} {
+	for _, host := range []string{"localhost.example.com", "127.0.0.1.nip.io", "128.0.0.1", "[::2]", "0.0.0.0",
+		"2130706433", "169.254.169.254"} {
 		f(endpoint, "http://"+host+"/x", "", errPlain)
 		f(anywhere, "http://"+host+"/x", "http://"+host+"/x", nil)
 	}
@@ -191,7 +197,8 @@ func TestParseAddress(t *testing.T) {
 }
 
 func TestWholeSecondsAreWrittenAsTheStanzaDoes(t *testing.T) {
-	for text, want := range map[string]string{"0": "0s", "59s": "59s", "90s": "90s", "960": "16m", "120m": "2h", "36h": "36h", "48h": "2d"} {
+	for text, want := range map[string]string{"0": "0s", "59s": "59s", "90s": "90s", "960": "16m", "120m": "2h",
+		"36h": "36h", "48h": "2d"} {
 		n, err := parseDuration(text)
 		if err != nil || span(time.Duration(n)) != want {
 			t.Errorf("%s: %s, want %s (%v)", text, span(time.Duration(n)), want, err)

@@ -21,14 +21,18 @@ func TestSecretIsNeverPrinted(t *testing.T) {
 	for _, verb := range strings.Split("vTtbcdoOqxXUeEfFgGs", "") {
 		for _, flags := range []string{"", "+", "#", "-40", "040", " ", ".3"} {
 			format := "%" + flags + verb
-			printed = append(printed, fmt.Sprintf(format, c.ClientSecret), fmt.Sprintf(format, c), fmt.Sprintf(format, *c),
-				fmt.Sprintf(format, []Secret{c.ClientSecret}), fmt.Sprintf(format, map[Secret]Secret{c.ClientSecret: c.ClientSecret}))
+			printed = append(printed, fmt.Sprintf(format, c.ClientSecret), fmt.Sprintf(format, c),
+				fmt.Sprintf(format, *c),
+				fmt.Sprintf(format, []Secret{c.ClientSecret}),
+				fmt.Sprintf(format, map[Secret]Secret{c.ClientSecret: c.ClientSecret}))
 		}
 	}
-	printed = append(printed, fmt.Sprint(c.ClientSecret), fmt.Sprintln(c, *c), fmt.Errorf("token: %w", fmt.Errorf("%v", c)).Error())
+	printed = append(printed, fmt.Sprint(c.ClientSecret), fmt.Sprintln(c, *c),
+		fmt.Errorf("token: %w", fmt.Errorf("%v", c)).Error())
 
 	for _, v := range []any{c, c.ClientSecret, map[string]Secret{"k": c.ClientSecret}} {
-		for _, marshal := range []func(any) ([]byte, error){json.Marshal, func(v any) ([]byte, error) { return yaml.Marshal(v) }} {
+		for _, marshal := range []func(any) ([]byte, error){json.Marshal,
+			func(v any) ([]byte, error) { return yaml.Marshal(v) }} {
 			b, err := marshal(v)
 			if err != nil {
 				t.Fatal(err)
@@ -39,7 +43,8 @@ func TestSecretIsNeverPrinted(t *testing.T) {
 
 	var log bytes.Buffer
 	for _, h := range []slog.Handler{slog.NewJSONHandler(&log, nil), slog.NewTextHandler(&log, nil)} {
-		slog.New(h).With("with", c.ClientSecret).Info("x", "secret", c.ClientSecret, "config", c, "value", *c, "list", []Secret{c.ClientSecret})
+		slog.New(h).With("with", c.ClientSecret).Info("x", "secret", c.ClientSecret, "config", c, "value", *c, "list",
+			[]Secret{c.ClientSecret})
 	}
 	printed = append(printed, log.String())
 

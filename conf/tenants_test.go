@@ -16,7 +16,8 @@ const otherTenant = "11111111-2222-3333-4444-555555555555"
 // provider is a stanza with tenants_file; lines overlay it as those of with do.
 func provider(t testing.TB, lines ...string) *Stanza {
 	t.Helper()
-	s, faults := LoadStanza(with(append([]string{"tenants_file /etc/defender/tenants.yaml", "tenant_id", "client_secret",
+	s, faults := LoadStanza(with(append([]string{"tenants_file /etc/defender/tenants.yaml", "tenant_id",
+		"client_secret",
 		"client_secret_file /etc/defender/secret"}, lines...)...), noEnv)
 	if len(faults) > 0 {
 		t.Fatal(faults)
@@ -83,10 +84,12 @@ func TestATenantIsItsEntryOverTheStanza(t *testing.T) {
   machine_groups: [B, C]
   limit: 9
 `)
-	base := load(t, "tenant_id contoso.onmicrosoft.com", "client_secret", "client_secret_file /etc/defender/secret", "machine_groups A", "limit 7",
+	base := load(t, "tenant_id contoso.onmicrosoft.com", "client_secret", "client_secret_file /etc/defender/secret",
+		"machine_groups A", "limit 7",
 		"poll_interval 5m", "tenant_id_key TenantId")
 	base.TenantsFile = "/etc/defender/tenants.yaml"
-	own := load(t, "tenant_id "+otherTenant, "region us", "client_id other", "client_secret of-its-own-1", "machine_groups B,C", "limit 9",
+	own := load(t, "tenant_id "+otherTenant, "region us", "client_id other", "client_secret of-its-own-1",
+		"machine_groups B,C", "limit 9",
 		"poll_interval 5m", "tenant_id_key TenantId")
 	own.TenantsFile, own.Name = base.TenantsFile, "fabrikam"
 	if diff := cmp.Diff([]*Config{base, own}, got); diff != "" {
@@ -119,22 +122,27 @@ func TestAnEntryReplacesWhatItContradicts(t *testing.T) {
 	f("the same cloud", nil, "cloud: public", eu, com, ClientSecret)
 	f("a url", nil, "url: 'https://a.example.com/x'", "https://a.example.com/x", com, ClientSecret)
 	f("a region", []string{"region", "url https://a.example.com/x"}, "region: eu", eu, com, ClientSecret)
-	f("a token_url", []string{"authority https://login.example.com"}, "token_url: 'https://l.example.com/t'", eu, "https://l.example.com/t", ClientSecret)
-	f("Graph", []string{"machine_groups A", "ago PT1H"}, "api: Graph", graph, "https://login.microsoftonline.com/contoso.com/oauth2/v2.0/token", ClientSecret)
+	f("a token_url", []string{"authority https://login.example.com"}, "token_url: 'https://l.example.com/t'", eu,
+		"https://l.example.com/t", ClientSecret)
+	f("Graph", []string{"machine_groups A", "ago PT1H"}, "api: Graph", graph,
+		"https://login.microsoftonline.com/contoso.com/oauth2/v2.0/token", ClientSecret)
 	f("a certificate", nil, "client_certificate_file: /etc/cert.pem", eu, com, ClientCertificate)
 	f("a managed identity", nil, "auth: managed_identity", eu, "", ManagedIdentity)
 }
 
 func TestTheTenantIsNeverTakenFromTheEnvironment(t *testing.T) {
 	env := func(name string) string {
-		return map[string]string{"AZURE_TENANT_ID": "wrong.com", "AZURE_CLIENT_ID": sampleClient, "AZURE_FEDERATED_TOKEN_FILE": "/var/token"}[name]
+		return map[string]string{"AZURE_TENANT_ID": "wrong.com", "AZURE_CLIENT_ID": sampleClient,
+			"AZURE_FEDERATED_TOKEN_FILE": "/var/token"}[name]
 	}
-	s, faults := LoadStanza(with("tenants_file /t", "tenant_id", "client_id", "client_secret", "auth workload_identity"), env)
+	s, faults := LoadStanza(with("tenants_file /t", "tenant_id", "client_id", "client_secret",
+		"auth workload_identity"), env)
 	if len(faults) > 0 {
 		t.Fatal(faults)
 	}
 	got, faults := s.Tenants([]byte("- tenant_id: contoso.com\n- name: none\n"))
-	if len(got.Good) != 1 || got.Good[0].TenantID != "contoso.com" || got.Good[0].FederatedTokenFile != "/var/token" || len(faults) != 1 {
+	if len(got.Good) != 1 || got.Good[0].TenantID != "contoso.com" || got.Good[0].FederatedTokenFile != "/var/token" ||
+		len(faults) != 1 {
 		t.Errorf("%+v %v", got, faults)
 	}
 }
@@ -152,7 +160,8 @@ func TestFaultsOfTheStanzaAreToldOnce(t *testing.T) {
 }
 
 func TestJSONIsRead(t *testing.T) {
-	text := "[\n\t{\"tenant_id\": \"contoso.com\", \"name\": \"a \\u00e9 \\/ \\ud83d\\ude00 \\\\/\"},\n\t{\"tenant_id\":\"fabrikam.com\",\"limit\":5}\n]\n"
+	text := "[\n\t{\"tenant_id\": \"contoso.com\", \"name\": \"a \\u00e9 \\/ \\ud83d\\ude00 " +
+		"\\\\/\"},\n\t{\"tenant_id\":\"fabrikam.com\",\"limit\":5}\n]\n"
 	got := tenants(t, provider(t), text)
 	if len(got) != 2 || got[0].Name != "a é / 😀 \\/" || got[1].Limit != 5 {
 		t.Errorf("%+v", got)
@@ -190,13 +199,17 @@ func TestDifferBetweenTwoFiles(t *testing.T) {
 	}
 	f("the same", old)
 	f("another order", entry("c.com", "")+entry("b.com", "")+entry("a.com", "  name: a\n"))
-	f("one more, one less", entry("a.com", "  name: a\n")+entry("b.com", "")+entry("d.com", ""), "begin d.com", "stop c.com")
-	f("other settings", entry("a.com", "  name: a\n")+entry("b.com", "  limit: 5\n")+entry("c.com", ""), "change b.com limit 0 to 5")
-	f("other filters", entry("a.com", "  name: a\n")+entry("b.com", "  machine_groups: x\n")+entry("c.com", ""), "begin b.commachine_groups=x", "stop b.com")
+	f("one more, one less", entry("a.com", "  name: a\n")+entry("b.com", "")+entry("d.com", ""), "begin d.com",
+		"stop c.com")
+	f("other settings", entry("a.com", "  name: a\n")+entry("b.com", "  limit: 5\n")+entry("c.com", ""),
+		"change b.com limit 0 to 5")
+	f("other filters", entry("a.com", "  name: a\n")+entry("b.com", "  machine_groups: x\n")+entry("c.com", ""),
+		"begin b.commachine_groups=x", "stop b.com")
 	f("a faulty entry goes on, by its id", entry("a.com", "  name: a\n")+entry("b.com", "  region: de\n"), "stop c.com")
 	f("a faulty entry goes on, by its name", entry("a .com", "  name: a\n")+entry("b.com", ""), "stop c.com")
 	f("whose it is nobody knows", entry("x x", "")+entry("a.com", "  name: a\n"))
-	f("nothing that can be read", "- {", "stop a.com", "stop b.com", "stop c.com") // the caller has faults and no entry: it must not ask
+	// the caller has faults and no entry: it must not ask
+	f("nothing that can be read", "- {", "stop a.com", "stop b.com", "stop c.com")
 }
 
 func BenchmarkTenants(b *testing.B) {
@@ -256,26 +269,33 @@ func TestConfigurationPageTenantsAreValid(t *testing.T) {
 	}
 }
 
-// Each tenant has its own successor: the stanza's, one of its own, or none; filters that Graph has not need one that it has.
+// Each tenant has its own successor: the stanza's, one of its own, or none; filters that Graph has not need one that it
+// has.
 func TestTenantsSucceedEachByItself(t *testing.T) {
 	s := provider(t, "successor graph", "successor_after 2h")
-	got := tenants(t, s, "- tenant_id: a.com\n- tenant_id: b.com\n  successor: none\n- tenant_id: c.com\n  api: graph\n"+
-		"- tenant_id: d.com\n  successor_url: https://graph.example.com/alerts_v2\n  machine_groups: [x]\n  filter: severity eq 'high'\n  updates: first\n")
+	got := tenants(t, s, "- tenant_id: a.com\n- tenant_id: b.com\n  successor: none\n- tenant_id: c.com\n  "+
+		"api: graph\n"+
+		"- tenant_id: d.com\n  successor_url: https://graph.example.com/alerts_v2\n  machine_groups: [x]\n  filter: "+
+		"severity eq 'high'\n  updates: first\n")
 	a, b, c, d := got[0], got[1], got[2], got[3]
-	if n := a.Successor; n == nil || n.API != Graph || n.TenantID != "a.com" || n.URL != "https://graph.microsoft.com/v1.0/security/alerts_v2" ||
-		n.Resource != "https://graph.microsoft.com" || n.TokenURL != "https://login.microsoftonline.com/a.com/oauth2/v2.0/token" || a.SuccessorAfter != 2*time.Hour {
+	if n := a.Successor; n == nil || n.API != Graph || n.TenantID != "a.com" ||
+		n.URL != "https://graph.microsoft.com/v1.0/security/alerts_v2" ||
+		n.Resource != "https://graph.microsoft.com" ||
+		n.TokenURL != "https://login.microsoftonline.com/a.com/oauth2/v2.0/token" || a.SuccessorAfter != 2*time.Hour {
 		t.Errorf("a.com is succeeded by %+v", n)
 	}
 	if b.Successor != nil || c.Successor != nil || c.API != Graph {
 		t.Errorf("b.com and c.com are succeeded by %+v and %+v", b.Successor, c.Successor)
 	}
-	if n := d.Successor; n == nil || n.URL != "https://graph.example.com/alerts_v2" || n.Filter != "severity eq 'high'" || n.Updates != firstUpdates || len(n.MachineGroups) > 0 {
+	if n := d.Successor; n == nil || n.URL != "https://graph.example.com/alerts_v2" ||
+		n.Filter != "severity eq 'high'" || n.Updates != firstUpdates || len(n.MachineGroups) > 0 {
 		t.Errorf("d.com is succeeded by %+v", n)
 	}
 	if d.Filter != "" || d.Updates != "" || d.Filters() != "machine_groups=x" {
 		t.Errorf("what is Graph's is in the state of d.com: %s", d.Filters())
 	}
-	if _, faults := s.Tenants([]byte("- tenant_id: e.com\n  machine_groups: [x]\n")); len(faults) != 1 || !strings.Contains(faults[0].Message, "successor") {
+	if _, faults := s.Tenants([]byte("- tenant_id: e.com\n  machine_groups: [x]\n")); len(faults) != 1 ||
+		!strings.Contains(faults[0].Message, "successor") {
 		t.Errorf("filters without one for Graph: %v", faults)
 	}
 }

@@ -83,7 +83,8 @@ func (p *Planner) page(c Clock, w *window, a Answer) (o Outcome, more bool) {
 		return Outcome{}, false
 	}
 	if g.pass == mostPasses {
-		w.refuse(OfWindow, fmt.Sprintf("each of %d passes over the pages of %s brought new alerts; if it lasts, divide the alerts among stanzas by filter",
+		w.refuse(OfWindow, fmt.Sprintf("each of %d passes over the pages of %s brought new alerts; if it lasts, "+
+			"divide the alerts among stanzas by filter",
 			g.pass, w.Range))
 		w.paging = nil
 		return Outcome{}, false
@@ -112,7 +113,8 @@ func (p *Planner) pageEnded(w *window, a Answer) (done bool) {
 		w.got.Next = link
 		return true // it is split
 	case a.Next != "" && (g.pages >= mostPages || g.empty >= mostEmpty):
-		w.refuse(OfWindow, fmt.Sprintf("the answer has more than %d pages, %d of them empty; if it lasts, divide the alerts among stanzas by filter, "+
+		w.refuse(OfWindow, fmt.Sprintf("the answer has more than %d pages, %d of them empty; if it lasts, divide the "+
+			"alerts among stanzas by filter, "+
 			"and report it to Microsoft", g.pages, g.empty))
 		return true
 	}

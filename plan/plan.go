@@ -15,16 +15,18 @@ import (
 )
 
 const (
-	edge        = 2 * time.Second      // shared by neighbouring windows: bounds may be inclusive, exclusive or truncated
+	// shared by neighbouring windows: bounds may be inclusive, exclusive or truncated
+	edge        = 2 * time.Second
 	smallest    = 2 * time.Second      // a window of this span is not split for its number of rows any more
 	linkSpan    = 8 * time.Millisecond // nor one of this span for a link that is refused; times of Graph are 3 ms apart
 	readable    = time.Minute          // a window of at most this span is not split because it fails
 	ownFailures = 5                    // failures of a window of its own after which it is split or set aside
-	mostWindows = 1000                 // planned at once: a Date that is years ahead must not take the memory of as many
-	mostDates   = 50                   // requests for their Date alone: a service that sends none leaves no dispute
-	unreadTries = 3                    // unread ranges that fail in one poll before the others wait for the next
-	MostUnread  = 1000                 // unread ranges; beyond, a failing window holds the watermark instead
-	KeepMargin  = time.Hour            // how much older than the watermark an id is kept
+	// planned at once: a Date that is years ahead must not take the memory of as many
+	mostWindows = 1000
+	mostDates   = 50        // requests for their Date alone: a service that sends none leaves no dispute
+	unreadTries = 3         // unread ranges that fail in one poll before the others wait for the next
+	MostUnread  = 1000      // unread ranges; beyond, a failing window holds the watermark instead
+	KeepMargin  = time.Hour // how much older than the watermark an id is kept
 )
 
 // Clock is what is known of the time when the planner is asked.
@@ -118,9 +120,10 @@ type Answer struct {
 
 // Outcome is what follows from an answer.
 type Outcome struct {
-	Wait   time.Duration // after a failure: how long until the next request; 0: none, or the request is sent again at once
-	Reason string        // of the failure
-	Quiet  bool          // it was told when its range was set aside
+	// after a failure: how long until the next request; 0: none, or the request is sent again at once
+	Wait   time.Duration
+	Reason string // of the failure
+	Quiet  bool   // it was told when its range was set aside
 }
 
 // Fact is something that operators or metrics should know of.
@@ -146,7 +149,8 @@ const (
 	Incomplete                   // it did, for the service says that something is missing from it
 	RangeRead                    // the unread range was read: N are open
 	SplitWindow                  // Window is asked again in halves
-	RowsMayHide                  // N rows, as many as answers of the service seem to hold at most, in a window that cannot be split
+	// N rows, as many as answers of the service seem to hold at most, in a window that cannot be split
+	RowsMayHide
 )
 
 // Start is where a life begins.

@@ -29,7 +29,8 @@ type dialogue struct {
 var noon = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
 
 func talk(cfg Config, start Start) *dialogue {
-	cfg.Overlap, cfg.MaxWindow, cfg.Lookback, cfg.PollInterval, cfg.RetryMax = 2*time.Minute, time.Hour, 10*time.Minute, time.Minute, 5*time.Minute
+	cfg.Overlap, cfg.MaxWindow, cfg.Lookback, cfg.PollInterval, cfg.RetryMax = 2*time.Minute, time.Hour, 10*time.Minute,
+		time.Minute, 5*time.Minute
 	cfg.Jitter = func() float64 { return 0.5 }
 	if cfg.CapFloor == 0 {
 		cfg.CapFloor = 1000
@@ -51,7 +52,8 @@ func (d *dialogue) clock() Clock {
 func at(t time.Time) string { return fmt.Sprintf("%+g", t.Sub(noon).Seconds()) }
 
 func (d *dialogue) facts() {
-	names := []string{"poll done", "other filters", "clock back", "set aside", "unread full", "incomplete", "range read", "split", "rows may hide"}
+	names := []string{"poll done", "other filters", "clock back", "set aside", "unread full", "incomplete",
+		"range read", "split", "rows may hide"}
 	for _, f := range d.p.Facts() {
 		fmt.Fprintf(&d.out, "    %s", names[f.Kind])
 		if f.Window != (Range{}) {
@@ -73,7 +75,8 @@ func (d *dialogue) run(n int, answer func(Request) Answer) {
 				fmt.Fprintln(&d.out, "end")
 				return
 			}
-			fmt.Fprintf(&d.out, "wait until %s, watermark %s, %d unread\n", at(step.At), at(d.p.Watermark()), len(d.p.Unread()))
+			fmt.Fprintf(&d.out, "wait until %s, watermark %s, %d unread\n", at(step.At), at(d.p.Watermark()),
+				len(d.p.Unread()))
 			d.local = step.At
 			continue
 		case GetTime:
@@ -291,7 +294,8 @@ func TestAnAbandonedPollPassesNothingBy(t *testing.T) {
 	was := d.p.Watermark()
 	d.p.Abandon(d.local.Add(time.Minute))
 	d.run(1, nothing)
-	if step := d.p.Next(d.clock()); step.Kind != Ask || !step.Request.Window.Since.Equal(was) || !was.Equal(noon.Add(-2*time.Hour)) {
+	if step := d.p.Next(d.clock()); step.Kind != Ask || !step.Request.Window.Since.Equal(was) ||
+		!was.Equal(noon.Add(-2*time.Hour)) {
 		t.Errorf("asks from %s, the watermark was %s", at(step.Request.Window.Since), at(was))
 	}
 }

@@ -14,12 +14,18 @@ func TestSuccession(t *testing.T) {
 	for name, steps := range map[string]string{
 		"the API lives": "0y next 24h0m0s; 1o next 24h0m0s; 1440y next 48h0m0s",
 		"it ends":       "0y next 24h0m0s; 10g next 24h0m0s; 11g next 1h10m0s; 40g next 1h10m0s; 70y succeeds",
-		"one refusal is not enough, whatever its age":             "0y next 24h0m0s; 10g next 24h0m0s; 90g next 1h10m0s; 90y succeeds",
-		"one answer of another kind begins anew":                  "0y next 24h0m0s; 10g next 24h0m0s; 20g next 1h10m0s; 69o next 24h0m0s; 70g next 24h0m0s; 71g next 2h10m0s",
-		"a daily look comes first, and decides nothing too early": "0y next 24h0m0s; 1430g next 24h0m0s; 1435g next 24h0m0s; 1440y next 24h50m0s; 1490y succeeds",
-		"the successor is away":                                   "0y next 24h0m0s; 10g next 24h0m0s; 11g next 1h10m0s; 70n next 1h11m0s; 71n next 1h12m0s; 72y succeeds",
-		"a permission is missing at start, and given in time":     "0n next 10m0s; 10n next 20m0s; 15g next 20m0s; 16g next 20m0s; 20n next 30m0s; 30y next 1h15m0s; 75y succeeds",
-		"a permission is missing for ever": "0n next 10m0s; 10n next 20m0s; 20n next 30m0s; 30n next 40m0s; 40n next 50m0s; 50n next 1h0m0s; " +
+		"one refusal is not enough, whatever its age": "0y next 24h0m0s; 10g next 24h0m0s; 90g next " +
+			"1h10m0s; 90y succeeds",
+		"one answer of another kind begins anew": "0y next 24h0m0s; 10g next 24h0m0s; 20g next " +
+			"1h10m0s; 69o next 24h0m0s; 70g next 24h0m0s; 71g next 2h10m0s",
+		"a daily look comes first, and decides nothing too early": "0y next 24h0m0s; 1430g next 24h0m0s; 1435g next " +
+			"24h0m0s; 1440y next 24h50m0s; 1490y succeeds",
+		"the successor is away": "0y next 24h0m0s; 10g next 24h0m0s; 11g next 1h10m0s; " +
+			"70n next 1h11m0s; 71n next 1h12m0s; 72y succeeds",
+		"a permission is missing at start, and given in time": "0n next 10m0s; 10n next 20m0s; 15g next 20m0s; 16g " +
+			"next 20m0s; 20n next 30m0s; 30y next 1h15m0s; 75y succeeds",
+		"a permission is missing for ever": "0n next 10m0s; 10n next 20m0s; 20n next 30m0s; 30n next 40m0s; 40n next " +
+			"50m0s; 50n next 1h0m0s; " +
 			"60n next 25h0m0s; 61g next 25h0m0s; 62g next 2h1m0s; 121n next 2h2m0s; 122n next 2h3m0s",
 	} {
 		t.Run(name, func(t *testing.T) {

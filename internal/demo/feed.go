@@ -29,7 +29,8 @@ func feedSIEM(ctx context.Context, svc *defendersim.Service) {
 func feedGraph(ctx context.Context, svc *defendersim.Service) {
 	const open = 50 // alerts that may still be updated
 	now := time.Now().UTC()
-	svc.AddGraph(defendersim.GenerateGraph(source(now, 1), 20, 10, now.Add(-50*time.Minute), now, defendersim.GraphMix{})...)
+	svc.AddGraph(defendersim.GenerateGraph(source(now, 1), 20, 10, now.Add(-50*time.Minute), now,
+		defendersim.GraphMix{})...)
 	rnd := source(now, 2)
 	gen := defendersim.NewGraphGenerator(rnd, defendersim.GraphMix{})
 	var latest []defendersim.GraphAlert

@@ -51,7 +51,8 @@ func run(ctx context.Context, so, api, format string) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	svc := defendersim.New(defendersim.Config{Seed: uint64(time.Now().UnixNano()), Modes: defendersim.Modes{Gzip: true}})
+	svc := defendersim.New(defendersim.Config{Seed: uint64(time.Now().UnixNano()),
+		Modes: defendersim.Modes{Gzip: true}})
 	srv, err := defendersim.Start(svc, defendersim.ServerOptions{})
 	if err != nil {
 		return err
@@ -80,12 +81,14 @@ func run(ctx context.Context, so, api, format string) error {
     db            %s
     poll_interval 1s
     overlap       15s
-`, api, format, defendersim.DefaultTenant, defendersim.DefaultClientID, defendersim.DefaultSecret, url, token, ca, filepath.Join(dir, "defender.db"))
+`, api, format, defendersim.DefaultTenant, defendersim.DefaultClientID, defendersim.DefaultSecret, url, token, ca,
+		filepath.Join(dir, "defender.db"))
 	if program := fluentBit(); program != "" {
 		fmt.Fprintf(os.Stderr, "demo: running the plugin in %s\n", program)
 		return inFluentBit(ctx, program, so, dir, input)
 	}
-	fmt.Fprintln(os.Stderr, "demo: no Fluent Bit (FLUENT_BIT, or fluent-bit on PATH): running the plugin in the bundled host")
+	fmt.Fprintln(os.Stderr, "demo: no Fluent Bit (FLUENT_BIT, or fluent-bit on PATH): running the plugin in the "+
+		"bundled host")
 	return inHost(ctx, so, input)
 }
 

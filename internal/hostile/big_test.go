@@ -12,7 +12,8 @@ import (
 // rowFormat makes a row like the example of Microsoft's page of an id and a LastProcessedTimeUtc.
 func rowFormat() string {
 	seed := defendersim.SeedAlert(time.Unix(1, 0))
-	return strings.NewReplacer("%", "%%", seed.FullID, "%[1]s:x", seed.AlertID, "%[1]s", seed.Processed, "%[2]s", "\n", "").Replace(string(seed.Text))
+	return strings.NewReplacer("%", "%%", seed.FullID, "%[1]s:x", seed.AlertID, "%[1]s", seed.Processed, "%[2]s", "\n",
+		"").Replace(string(seed.Text))
 }
 
 // A whole answer is never in memory: the download waits while Fluent Bit has not taken what came. What is kept of
@@ -26,8 +27,8 @@ func TestAnAnswerOfAGigabyte(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, defendersim.Config{})
 			o := options(w.config("info", strings.ReplaceAll(stanza, "DIR", w.dir)))
-			// Faster than the real host, but no faster than this test reads on a busy machine: else the host's ring would be
-			// measured.
+			// Faster than the real host, but no faster than this test reads on a busy machine: else the host's ring
+			// would be measured.
 			o.Interval = time.Duration(size(100, 250)) * time.Millisecond
 			h, got := w.run(o)
 			w.arrive(h, got, w.add())

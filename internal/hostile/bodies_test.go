@@ -45,7 +45,8 @@ func (a attack) run(w *world, name string) {
 		h.MustAwait(w.T, limit, "the raw record", func(*flbhost.View) bool { return got.rawWith(a.raw) > 0 })
 	}
 	if len(a.says) > 0 {
-		if err := h.Await(20*time.Second, fmt.Sprintf("a line with %q", a.says), func(v *flbhost.View) bool { return says(v, a.says...) }); err != nil {
+		if err := h.Await(20*time.Second, fmt.Sprintf("a line with %q", a.says),
+			func(v *flbhost.View) bool { return says(v, a.says...) }); err != nil {
 			w.Error(err)
 		}
 	}
@@ -200,10 +201,12 @@ func TestHostileRows(t *testing.T) {
 	// Deeper than the scanner counts is a syntax error, and comes in pieces.
 	begin := `{"AlertId":"deeper","Deep":`
 	f("depth 2,000,000", 5,
-		attack{raw: begin, why: "no valid JSON", pieces: len(begin) + 4_000_000 + 1, says: []string{"same syntax error", "raw"}},
+		attack{raw: begin, why: "no valid JSON", pieces: len(begin) + 4_000_000 + 1, says: []string{"same syntax error",
+			"raw"}},
 		text(begin), repeat("[", 2_000_000), repeat("]", 2_000_000), text("}"))
 	begin = `{"AlertId":"bytes","Description":"`
 	f("a row of 8 MB that is no JSON", 5, // each byte that is no UTF-8 becomes one character
-		attack{raw: begin, why: "no valid JSON", pieces: len(begin) + 3_000_000 + 1 + 4_000_000 + 2, says: []string{"same syntax error", "raw"}},
+		attack{raw: begin, why: "no valid JSON", pieces: len(begin) + 3_000_000 + 1 + 4_000_000 + 2,
+			says: []string{"same syntax error", "raw"}},
 		text(begin), repeat("\xff\xfe\x80", 3_000_000), text("\x01"), repeat("\x00", 4_000_000), text(`"}`))
 }

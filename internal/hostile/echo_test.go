@@ -71,18 +71,21 @@ var ofAlerts = map[string]echo{
 	"transfer":        raw("HTTP/1.1 200 OK\r\nTransfer-Encoding: %s\r\n\r\n"),
 	"chunk":           raw("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%s\r\n"),
 	"trailer":         raw("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n%s\r\n\r\n"),
-	"gzip name":       raw("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nConnection: close\r\n\r\n\x1f\x8b\x08\x08\x00\x00\x00\x00\x00\xff%s"),
+	"gzip name": raw("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nConnection: " +
+		"close\r\n\r\n\x1f\x8b\x08\x08\x00\x00\x00\x00\x00\xff%s"),
 }
 
 var ofTokens = map[string]echo{
-	"text":          body(200, "text/plain", "client_secret=%s"),
-	"word":          body(200, "application/json", "%s"),
-	"type":          body(200, "application/json", `{"access_token":"x","token_type":"%s"}`),
-	"life":          body(200, "application/json", `{"access_token":"x","expires_in":"%s"}`),
-	"broken":        body(200, "application/json", `{"access_token":"%s`),
-	"description":   body(400, "application/json", `{"error":"invalid_client","error_description":"AADSTS7000215: the secret %s is wrong."}`),
-	"error":         body(400, "application/json", `{"error":"%s"}`),
-	"trace":         body(400, "application/json", `{"error":"invalid_client","trace_id":"%[1]s","correlation_id":"%[1]s","timestamp":"%[1]s"}`),
+	"text":   body(200, "text/plain", "client_secret=%s"),
+	"word":   body(200, "application/json", "%s"),
+	"type":   body(200, "application/json", `{"access_token":"x","token_type":"%s"}`),
+	"life":   body(200, "application/json", `{"access_token":"x","expires_in":"%s"}`),
+	"broken": body(200, "application/json", `{"access_token":"%s`),
+	"description": body(400, "application/json",
+		`{"error":"invalid_client","error_description":"AADSTS7000215: the secret %s is wrong."}`),
+	"error": body(400, "application/json", `{"error":"%s"}`),
+	"trace": body(400, "application/json",
+		`{"error":"invalid_client","trace_id":"%[1]s","correlation_id":"%[1]s","timestamp":"%[1]s"}`),
 	"401":           head(401, "WWW-Authenticate", "Basic realm=%s"),
 	"500":           body(500, "text/plain", "form: client_secret=%s&resource=x"),
 	"503 in words":  body(503, "text/plain", "we got %s and could not pass it on"),
@@ -126,7 +129,8 @@ func TestNoEchoBringsASecretToLight(t *testing.T) {
 			config := "[SERVICE]\n  log_level trace\n"
 			stanza := func(side, name, url, tokenURL string) {
 				c := w.config("trace", strings.Join([]string{
-					"alias " + strings.ReplaceAll(side+" "+name, " ", "_"), "url " + url, "token_url " + tokenURL, "ca_file " + ca,
+					"alias " + strings.ReplaceAll(side+" "+name, " ", "_"), "url " + url, "token_url " + tokenURL,
+					"ca_file " + ca,
 					"machine_groups " + side + name, "db " + filepath.Join(w.dir, "state.db"),
 				}, ";"))
 				config += c[strings.Index(c, "[INPUT]"):]
@@ -141,7 +145,10 @@ func TestNoEchoBringsASecretToLight(t *testing.T) {
 			o := options(config)
 			o.Stderr = said
 			h, _ := w.run(o)
-			h.MustAwait(t, limit, "unread ranges", func(v *flbhost.View) bool { return v.CountLogs("error", "cannot read the alerts processed") >= 6 })
+			h.MustAwait(t, limit, "unread ranges", func(v *flbhost.View) bool {
+				return v.CountLogs("error",
+					"cannot read the alerts processed") >= 6
+			})
 			h.Await(2*time.Second, "some more", func(*flbhost.View) bool { return false })
 			h.Look(func(v *flbhost.View) {
 				for side, all := range map[string]map[string]echo{"api": ofAlerts, "login": ofTokens} {

@@ -137,7 +137,8 @@ func (w *world) config(level, more string) string {
 // options are those of a host that is faster than the real one.
 func options(config string) flbhost.Options {
 	return flbhost.Options{
-		Plugin: plugin, Config: config, Slow: limit, // how long callbacks take is for the plugin's own tests: here the machine is busy
+		// how long callbacks take is for the plugin's own tests: here the machine is busy
+		Plugin: plugin, Config: config, Slow: limit,
 		Interval: 50 * time.Millisecond, Drain: 50 * time.Millisecond, Tick: 200 * time.Millisecond,
 	}
 }

@@ -16,14 +16,19 @@ import (
 // one.
 func alertFaults() []*defendersim.Fault {
 	all := []*defendersim.Fault{
-		defendersim.Throttle(time.Second), defendersim.ThrottleUntil(time.Second), defendersim.Refused(), defendersim.ResetEarly(),
+		defendersim.Throttle(time.Second), defendersim.ThrottleUntil(time.Second), defendersim.Refused(),
+		defendersim.ResetEarly(),
 		defendersim.Late(300 * time.Millisecond), defendersim.Hang(), defendersim.Slow(50), defendersim.EndlessHeader(),
-		defendersim.EmptyBody(), defendersim.HTML(), defendersim.NoAlerts(), defendersim.NeverClosed(), defendersim.BigBody(64 << 10),
-		defendersim.GzipBomb(4 * mb), defendersim.Nested(1000), defendersim.Body(`{"error":"Bearer"}`), defendersim.GarbleAt(100, "\x01"),
-		defendersim.GarbleOf(0.9, "\x02"), defendersim.CutAt(10, defendersim.CutBroken), defendersim.CutOf(0.5, defendersim.CutReset),
+		defendersim.EmptyBody(), defendersim.HTML(), defendersim.NoAlerts(), defendersim.NeverClosed(),
+		defendersim.BigBody(64 << 10),
+		defendersim.GzipBomb(4 * mb), defendersim.Nested(1000), defendersim.Body(`{"error":"Bearer"}`),
+		defendersim.GarbleAt(100, "\x01"),
+		defendersim.GarbleOf(0.9, "\x02"), defendersim.CutAt(10, defendersim.CutBroken),
+		defendersim.CutOf(0.5, defendersim.CutReset),
 		defendersim.CutOf(0.5, defendersim.CutText), defendersim.CutOf(0.9, defendersim.CutWire),
 	}
-	for _, code := range []int{300, 301, 302, 303, 307, 308, 400, 401, 401, 403, 404, 405, 407, 408, 410, 413, 421, 429, 451, 500, 501, 502, 503, 504, 599} {
+	for _, code := range []int{300, 301, 302, 303, 307, 308, 400, 401, 401, 403, 404, 405, 407, 408, 410, 413, 421, 429,
+		451, 500, 501, 502, 503, 504, 599} {
 		all = append(all, defendersim.Status(code))
 	}
 	return all
@@ -32,8 +37,10 @@ func alertFaults() []*defendersim.Fault {
 func tokenFaults() []*defendersim.Fault {
 	soon := &defendersim.Fault{RetryAfter: func(time.Time) string { return "1" }}
 	all := []*defendersim.Fault{
-		defendersim.Refused(), defendersim.ResetEarly(), defendersim.Late(300 * time.Millisecond), defendersim.Hang(), defendersim.Slow(50),
-		defendersim.EndlessHeader(), defendersim.EmptyBody(), defendersim.HTML(), defendersim.NoAlerts(), defendersim.GzipBomb(4 * mb),
+		defendersim.Refused(), defendersim.ResetEarly(), defendersim.Late(300 * time.Millisecond), defendersim.Hang(),
+		defendersim.Slow(50),
+		defendersim.EndlessHeader(), defendersim.EmptyBody(), defendersim.HTML(), defendersim.NoAlerts(),
+		defendersim.GzipBomb(4 * mb),
 		defendersim.GarbleAt(10, "\x01"), defendersim.GarbleOf(0.9, `"`), defendersim.CutOf(0.5, defendersim.CutBroken),
 		defendersim.CutOf(0.9, defendersim.CutReset), defendersim.CutOf(0.9, defendersim.CutText),
 	}
@@ -41,7 +48,8 @@ func tokenFaults() []*defendersim.Fault {
 		all = append(all, defendersim.Status(code).With(soon))
 	}
 	for _, code := range []int{
-		7000215, 7000222, 7000218, 700016, 70001, 7000112, 90002, 500011, 65001, 650057, 700027, 50012, 50013, 500133, 700024, 53003, 70008,
+		7000215, 7000222, 7000218, 700016, 70001, 7000112, 90002, 500011, 65001, 650057, 700027, 50012, 50013, 500133,
+		700024, 53003, 70008,
 		700082, 50173, 54005, 900144, 900561, 901002, 70003, 1002012, 90055, 50033, 90006, 90012, 90024, 90033,
 	} {
 		all = append(all, defendersim.Entra(code).With(soon))
@@ -75,7 +83,8 @@ func TestNoFaultBringsASecretToLight(t *testing.T) {
 			if err := os.WriteFile(secret, []byte(defendersim.DefaultSecret+"\n"), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			o := options(w.config(level, f.stanza("client_secret_file "+secret, "db "+filepath.Join(w.dir, "state.db"))))
+			o := options(w.config(level, f.stanza("client_secret_file "+secret, "db "+filepath.Join(w.dir,
+				"state.db"))))
 			said := &transcript{}
 			o.Stderr = said
 			h, got := w.run(o)
@@ -118,6 +127,7 @@ func TestNoFaultBringsASecretToLight(t *testing.T) {
 
 // stanza names the front's addresses.
 func (f *front) stanza(more ...string) string {
-	return strings.Join(append(more, "url "+f.api+"/api/alerts", "token_url "+f.login+"/"+defendersim.DefaultTenant+"/oauth2/token",
+	return strings.Join(append(more, "url "+f.api+"/api/alerts", "token_url "+f.login+"/"+defendersim.DefaultTenant+
+		"/oauth2/token",
 		"ca_file "+f.ca, "read_timeout 1s"), ";")
 }

@@ -107,7 +107,8 @@ func (g *gauge) note(name string) {
 	}
 	rise := g.peak - g.idle
 	if rise > over {
-		g.t.Errorf("resident memory rose by %.1f MB over the idle %.1f MB; %d MB are allowed", mbs(rise), mbs(g.idle), over/mb)
+		g.t.Errorf("resident memory rose by %.1f MB over the idle %.1f MB; %d MB are allowed", mbs(rise), mbs(g.idle),
+			over/mb)
 	}
 	measured.Lock()
 	defer measured.Unlock()

@@ -33,12 +33,15 @@ func TestRedirectsAreRefused(t *testing.T) {
 			codes := []int{301, 302, 303, 307, 308}
 			for i, code := range codes {
 				to := []string{elsewhere, plain.URL, strings.Replace(elsewhere, "127.0.0.1", "localhost", 1)}[i%3]
-				f.svc.Queue(kind, defendersim.Status(code).With(&defendersim.Fault{Header: http.Header{"Location": {to + "/api/alerts"}}}))
+				f.svc.Queue(kind, defendersim.Status(code).With(&defendersim.Fault{Header: http.Header{"Location": {to +
+					"/api/alerts"}}}))
 			}
-			h, got := w.run(options(w.config("info", f.stanza("read_timeout 20s")))) // the other host would be trusted: it is of the same CA
+			// the other host would be trusted: it is of the same CA
+			h, got := w.run(options(w.config("info", f.stanza("read_timeout 20s"))))
 			for _, code := range codes {
 				h.MustAwait(t, limit, "a line of the redirect", func(v *flbhost.View) bool {
-					return says(v, fmt.Sprintf("(%d), which is refused", code), "redirected to ", "set the final address")
+					return says(v, fmt.Sprintf("(%d), which is refused", code), "redirected to ",
+						"set the final address")
 				})
 			}
 			w.arrive(h, got, w.add())
@@ -72,7 +75,8 @@ func TestServersThatCannotBeTrustedAreRefused(t *testing.T) {
 					ca = concatenate(t, ca, w.ca)
 				}
 				h, got := w.run(options(w.config("info", fmt.Sprintf("%s %s/x; ca_file %s", side, base, ca))))
-				h.MustAwait(t, limit, fmt.Sprintf("a line with %q", words), func(v *flbhost.View) bool { return says(v, words...) })
+				h.MustAwait(t, limit, fmt.Sprintf("a line with %q", words),
+					func(v *flbhost.View) bool { return says(v, words...) })
 				h.MustStop(t, limit)
 				if n := seen.Load(); n > 0 || len(got.body) > 0 {
 					t.Errorf("%d requests came through", n)

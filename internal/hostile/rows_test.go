@@ -30,7 +30,8 @@ func TestHostileValues(t *testing.T) {
 			after := w.add()
 			w.arrive(h, got, after)
 			if len(words) > 0 {
-				if err := h.Await(20*time.Second, "a line", func(v *flbhost.View) bool { return says(v, words...) }); err != nil {
+				if err := h.Await(20*time.Second, "a line",
+					func(v *flbhost.View) bool { return says(v, words...) }); err != nil {
 					t.Errorf("%v with %q", err, words)
 				}
 			}
@@ -60,12 +61,15 @@ func TestHostileValues(t *testing.T) {
 	f("a number with 400 decimals", "0."+digits, 0.7777777777777778)
 	f("an exponent of 400 digits", "1e"+digits, "1e"+digits)
 	f("numbers at the edge", "[18446744073709551615,18446744073709551616,-9223372036854775808,-9223372036854775809,1e308,1e309]",
-		[]any{uint64(18446744073709551615), "18446744073709551616", int64(-9223372036854775808), "-9223372036854775809", 1e308, "1e309"})
+		[]any{uint64(18446744073709551615), "18446744073709551616", int64(-9223372036854775808), "-9223372036854775809",
+			1e308, "1e309"})
 	f("lone surrogates", `"a\ud800b\udc00c\udc00\ud800d"`, "a\ufffdb\ufffdc\ufffd\ufffdd", "repaired")
 	f("invalid UTF-8", "\"a\xffb\xc3(c\xf0\x9f\x92d\"", "a\ufffdb\ufffd(c\ufffd\ufffd\ufffdd", "repaired")
-	f("duplicate keys", `1,"Hostile":{"a":1,"a":2,"b":{"c":1,"c":[3]}},"Hostile":{"a":4,"a":5}`, flbhost.Map{{Key: "a", Value: int64(5)}})
+	f("duplicate keys", `1,"Hostile":{"a":1,"a":2,"b":{"c":1,"c":[3]}},"Hostile":{"a":4,"a":5}`,
+		flbhost.Map{{Key: "a", Value: int64(5)}})
 	f("NUL in an escape", `"a\u0000b"`, "a\x00b")
-	f("an empty key", `{"":{"":[[],{}]}}`, flbhost.Map{{Key: "", Value: flbhost.Map{{Key: "", Value: []any{[]any{}, flbhost.Map{}}}}}})
+	f("an empty key", `{"":{"":[[],{}]}}`,
+		flbhost.Map{{Key: "", Value: flbhost.Map{{Key: "", Value: []any{[]any{}, flbhost.Map{}}}}}})
 	f("line breaks and terminal escapes", `"\r\n\u001b[31m\u2028"`, "\r\n\x1b[31m\u2028")
 }
 
@@ -86,7 +90,8 @@ func TestHostileTexts(t *testing.T) {
 			for _, b := range beside {
 				w.arrive(h, got, b)
 			}
-			if err := h.Await(20*time.Second, "a line", func(v *flbhost.View) bool { return says(v, words...) }); err != nil {
+			if err := h.Await(20*time.Second, "a line",
+				func(v *flbhost.View) bool { return says(v, words...) }); err != nil {
 				t.Errorf("%v with %q", err, words)
 			}
 			w.arrive(h, got, w.add())
@@ -101,7 +106,8 @@ func TestHostileTexts(t *testing.T) {
 			if len(got.raw) != 1 {
 				t.Fatalf("%d raw records came", len(got.raw))
 			}
-			if raw, want := got.raw[0].String("raw"), string([]rune(row)); raw != want { // a byte that is no UTF-8 becomes one U+FFFD
+			// a byte that is no UTF-8 becomes one U+FFFD
+			if raw, want := got.raw[0].String("raw"), string([]rune(row)); raw != want {
 				t.Errorf("it came as %.600q, want %.600q", raw, want)
 			}
 			if got := got.raw[0].String("error"); !strings.Contains(got, why) {
@@ -112,10 +118,12 @@ func TestHostileTexts(t *testing.T) {
 	deep := func(n int) string { return strings.Repeat("[", n) + strings.Repeat("]", n) }
 	f("a row that is no object", `"just a text"`, "not an object", "raw", "not an object")
 	f("a row that is null", `null`, "not an object", "raw", "not an object")
-	f("a row at depth 40", `{"AlertId":"deep","Deep":`+deep(39)+`}`, "nested deeper than 28 levels", "raw", "nested deeper than 28 levels")
+	f("a row at depth 40", `{"AlertId":"deep","Deep":`+deep(39)+`}`, "nested deeper than 28 levels", "raw",
+		"nested deeper than 28 levels")
 	f("NUL bytes in a text", "{\"AlertId\":\"nul\",\"Title\":\"a\x00\x00b\"}", "byte 0x00", "same syntax error", "raw")
 	f("NUL bytes between fields", "{\"AlertId\":\"nul\",\x00\"Title\":\"b\"}", "byte 0x00", "same syntax error", "raw")
-	f("a row that never ends", `{"AlertId":"open","Title":"`+strings.Repeat("x", 1000), "no valid JSON", "same syntax error", "raw")
+	f("a row that never ends", `{"AlertId":"open","Title":"`+strings.Repeat("x", 1000), "no valid JSON",
+		"same syntax error", "raw")
 	f("NaN", `{"AlertId":"nan","Value":NaN}`, "'N'", "same syntax error", "raw")
 	f("a row of all bytes", func() string {
 		var all []byte

@@ -101,14 +101,17 @@ func TestTheSearchFindsWhatMustNotBeThere(t *testing.T) {
 	var s secrets
 	s.add(defendersim.DefaultSecret)
 	for _, text := range []string{
-		defendersim.DefaultSecret, "x" + defendersim.DefaultSecret[7:21] + "x", url.QueryEscape(defendersim.DefaultSecret),
-		base64.StdEncoding.EncodeToString([]byte(defendersim.DefaultSecret)), "Authorization: x", "authorization=x", "Bearer x", "eyJhbGciOiJub25l",
+		defendersim.DefaultSecret, "x" + defendersim.DefaultSecret[7:21] + "x",
+		url.QueryEscape(defendersim.DefaultSecret),
+		base64.StdEncoding.EncodeToString([]byte(defendersim.DefaultSecret)), "Authorization: x", "authorization=x",
+		"Bearer x", "eyJhbGciOiJub25l",
 	} {
 		if len(s.find([]byte("a line\n"+text+"\nanother"))) != 1 {
 			t.Errorf("%q was not found", text)
 		}
 	}
-	if found := s.find([]byte("Authorization has been denied; a token of type bearer; Authorization: Bearer [masked]\n")); len(found) > 0 {
+	if found := s.find([]byte("Authorization has been denied; a token of type bearer; Authorization: " +
+		"Bearer [masked]\n")); len(found) > 0 {
 		t.Errorf("%q was found", found)
 	}
 }

@@ -28,32 +28,37 @@ type pace struct {
 	faulty  float64       // share of requests with a fault
 	retain  time.Duration // how long the service remembers a row, far above any backlog
 	overlap time.Duration
-	warm    float64 // share of wall after which memory must be flat: the seen set spans an hour of the service and the overlap
+	// share of wall after which memory must be flat: the seen set spans an hour of the service and the overlap
+	warm float64
 }
 
 // soakPace is the pace, for ten hours of the service's clock or sixty times what SOAK says, such as 1h.
 // Without SOAK it is one that comes past the seen set's hour within seconds.
 func soakPace() pace {
 	if !soaking {
-		return pace{wall: 20 * time.Second, jump: 10 * time.Minute, rate: 2, faulty: 0.1, retain: 6 * time.Hour, warm: 0.5, overlap: 20 * time.Minute}
+		return pace{wall: 20 * time.Second, jump: 10 * time.Minute, rate: 2, faulty: 0.1, retain: 6 * time.Hour,
+			warm: 0.5, overlap: 20 * time.Minute}
 	}
 	wall, err := time.ParseDuration(os.Getenv("SOAK"))
 	if err != nil {
 		wall = 10 * time.Minute
 	}
-	return pace{wall: max(wall, 5*time.Minute), jump: time.Minute, rate: 100, faulty: 0.05, retain: time.Hour, warm: 0.6, overlap: 2 * time.Minute}
+	return pace{wall: max(wall, 5*time.Minute), jump: time.Minute, rate: 100, faulty: 0.05, retain: time.Hour,
+		warm: 0.6, overlap: 2 * time.Minute}
 }
 
 // soakFaults are those after which a reader need not wait for minutes of the service's time.
 var soakFaults = []string{
-	"401", "429", "429date", "500", "503", "refused", "reset", "late", "cut", "cutreset", "cutclean", "garble", "html", "empty", "object", "open",
+	"401", "429", "429date", "500", "503", "refused", "reset", "late", "cut", "cutreset", "cutclean", "garble", "html",
+	"empty", "object", "open",
 }
 
 // Nothing grows and nothing is lost or repeated, however long it runs and whatever fails meanwhile.
 func TestSoak(t *testing.T) {
 	t.Parallel()
 	p := soakPace()
-	f := newFront(t, defendersim.New(defendersim.Config{Retain: p.retain, JournalSize: 1000, Seed: 7, Modes: defendersim.Modes{Gzip: true}}))
+	f := newFront(t, defendersim.New(defendersim.Config{Retain: p.retain, JournalSize: 1000, Seed: 7,
+		Modes: defendersim.Modes{Gzip: true}}))
 	hook, err := defendersim.RandomFaults(7, p.faulty, soakFaults...)
 	if err != nil {
 		t.Fatal(err)
@@ -61,7 +66,8 @@ func TestSoak(t *testing.T) {
 	f.svc.OnRequest(hook)
 	w := &world{T: t, svc: f.svc, dir: t.TempDir()}
 	db := filepath.Join(w.dir, "state.db")
-	o := options(w.config("debug", f.stanza("db "+db, fmt.Sprintf("overlap %ds", int(p.overlap.Seconds())), fmt.Sprintf("max_window %ds", int(p.jump.Seconds())),
+	o := options(w.config("debug", f.stanza("db "+db, fmt.Sprintf("overlap %ds", int(p.overlap.Seconds())),
+		fmt.Sprintf("max_window %ds", int(p.jump.Seconds())),
 		"initial_lookback 1m", "read_timeout 5s")))
 	every := max(time.Second, p.wall/1000)
 	said := &goroutines{transcript: transcript{most: 64 << 20}}
@@ -112,8 +118,10 @@ func TestSoak(t *testing.T) {
 	}
 	steady := watch.samples[int(p.warm*float64(len(watch.samples))):]
 	handed, repeated := m.result()
-	report := fmt.Sprintf("soak of %v (%v of the service): %d rows served, %d made, %d handed over, %d repeated, %d lost, %d faults in %d requests, %s",
-		p.wall, passed, stats.Rows, last, handed, repeated, last-handed, injected, stats.Tokens+stats.Alerts, watch.quarters())
+	report := fmt.Sprintf("soak of %v (%v of the service): %d rows served, %d made, %d handed over, %d repeated, %d "+
+		"lost, %d faults in %d requests, %s",
+		p.wall, passed, stats.Rows, last, handed, repeated, last-handed, injected, stats.Tokens+stats.Alerts,
+		watch.quarters())
 	t.Log(report)
 	if soaking {
 		fmt.Println(report)
@@ -128,8 +136,8 @@ func TestSoak(t *testing.T) {
 	flat(t, "threads", steady, func(s sample) float64 { return float64(s.threads) }, 2)
 	flat(t, "file descriptors", steady, func(s sample) float64 { return float64(s.fds) }, 2)
 	flat(t, "goroutines", steady, func(s sample) float64 { return float64(s.goroutines) }, 2)
-	// An entry has 40 bytes in its page; pages are half full at worst, each commit writes them anew beside the old ones,
-	// and a file of more than 16 MB grows by as much.
+	// An entry has 40 bytes in its page; pages are half full at worst, each commit writes them anew beside the old
+	// ones, and a file of more than 16 MB grows by as much.
 	entries := float64(p.rate) * (time.Hour + 2*p.overlap + 10*p.jump).Seconds()
 	if size := float64(steady[len(steady)-1].db); size > 4*40*entries+16*mb {
 		t.Errorf("the state file has %.1f MB for %.0f entries at most", size/mb, entries)
@@ -169,7 +177,8 @@ func (m *mill) fill() {
 		if m.rnd.IntN(10) == 0 {
 			at = at.Truncate(time.Second) // many have the same time
 		}
-		a := defendersim.Alert{AlertID: "soak-" + strconv.Itoa(m.made), LastProcessed: at, Processed: at.UTC().Format("2006-01-02T15:04:05.9999999Z")}
+		a := defendersim.Alert{AlertID: "soak-" + strconv.Itoa(m.made), LastProcessed: at,
+			Processed: at.UTC().Format("2006-01-02T15:04:05.9999999Z")}
 		a.FullID = a.AlertID + ":x"
 		if m.rnd.IntN(5) == 0 {
 			a.VisibleAt = at.Add(time.Duration(m.rnd.Int64N(int64(m.p.overlap) + 1)))
@@ -247,7 +256,8 @@ func (w *watcher) quarters() string {
 		gs = append(gs, strconv.Itoa(s.goroutines))
 	}
 	return fmt.Sprintf("at the quarters: RSS %s MB, state file %s MB, threads %s, file descriptors %s, goroutines %s",
-		strings.Join(rss, " "), strings.Join(db, " "), strings.Join(threads, " "), strings.Join(fds, " "), strings.Join(gs, " "))
+		strings.Join(rss, " "), strings.Join(db, " "), strings.Join(threads, " "), strings.Join(fds, " "),
+		strings.Join(gs, " "))
 }
 
 // flat fails when the medians of the four quarters of the samples lie further apart than allowed.

@@ -22,7 +22,8 @@ func TestHostileAnswers(t *testing.T) {
 			done := untilEnd(t)
 			a := make(w, done)
 			if strings.Contains(strings.Join(a.says, " "), "(read_timeout)") {
-				a.stanza = "read_timeout 2s" // elsewhere a timeout would be the machine's, and take the place of what is told
+				// elsewhere a timeout would be the machine's, and take the place of what is told
+				a.stanza = "read_timeout 2s"
 			}
 			a.run(w, name)
 		})
@@ -32,28 +33,35 @@ func TestHostileAnswers(t *testing.T) {
 	}
 	f("HTML", simple(defendersim.HTML(), "HTML or XML", "Sign in"))
 	f("an empty answer", simple(defendersim.EmptyBody(), "an empty body"))
-	f("an object without alerts", simple(defendersim.NoAlerts(), "an object without alert fields", "An error has occurred"))
+	f("an object without alerts", simple(defendersim.NoAlerts(), "an object without alert fields",
+		"An error has occurred"))
 	f("a word", simple(page(text("Hello")), "neither an array nor an object", "Hello"))
 	f("NUL bytes alone", simple(page(repeat("\x00", 8*mb)), "neither an array nor an object"))
 	f("an endless header", simple(defendersim.EndlessHeader(), "larger than 64 KiB"))
 	f("white space of 64 MB", simple(page(repeat(" \r\n\t", 64*mb)), "an empty body"))
-	f("an object of 64 MB without alerts", simple(page(text("{"), repeat(`"key":"value",`, 64*mb), text(`"k":1}`)), "an object without alert fields"))
+	f("an object of 64 MB without alerts", simple(page(text("{"), repeat(`"key":"value",`, 64*mb), text(`"k":1}`)),
+		"an object without alert fields"))
 	f("text behind the end", simple(page(text("[]"), repeat("x", 8*mb)), "text behind the end"))
 	f("a list of 8 MB of commas", simple(page(text("["), repeat(",", 8*mb), text("]")), "no valid JSON"))
 	f("brackets of 64 MB", simple(page(repeat("[", 64*mb)), "no valid JSON"))
-	f("a gzip stream of noise", simple(page(text("\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xffnoise")).With(gzipped), "bad gzip"))
-	f("a million empty gzip members", simple(page(repeat(member(""), int64(1_000_000*len(member(""))))).With(gzipped), "an empty body"))
+	f("a gzip stream of noise", simple(page(text("\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xffnoise")).With(gzipped),
+		"bad gzip"))
+	f("a million empty gzip members", simple(page(repeat(member(""), int64(1_000_000*len(member(""))))).With(gzipped),
+		"an empty body"))
 
 	f("a list that never closes", func(w *world, _ <-chan struct{}) attack {
-		return attack{faults: times(2, defendersim.NeverClosed()), beside: []defendersim.Alert{w.add(), w.add()}, says: []string{"ends at byte", "before its list"}}
+		return attack{faults: times(2, defendersim.NeverClosed()), beside: []defendersim.Alert{w.add(), w.add()},
+			says: []string{"ends at byte", "before its list"}}
 	})
 	f("an answer that falls silent", func(w *world, done <-chan struct{}) attack {
 		a := w.gen.Alert(w.svc.Now())
-		return attack{faults: times(2, page(text("["+string(a.Text)+","), then(done, ""))), beside: []defendersim.Alert{a}, says: []string{"silent for 2s (read_timeout)"}}
+		return attack{faults: times(2, page(text("["+string(a.Text)+","), then(done, ""))),
+			beside: []defendersim.Alert{a}, says: []string{"silent for 2s (read_timeout)"}}
 	})
 	f("a trickle of one byte a second", func(w *world, done <-chan struct{}) attack {
 		a := w.gen.Alert(w.svc.Now())
-		return attack{faults: times(2, page(text("["+string(a.Text)+","), then(done, " "))), beside: []defendersim.Alert{a}, says: []string{"trickles", "(read_timeout)"}}
+		return attack{faults: times(2, page(text("["+string(a.Text)+","), then(done, " "))),
+			beside: []defendersim.Alert{a}, says: []string{"trickles", "(read_timeout)"}}
 	})
 	f("a bare trickle of one byte a second", simple(defendersim.Slow(1), "trickles", "(read_timeout)"))
 	f("a hanging answer", simple(defendersim.Hang(), "no answer from", "(read_timeout)"))
@@ -96,14 +104,20 @@ func TestHostileTokens(t *testing.T) {
 	}
 	bomb := page(repeat(member(strings.Repeat("A", 1<<20)), 1<<20)).With(gzipped)
 	for name, a := range map[string]attack{
-		"a token without end":          {tokens: times(2, defendersim.Page("endless", "", endless)), says: []string{"larger than 256 KiB"}},
-		"a token of 100 KiB":           {tokens: times(2, defendersim.Body(fmt.Sprintf(`{"access_token":%q,"expires_in":"60"}`, strings.Repeat("x", 100<<10)))), says: []string{"longer than 32 KiB"}},
-		"a token with a line break":    {tokens: times(2, defendersim.Body(`{"access_token":"x\r\nHost: evil","expires_in":"60"}`)), says: []string{"no header can carry"}},
-		"a compressed token":           {tokens: times(2, bomb), says: []string{"token request"}},
-		"HTML for a token":             {tokens: times(2, defendersim.HTML()), says: []string{"holds no token"}},
-		"an endless header of a token": {tokens: times(2, defendersim.EndlessHeader()), says: []string{"larger than 64 KiB"}},
-		"a trickling token":            {tokens: times(1, defendersim.Slow(1)), says: []string{"token request", "read_timeout"}},
-		"a hanging token":              {tokens: times(1, defendersim.Hang()), says: []string{"token request", "read_timeout"}},
+		"a token without end": {tokens: times(2, defendersim.Page("endless", "", endless)),
+			says: []string{"larger than 256 KiB"}},
+		"a token of 100 KiB": {tokens: times(2,
+			defendersim.Body(fmt.Sprintf(`{"access_token":%q,"expires_in":"60"}`, strings.Repeat("x", 100<<10)))),
+			says: []string{"longer than 32 KiB"}},
+		"a token with a line break": {tokens: times(2,
+			defendersim.Body(`{"access_token":"x\r\nHost: evil","expires_in":"60"}`)),
+			says: []string{"no header can carry"}},
+		"a compressed token": {tokens: times(2, bomb), says: []string{"token request"}},
+		"HTML for a token":   {tokens: times(2, defendersim.HTML()), says: []string{"holds no token"}},
+		"an endless header of a token": {tokens: times(2, defendersim.EndlessHeader()),
+			says: []string{"larger than 64 KiB"}},
+		"a trickling token": {tokens: times(1, defendersim.Slow(1)), says: []string{"token request", "read_timeout"}},
+		"a hanging token":   {tokens: times(1, defendersim.Hang()), says: []string{"token request", "read_timeout"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -109,7 +109,8 @@ func lagging(linked map[string]string, all []module) (faults []string) {
 		version := linked[newest.Path]
 		later := semver.Compare(semver.MajorMinor(newest.Version), semver.MajorMinor(version)) > 0
 		if lag := newest.Time.Sub(when[newest.Path+"@"+version]); later && lag > mostLag {
-			faults = append(faults, fmt.Sprintf("%s %s is %d days older than %s: go get %s@latest", newest.Path, version, int(lag.Hours()/24),
+			faults = append(faults, fmt.Sprintf("%s %s is %d days older than %s: go get %s@latest", newest.Path,
+				version, int(lag.Hours()/24),
 				newest.Version, newest.Path))
 		}
 	}

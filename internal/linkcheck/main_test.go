@@ -10,7 +10,8 @@ import (
 )
 
 func TestFlaggedModulesAreNamed(t *testing.T) {
-	got := old(map[string]string{"golang.org/x/crypto": "v0.11.0", "github.com/ugorji/go/codec": "v1.1.7", "golang.org/x/oauth2": "v0.38.0"})
+	got := old(map[string]string{"golang.org/x/crypto": "v0.11.0", "github.com/ugorji/go/codec": "v1.1.7",
+		"golang.org/x/oauth2": "v0.38.0"})
 	want := []string{
 		"github.com/ugorji/go/codec v1.1.7 is flagged by scanners: go get github.com/ugorji/go/codec@latest",
 		"golang.org/x/crypto v0.11.0 is flagged by scanners: go get golang.org/x/crypto@latest",

@@ -37,7 +37,8 @@ func ecs(path string, out io.Writer) error {
 	if err := yaml.Unmarshal(text, &fields); err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
-	fmt.Fprintln(out, "# Names, types and allowed values of fields of the Elastic Common Schema (github.com/elastic/ecs, generated/ecs/ecs_flat.yml),")
+	fmt.Fprintln(out, "# Names, types and allowed values of fields of the Elastic Common Schema "+
+		"(github.com/elastic/ecs, generated/ecs/ecs_flat.yml),")
 	fmt.Fprintln(out, "# Apache License 2.0, Elasticsearch B.V. Written by internal/shapeschema.")
 	for _, name := range slices.Sorted(maps.Keys(fields)) {
 		f := fields[name]

@@ -14,8 +14,10 @@ import (
 
 // ocsfObjects are the classes and objects that alerts have: the schema has hundreds.
 var ocsfObjects = []string{
-	classes + "detection_finding", classes + "base_event", "analytic", "attack", "container", "device", "email", "evidences", "file", "finding_info", "fingerprint", "malware",
-	"metadata", "network_endpoint", "observable", "os", "process", "product", "reg_key", "reg_value", "remediation", "resource_details", "sub_technique",
+	classes + "detection_finding", classes + "base_event", "analytic", "attack", "container", "device", "email",
+	"evidences", "file", "finding_info", "fingerprint", "malware",
+	"metadata", "network_endpoint", "observable", "os", "process", "product", "reg_key", "reg_value", "remediation",
+	"resource_details", "sub_technique",
 	"tactic", "technique", "url", "user",
 }
 
@@ -51,7 +53,8 @@ func ocsf(dir string, out io.Writer) error {
 			return err
 		}
 	}
-	for _, pattern := range []string{"events/base_event.json", "events/findings/*.json", "objects/*.json", "extensions/windows/objects/*.json"} {
+	for _, pattern := range []string{"events/base_event.json", "events/findings/*.json", "objects/*.json",
+		"extensions/windows/objects/*.json"} {
 		paths, err := filepath.Glob(filepath.Join(dir, pattern))
 		if err != nil {
 			return err
@@ -62,7 +65,8 @@ func ocsf(dir string, out io.Writer) error {
 			}
 		}
 	}
-	fmt.Fprintln(out, "# Attributes, types, requirements and enums of the Open Cybersecurity Schema Framework (github.com/ocsf/ocsf-schema, with its Windows")
+	fmt.Fprintln(out, "# Attributes, types, requirements and enums of the Open Cybersecurity Schema Framework "+
+		"(github.com/ocsf/ocsf-schema, with its Windows")
 	fmt.Fprintln(out, "# extension), Apache License 2.0. Written by internal/shapeschema.")
 	for _, name := range ocsfObjects {
 		if err := s.write(name, out); err != nil {
@@ -220,7 +224,8 @@ func (s *ocsfSchema) write(name string, out io.Writer) error {
 				members = append(members, strconv.Itoa(id)+"="+caption)
 			}
 		}
-		if a != "class_uid" && a != "category_uid" && len(members) > 0 && len(members) <= 60 { // else too many, or those of another class
+		// else too many, or those of another class
+		if a != "class_uid" && a != "category_uid" && len(members) > 0 && len(members) <= 60 {
 			slices.SortFunc(members, func(a, b string) int { return number(a) - number(b) })
 			line += " " + strings.Join(members, "|")
 		}

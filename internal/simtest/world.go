@@ -269,7 +269,10 @@ func Versions(t *testing.T, auth string, f func(w *World)) {
 // Person opens the login's page, presses a button, and returns what the browser brings back.
 func (w *World) Person(page, button string) url.Values {
 	w.Helper()
-	browser := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	browser := &http.Client{CheckRedirect: func(*http.Request,
+		[]*http.Request) error {
+		return http.ErrUseLastResponse
+	}}
 	if w.Srv == nil {
 		browser.Transport = w.Svc.Transport()
 	} else {

@@ -94,7 +94,8 @@ func main() {
 func reason(output []string) string {
 	var said []string
 	for _, line := range output {
-		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "===") && !strings.HasPrefix(line, "---") {
+		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "===") &&
+			!strings.HasPrefix(line, "---") {
 			said = append(said, line)
 		}
 	}

@@ -58,7 +58,8 @@ func version(program string) (string, error) {
 
 // run tests with one program. What failed is printed whole.
 func run(program, version string, results map[string]map[string]string) error {
-	cmd := exec.Command("go", "test", "-json", "-count=1", "-timeout", "30m", "-run", os.Getenv("RUN"), "./internal/e2e")
+	cmd := exec.Command("go", "test", "-json", "-count=1", "-timeout", "30m", "-run", os.Getenv("RUN"),
+		"./internal/e2e")
 	cmd.Env = append(os.Environ(), "FLUENT_BIT="+program)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()

@@ -14,7 +14,8 @@ func TestMatrix(t *testing.T) {
 {"Action":"fail","Test":"TestB"}
 not JSON
 `
-	if !read(strings.NewReader(old), "2.2.3", results) || !read(strings.NewReader(`{"Action":"pass","Test":"TestB"}`), "5.1.1", results) {
+	if !read(strings.NewReader(old), "2.2.3", results) || !read(strings.NewReader(`{"Action":"pass","Test":"TestB"}`),
+		"5.1.1", results) {
 		t.Error("nothing ran")
 	}
 	if read(strings.NewReader(`{"Action":"output","Output":"build failed"}`), "5.1.1", results) {
