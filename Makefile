@@ -100,17 +100,17 @@ demo: build ## records of a simulated service as JSON lines, until Ctrl-C or for
 	@$(GO) run ./internal/demo -so $(SO) -seconds $(DEMO_SECONDS) -api $(DEMO_API) -format $(DEMO_FORMAT)
 
 test: build ## all tests at their short size: three minutes on two cores once what they import is compiled
-	@HISTORIES=$(HISTORIES_CI) GOGC=400 $(GO) run ./internal/testrun -- -count=1 -p 4 -timeout 10m -skip OfSuccession ./...
+	@HISTORIES=$(HISTORIES_CI) $(GO) run ./internal/testrun -- -count=1 -p 4 -timeout 10m -skip OfSuccession ./...
 	@cd deploy && $(GO) run fluent-bit-defender/internal/testrun -- -count=1 ./...
 	@echo the engine once more: the end of the SIEM API, and goroutines that meet under the race detector >&2
-	@HISTORIES=250 GOGC=400 $(GO) run ./internal/testrun -- -count=1 -run OfSuccession ./pull
-	@HISTORIES=10 GOGC=400 $(GO) run ./internal/testrun -- -count=1 -race -run '$(RACES)' ./pull ./share
+	@HISTORIES=250 $(GO) run ./internal/testrun -- -count=1 -run OfSuccession ./pull
+	@HISTORIES=10 $(GO) run ./internal/testrun -- -count=1 -race -run '$(RACES)' ./pull ./share
 	@echo the transcoder without vectors, built so and on a processor without them >&2
 	@GOEXPERIMENT= $(GO) run ./internal/testrun -- -count=1 ./record
 	@GODEBUG=cpu.avx2=off $(GO) run ./internal/testrun -- -count=1 ./record
 
 test-race: build ## all tests under the race detector: ten minutes
-	@HISTORIES=100 GOGC=400 $(GO) run ./internal/testrun -- -count=1 -race -timeout 20m ./...
+	@HISTORIES=100 $(GO) run ./internal/testrun -- -count=1 -race -timeout 20m ./...
 
 test-versions: build ## the end-to-end tests with each of FLUENT_BITS="program program" (RUN: which tests), and a matrix of what passed with which
 	@$(GO) run ./internal/testversions $(FLUENT_BITS)
@@ -184,8 +184,8 @@ generate: ## what is generated from code
 	$(GO) generate ./...
 
 soak: build ## the long form: a million histories, a hundred kills and reloads, ten hours of the service's clock
-	HISTORIES=$(HISTORIES) GOGC=400 $(GO) test -count=1 -timeout 24h -run TestHistories -v ./pull
-	HISTORIES=200000 GOGC=400 $(GO) test -count=1 -timeout 24h -run TestHistories ./share
+	HISTORIES=$(HISTORIES) $(GO) test -count=1 -timeout 24h -run TestHistories -v ./pull
+	HISTORIES=200000 $(GO) test -count=1 -timeout 24h -run TestHistories ./share
 	SOAK=1 $(GO) test -count=1 -timeout 24h -v ./internal/e2e ./internal/hostile ./record
 
 bench: build ## speed and memory, as ratios measured in one run

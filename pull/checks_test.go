@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"runtime/debug"
 	"strconv"
 	"sync"
 	"testing"
@@ -16,6 +17,9 @@ import (
 func TestMain(m *testing.M) {
 	if n, err := strconv.Atoi(os.Getenv("HISTORIES")); err == nil {
 		flag.Set("rapid.checks", strconv.Itoa((n+1)/2))
+	}
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(400) // a history makes garbage, and little lives
 	}
 	code := m.Run()
 	if err := goleak.Find(); err != nil {

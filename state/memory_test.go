@@ -97,17 +97,19 @@ func TestMemoryTakesLittleMoreThanItsEntries(t *testing.T) {
 	}
 	defer s.Close()
 	const n = 200_000
-	heap := func() uint64 {
-		runtime.GC()
+	heap := func() int64 {
+		for range 3 { // what earlier tests left in pools and finalizers goes with the second and third
+			runtime.GC()
+		}
 		var m runtime.MemStats
 		runtime.ReadMemStats(&m)
-		return m.HeapAlloc
+		return int64(m.HeapAlloc)
 	}
 	before := heap()
 	for i := 0; i < n; i += 1000 {
 		mustCommit(t, s, Change{Watermark: at(i), Add: entries(i, i+1000)})
 	}
-	if took := heap() - before; took > 28*n {
+	if took := heap() - before; took < 16*n || took > 28*n {
 		t.Errorf("%d rows of 24 bytes take %d bytes", n, took)
 	}
 	runtime.KeepAlive(s)

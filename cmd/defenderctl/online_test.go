@@ -110,7 +110,7 @@ func TestCheckNamesTheRemedy(t *testing.T) {
 	w.svc.Queue(defendersim.KindAlerts, defendersim.HTML())
 	check("no list of alerts", "fluent-bit.conf")
 	w.svc.Queue(defendersim.KindAlerts, defendersim.Hang())
-	check("no answer within 100ms (--timeout)", "fluent-bit.conf", "--timeout", "100ms")
+	check("no answer within 2s (--timeout)", "fluent-bit.conf", "--timeout", "2s")
 	w.shift = 5 * time.Minute
 	check("this machine is 5m0s ahead of the service", "fluent-bit.conf")
 	w.shift = -72 * time.Hour
