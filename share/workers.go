@@ -44,7 +44,7 @@ func (w *workers) observe(sent, received time.Time, leases []Lease) {
 	if sent.Before(w.sent) {
 		return
 	}
-	if w.since.IsZero() || sent.Sub(w.received) > w.duration/2 {
+	if w.since.IsZero() || max(sent.Sub(w.received), received.Sub(sent)) > w.duration/2 {
 		w.since = received
 	}
 	w.sent, w.received = sent, received

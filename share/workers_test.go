@@ -308,3 +308,21 @@ func TestWhoStandsByNoticesThatAllWorkersDied(t *testing.T) {
 		})
 	}
 }
+
+// A pod that froze while a look was under way has not looked on meanwhile.
+func TestALookThatTookLongIsNoWatch(t *testing.T) {
+	w := newWorkers(15 * time.Second)
+	lease := Lease{Holder: "a", Renewed: begin}
+	look := func(sent, received int) bool {
+		w.observe(begin.Add(time.Duration(sent)*time.Second), begin.Add(time.Duration(received)*time.Second), []Lease{lease})
+		return w.judge("a").Dead
+	}
+	for _, l := range []struct {
+		sent, received int
+		dead           bool
+	}{{0, 0, false}, {1, 1, false}, {2, 20, false}, {21, 21, false}, {25, 25, false}, {29, 29, false}, {30, 30, true}} {
+		if got := look(l.sent, l.received); got != l.dead {
+			t.Errorf("after the look from second %d to %d it is dead: %t", l.sent, l.received, got)
+		}
+	}
+}
