@@ -3,6 +3,7 @@
 package kube
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -68,7 +69,7 @@ func TestATokenThatIsRefusedIsReadAgain(t *testing.T) {
 
 func TestOutsideAPodAKubeconfigIsNeeded(t *testing.T) {
 	t.Setenv("KUBERNETES_SERVICE_HOST", "")
-	if _, err := Open(Options{Name: "alerts"}); err != ErrNoServiceAccount {
+	if _, err := Open(Options{Name: "alerts"}); !errors.Is(err, ErrNoServiceAccount) {
 		t.Errorf("without a service account: %v", err)
 	}
 	file := filepath.Join(t.TempDir(), "kubeconfig")

@@ -348,7 +348,7 @@ func (h *history) run() {
 	h.mu.Lock()
 	h.errors = 0
 	h.mu.Unlock()
-	time.Sleep(3 * time.Minute) // all is well again for long
+	time.Sleep(4 * time.Minute) // all is well again for long
 	for _, p := range h.alive() {
 		p.exit()
 	}

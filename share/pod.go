@@ -211,8 +211,8 @@ func (p *Pod) pause() time.Duration {
 	if p.workers.since.IsZero() {
 		return jitter(p.settings.LeaseDuration)
 	}
-	if live <= 1 && p.workers.aged(p.sources.now()) {
-		return p.settings.LeaseDuration / 2
+	if p.workers.overdue(p.settings.Workers, p.sources.now()) {
+		return p.settings.LeaseDuration / 3 // well below the half that counts as having looked on
 	}
 	return jitter(standby + seldomer*time.Duration(min(max(live, 1), 3)-1))
 }

@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -29,9 +31,9 @@ func (p *holder) Add(key state.Key, st *Store) error {
 
 func (p *holder) Remove(_ context.Context, key state.Key) error {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	st := p.stores[key]
 	delete(p.stores, key)
+	p.mu.Unlock()
 	return st.Close()
 }
 
@@ -164,6 +166,63 @@ func TestAnOwnerThatComesBackKeepsItsSource(t *testing.T) {
 			t.Errorf("the owner that came back: %v", err)
 		}
 		if n := p.Stats().Takeovers; n != 0 {
+			t.Errorf("%d takeovers", n)
+		}
+	})
+}
+
+// A thousand sources over three pods, with ten milliseconds for each request: all have an owner soon, each pod about a
+// third, and those of one that dies are others' within lease_duration and five seconds.
+func TestAThousandSourcesMoveInTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const sources = 1000
+		server, settings := newServer(), Settings{Workers: 3, LeaseDuration: 15 * time.Second}
+		var keys []state.Key
+		for i := range sources {
+			keys = append(keys, state.Key{API: "siem", Place: "eu", Tenant: fmt.Sprint("tenant ", i)})
+		}
+		var dead atomic.Bool
+		var pods []*Pod
+		for i := range 3 {
+			api := &fakeAPI{server: server, settings: settings}
+			api.before = func(context.Context, string, string) error {
+				if i == 0 && dead.Load() {
+					return errCut
+				}
+				time.Sleep(10 * time.Millisecond)
+				return nil
+			}
+			p := New(&Sources{API: api, Name: "alerts", Identity: fmt.Sprint("pod-", i), Log: slog.New(slog.DiscardHandler)}, settings)
+			defer p.Close()
+			if _, err := p.Join(&holder{stores: map[state.Key]*Store{}}, keys); err != nil {
+				t.Fatal(err)
+			}
+			pods = append(pods, p)
+		}
+		owned := func() map[string]int {
+			server.mu.Lock()
+			defer server.mu.Unlock()
+			of := map[string]int{}
+			for _, o := range server.objects {
+				of[o.Data[dataOwner]]++
+			}
+			return of
+		}
+		within := func(what string, most time.Duration, done func(of map[string]int) bool) {
+			t.Helper()
+			for start := time.Now(); !done(owned()); time.Sleep(100 * time.Millisecond) {
+				if time.Since(start) > most {
+					t.Fatalf("%s: after %s the sources are %v", what, most, owned())
+				}
+			}
+		}
+		third := func(n int) bool { return n > sources/4 && n < sources*2/5 }
+		within("the start", 20*time.Second, func(of map[string]int) bool {
+			return third(of["pod-0"]) && third(of["pod-1"]) && third(of["pod-2"]) && of["pod-0"]+of["pod-1"]+of["pod-2"] == sources
+		})
+		dead.Store(true)
+		within("a death", settings.LeaseDuration+5*time.Second, func(of map[string]int) bool { return of["pod-1"]+of["pod-2"] == sources })
+		if n := pods[1].Stats().Takeovers + pods[2].Stats().Takeovers; n < sources/4 {
 			t.Errorf("%d takeovers", n)
 		}
 	})

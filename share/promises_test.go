@@ -33,7 +33,7 @@ func (h *history) check() {
 func (h *history) patience(from, to time.Time) time.Duration {
 	most := h.poll*11/10 + 3*time.Second
 	for _, c := range h.changes {
-		if c.at.After(from.Add(-reach)) && c.at.Before(to) {
+		if c.at.After(from.Add(-reach-c.cost)) && c.at.Before(to) {
 			most += c.cost
 		}
 	}
@@ -52,7 +52,8 @@ const (
 	costOfMove  = historySafe + 5*time.Second // a look, until it is tried again, and what ticks between
 )
 
-// vacancy is how long it may take until a pod that stands by finds out that p, which leaves, was the last worker.
+// vacancy is how long it may take until a pod that stands by, whose clock may be behind, finds out that p, which
+// leaves, was the last worker: two looks.
 func (h *history) vacancy(p *simPod) time.Duration {
 	h.server.mu.Lock()
 	defer h.server.mu.Unlock()
@@ -65,7 +66,7 @@ func (h *history) vacancy(p *simPod) time.Duration {
 			}
 		}
 	}
-	return standby + 2*seldomer
+	return 2 * (standby + 2*seldomer)
 }
 
 func (h *history) changed(cost time.Duration) {

@@ -44,7 +44,7 @@ func (w *workers) observe(sent, received time.Time, leases []Lease) {
 	if sent.Before(w.sent) {
 		return
 	}
-	if w.since.IsZero() || sent.Sub(w.received) > w.duration/2 {
+	if w.since.IsZero() || max(sent.Sub(w.received), received.Sub(sent)) > w.duration/2 {
 		w.since = received
 	}
 	w.sent, w.received = sent, received
@@ -134,15 +134,25 @@ func (w *workers) free(n int, identity string) []Lease {
 	return out
 }
 
-// aged tells whether a held Lease looks as if it were stale, going by the times in it and the wall clock. That is
-// good for nothing but to look again sooner.
-func (w *workers) aged(wall time.Time) bool {
-	for _, s := range w.seen {
-		if s.Holder != "" && !s.stale && wall.Sub(s.Renewed) > w.duration {
+// overdue tells whether to look again soon, at the Leases below n. Either one did not change between two looks that
+// were the lease duration apart, or all look as if they were stale by the times in them and the wall clock. Looks that
+// are far apart show neither for certain, and without others nobody would ever know.
+func (w *workers) overdue(n int, wall time.Time) bool {
+	held, old := 0, 0
+	for slot := range n {
+		s, found := w.seen[slot]
+		if !found || s.Holder == "" || s.stale {
+			continue
+		}
+		if w.sent.Sub(s.first) >= w.duration {
 			return true
 		}
+		held++
+		if wall.Sub(s.Renewed) > w.duration {
+			old++
+		}
 	}
-	return false
+	return held > 0 && old == held
 }
 
 // judge tells what is known of the owner of a source.

@@ -2,9 +2,13 @@ package share
 
 import (
 	"fmt"
+	"log/slog"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"fluent-bit-defender/state"
 )
 
 // looks plays a pod's looks at the Lease of another, which renews it every two seconds while renews says so. It
@@ -260,5 +264,65 @@ func TestWhoMayStillOwnASourceLooksOften(t *testing.T) {
 	p.own.given(source, time.Now(), true)
 	if pause := p.pause(); pause > workerLook {
 		t.Errorf("one that may own a source looks each %s", pause)
+	}
+}
+
+// All workers die while another pod stands by, whose looks are far apart: it becomes a worker all the same, also when
+// its clock is behind, so that the times in the Leases look young to it.
+func TestWhoStandsByNoticesThatAllWorkersDied(t *testing.T) {
+	for name, test := range map[string]struct {
+		skew, most time.Duration
+	}{"clocks agree": {0, 95 * time.Second}, "its clock is behind": {-time.Hour, 170 * time.Second}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				settings := Settings{Workers: 3, LeaseDuration: 15 * time.Second}
+				server := newServer()
+				renew := func() {
+					server.mu.Lock()
+					defer server.mu.Unlock()
+					for slot := range 3 {
+						server.leases[slot] = Lease{Slot: slot, Holder: fmt.Sprint("pod-", slot), Renewed: time.Now(), Sources: []Hash{HashOf(key)}}
+					}
+				}
+				api := &fakeAPI{server: server, settings: settings, skew: test.skew}
+				p := New(&Sources{API: api, Name: "alerts", Identity: "other", Clock: api.clock, Log: slog.New(slog.DiscardHandler)}, settings)
+				defer p.Close()
+				if _, err := p.Join(&holder{stores: map[state.Key]*Store{}}, []state.Key{key}); err != nil {
+					t.Fatal(err)
+				}
+				for range 150 {
+					renew()
+					time.Sleep(2 * time.Second)
+				}
+				if p.Stats().Worker {
+					t.Fatal("it took a place of one that lives")
+				}
+				died := time.Now()
+				for p.Stats().Owned == 0 && time.Since(died) < 10*time.Minute {
+					time.Sleep(time.Second)
+				}
+				if took := time.Since(died); took > test.most {
+					t.Errorf("it took %s", took)
+				}
+			})
+		})
+	}
+}
+
+// A pod that froze while a look was under way has not looked on meanwhile.
+func TestALookThatTookLongIsNoWatch(t *testing.T) {
+	w := newWorkers(15 * time.Second)
+	lease := Lease{Holder: "a", Renewed: begin}
+	look := func(sent, received int) bool {
+		w.observe(begin.Add(time.Duration(sent)*time.Second), begin.Add(time.Duration(received)*time.Second), []Lease{lease})
+		return w.judge("a").Dead
+	}
+	for _, l := range []struct {
+		sent, received int
+		dead           bool
+	}{{0, 0, false}, {1, 1, false}, {2, 20, false}, {21, 21, false}, {25, 25, false}, {29, 29, false}, {30, 30, true}} {
+		if got := look(l.sent, l.received); got != l.dead {
+			t.Errorf("after the look from second %d to %d it is dead: %t", l.sent, l.received, got)
+		}
 	}
 }

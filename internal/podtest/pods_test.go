@@ -268,6 +268,31 @@ func TestAPodKilled(t *testing.T) {
 	w.check(12 * 5) // what was delivered since the last commit: five seconds, and those until it counts as durable
 }
 
+// The one worker dies, and a pod that only stood by takes its place.
+func TestAPodThatStandsByTakesOver(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.lines += "  workers 1\n  takeover_overlap 0s\n"
+	pods := w.started(2)
+	stop := w.load()
+	time.Sleep(8 * second)
+	if err := pods[w.owner()].Kill(); err != nil {
+		t.Fatal(err)
+	}
+	killed := time.Now()
+	w.mu.Lock()
+	before := len(w.came)
+	w.mu.Unlock()
+	w.await("an alert from the other pod", limit, func() bool { return len(w.came) > before+5 })
+	took := time.Since(killed)
+	t.Logf("the other pod pulls %s after the kill", took.Round(10*time.Millisecond))
+	if took > 50*second { // lease_duration + 5 s, and 30 s more
+		t.Errorf("it took %s", took)
+	}
+	stop()
+	w.check(12 * 5) // as after each kill
+}
+
 func TestAPodThatFreezesAndWakes(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
