@@ -100,15 +100,19 @@ func TestRulesFire(t *testing.T) {
 
 	f("a success each minute is fine", "DefenderNoSuccess", 2*time.Hour, never, alive, success+"now+0+60x130")
 	f("the last success is 14 minutes old", "DefenderNoSuccess", 14*minute, never, alive, success+"now+0x200")
-	f("the last success is 16 minutes old", "DefenderNoSuccess", 16*minute, "No Defender alerts could be pulled for 16m 0s (defender_eu)",
+	f("the last success is 16 minutes old", "DefenderNoSuccess", 16*minute, "No Defender alerts could be pulled for "+
+		"16m 0s (defender_eu)",
 		alive, success+"now+0x200", requestsOK+"7x200")
-	f("it never succeeded since the start", "DefenderNoSuccess", 16*minute, "No Defender alerts could be pulled for 16m 0s (defender_eu)",
+	f("it never succeeded since the start", "DefenderNoSuccess", 16*minute, "No Defender alerts could be pulled for "+
+		"16m 0s (defender_eu)",
 		alive, success+"NaNx200")
 	f("it started just now", "DefenderNoSuccess", 10*minute, never, alive, success+"NaNx200")
 	f("a restart after a long failure gives it time again", "DefenderNoSuccess", 40*minute, never,
 		started+"now+0x29 now1800x30", success+"NaNx200")
-	f("a long backlog is being pulled", "DefenderNoSuccess", 40*minute, never, alive, success+"NaNx200", requestsOK+"0+3x200")
-	f("only refusals come", "DefenderNoSuccess", 40*minute, "No Defender alerts could be pulled for 40m 0s (defender_eu)",
+	f("a long backlog is being pulled", "DefenderNoSuccess", 40*minute, never, alive, success+"NaNx200",
+		requestsOK+"0+3x200")
+	f("only refusals come", "DefenderNoSuccess", 40*minute, "No Defender alerts could be pulled for 40m 0s "+
+		"(defender_eu)",
 		alive, success+"NaNx200", `fluentbit_defender_requests_total{outcome="token"} 0+1x200`, requestsOK+"0x200")
 
 	// The metrics of the last stanza stand still while another is paused.
@@ -117,12 +121,14 @@ func TestRulesFire(t *testing.T) {
 		alive, success+"now+0x200", requestsOK+"7x200", paused+"0x200", pausedOther+"1x200")
 	f("it moves on after another was paused", "DefenderNoSuccess", 35*minute, never,
 		alive, success+"now+0x30 now1860+60x60", requestsOK+"7x30 37+1x60", paused+"0x200", pausedOther+"1x30 0x60")
-	f("it fails after another was paused", "DefenderNoSuccess", 35*minute, "No Defender alerts could be pulled for 35m 0s (defender_eu)",
+	f("it fails after another was paused", "DefenderNoSuccess", 35*minute, "No Defender alerts could be pulled for "+
+		"35m 0s (defender_eu)",
 		alive, success+"now+0x200", requestsOK+"7x200", paused+"0x200", pausedOther+"1x30 0x60")
 	f("none is paused", "DefenderNoSuccess", 16*minute, "No Defender alerts could be pulled for 16m 0s (defender_eu)",
 		alive, success+"now+0x200", requestsOK+"7x200", paused+"0x200", pausedOther+"0x200")
 	t.Run("DefenderNoSuccess: one of another Fluent Bit is paused", func(t *testing.T) {
-		lines := append(on(alive, success+"now+0x200", paused+"0x200"), `fluentbit_defender_paused{job="fluent-bit",instance="other:2020",name="other"} 1x200`)
+		lines := append(on(alive, success+"now+0x200", paused+"0x200"),
+			`fluentbit_defender_paused{job="fluent-bit",instance="other:2020",name="other"} 1x200`)
 		if got := scraped(t, lines...).firing(t, all["DefenderNoSuccess"], 16*minute); len(got) != 1 {
 			t.Error(got)
 		}
@@ -132,31 +138,38 @@ func TestRulesFire(t *testing.T) {
 	f("it is gone for a moment", "DefenderAbsent", 24*minute, never, started+"now+0x5 _x12 now+0x60")
 	f("an input is seen", "DefenderAbsent", time.Hour, never, alive)
 
-	f("a start each ten minutes", "DefenderRestarting", time.Hour, "Fluent Bit with defender_eu started 5 times within an hour",
+	f("a start each ten minutes", "DefenderRestarting", time.Hour, "Fluent Bit with defender_eu started 5 times "+
+		"within an hour",
 		started+"1x9 2x9 3x9 4x9 5x9 6x30")
 	f("two reloads", "DefenderRestarting", time.Hour, never, started+"1x9 2x9 3x60")
 
 	f("at rest", "DefenderFallingBehind", time.Hour, never, behind+strings.Repeat("905 966 ", 40))
-	f("requests fail", "DefenderFallingBehind", 35*minute, "defender_eu is 50m 0s behind and does not catch up", behind+"900+60x100")
+	f("requests fail", "DefenderFallingBehind", 35*minute, "defender_eu is 50m 0s behind and does not catch up",
+		behind+"900+60x100")
 	f("requests fail, not long yet", "DefenderFallingBehind", 29*minute, never, behind+"900+60x100")
 	f("a backlog goes down", "DefenderFallingBehind", time.Hour, never, behind+"20000-100x100")
-	f("a backlog stands", "DefenderFallingBehind", 31*minute, "defender_eu is 1h 0m 0s behind and does not catch up", behind+"3600x100")
+	f("a backlog stands", "DefenderFallingBehind", 31*minute, "defender_eu is 1h 0m 0s behind and does not catch up",
+		behind+"3600x100")
 	f("it is not known yet", "DefenderFallingBehind", time.Hour, never, behind+"NaNx100")
 
 	f("a backlog stands still while another is paused", "DefenderFallingBehind", 2*time.Hour, never,
 		behind+"4000-100x20 2000x200", paused+"0x200", pausedOther+"0x20 1x200")
-	f("pauses now and then hide nothing", "DefenderFallingBehind", 2*time.Hour, "defender_eu is 2h 15m 0s behind and does not catch up",
+	f("pauses now and then hide nothing", "DefenderFallingBehind", 2*time.Hour, "defender_eu is 2h 15m 0s behind and "+
+		"does not catch up",
 		behind+"900+60x200", paused+"0x200", pausedOther+strings.Repeat("0 0 1 ", 60))
 
 	f("in 31 days", "DefenderCredentialEnds", minute, never, certificate+"now2678400x5")
-	f("in 29 days", "DefenderCredentialEnds", minute, "The certificate of defender_eu ends in 28d 23h 59m 0s", certificate+"now2505600x5")
+	f("in 29 days", "DefenderCredentialEnds", minute, "The certificate of defender_eu ends in 28d 23h 59m 0s",
+		certificate+"now2505600x5")
 	f("none is used", "DefenderCredentialEnds", minute, never, certificate+"NaNx5")
 
 	failing := "fluentbit_defender_tenants_failing "
 	f("two tenants fail", "DefenderTenantsFailing", 16*minute, "2 tenants of defender_eu fail", failing+"2x60")
-	f("one after the other fails for a minute", "DefenderTenantsFailing", 40*minute, never, failing+"1 0 0 2 0 1 0 0 1 0x60")
+	f("one after the other fails for a minute", "DefenderTenantsFailing", 40*minute, never, failing+"1 0 0 2 0 "+
+		"1 0 0 1 0x60")
 
-	f("a gap is open", "DefenderGapsOpen", 31*minute, "2 spans of time of defender_eu cannot be pulled", "fluentbit_defender_unread_ranges 2x60")
+	f("a gap is open", "DefenderGapsOpen", 31*minute, "2 spans of time of defender_eu cannot be pulled",
+		"fluentbit_defender_unread_ranges 2x60")
 	f("a gap was filled soon", "DefenderGapsOpen", 31*minute, never, "fluentbit_defender_unread_ranges 2x20 0x60")
 
 	f("rows came raw", "DefenderRowsRaw", 10*minute, "defender_eu handed over rows that could not become records",
@@ -170,7 +183,8 @@ func TestRulesFire(t *testing.T) {
 	f("hashes are forgotten", "DefenderMayRepeat", 15*minute, "defender_eu forgets alerts early and may repeat them",
 		"fluentbit_defender_seen_forgotten_total 0x5 0+600x60")
 
-	f("paused since long", "DefenderPausedLong", 36*minute, "Fluent Bit pauses defender_eu most of the time", paused+"0x5 1x60")
+	f("paused since long", "DefenderPausedLong", 36*minute, "Fluent Bit pauses defender_eu most of the time",
+		paused+"0x5 1x60")
 	f("paused now and then", "DefenderPausedLong", 36*minute, never,
 		paused+"0 0 0 1 0 0 0 1 0 0 0 1 0 0 0 1 0 0 0 1 0 0 0 1 0 0 0 1 0 0 0 1 0 0 0 1 0 0 0 1")
 
@@ -186,18 +200,22 @@ func TestRulesFire(t *testing.T) {
 
 	t.Run("DefenderPulledTwice: two pods that share", func(t *testing.T) {
 		got := scraped(t, append(on(alive, "fluentbit_defender_worker 1x60"), other,
-			`fluentbit_defender_worker{job="fluent-bit",instance="other:2020",name="defender_eu"} 0x60`)...).firing(t, all["DefenderPulledTwice"], 20*minute)
+			`fluentbit_defender_worker{job="fluent-bit",instance="other:2020",name="defender_eu"} 0x60`)...).firing(t,
+			all["DefenderPulledTwice"], 20*minute)
 		if len(got) != 0 {
 			t.Error(got)
 		}
 	})
-	f("all pods stand by", "DefenderNoWorker", 20*minute, "No pod pulls defender_eu", alive, "fluentbit_defender_worker 1x10 0x50")
+	f("all pods stand by", "DefenderNoWorker", 20*minute, "No pod pulls defender_eu", alive,
+		"fluentbit_defender_worker 1x10 0x50")
 	f("a pod works", "DefenderNoWorker", 20*minute, never, alive, "fluentbit_defender_worker 1x60")
-	f("a tenant that no pod pulls", "DefenderSourcesWithoutOwner", 20*minute, "1 sources of defender_eu are pulled by no pod", alive,
+	f("a tenant that no pod pulls", "DefenderSourcesWithoutOwner", 20*minute, "1 sources of defender_eu are "+
+		"pulled by no pod", alive,
 		"fluentbit_defender_sources_configured 3x60", "fluentbit_defender_sources_owned 2x60")
 	f("a tenant that moves", "DefenderSourcesWithoutOwner", 20*minute, never, alive,
 		"fluentbit_defender_sources_configured 3x60", "fluentbit_defender_sources_owned 3x5 2x2 3x60")
-	f("fenced again and again", "DefenderFencedOften", 60*minute, "pod:2020 often cannot renew its Lease", alive, "fluentbit_defender_fenced_total 0+1x60")
+	f("fenced again and again", "DefenderFencedOften", 60*minute, "pod:2020 often cannot renew its Lease", alive,
+		"fluentbit_defender_fenced_total 0+1x60")
 	f("fenced once", "DefenderFencedOften", 60*minute, never, alive, "fluentbit_defender_fenced_total 0x10 1x60")
 
 	f("the ring was full", "DefenderRecordsLostInBuffer", 20*minute, "Fluent Bit dropped alerts of defender_eu",

@@ -35,10 +35,10 @@ const (
 )
 
 // The DaemonSet as it is shipped rolls out to twenty nodes of a cluster with real controllers and scheduler, by the
-// commands of the page, and rolls over when its configuration changes from a client secret to workload identity: all pods
-// are new ones, and never more than maxUnavailable of the nodes are without one. On four nodes the pods are real Fluent
-// Bits with the pods' files, rights and tokens: they share the tenant, and each alert comes once, before, during and
-// after.
+// commands of the page, and rolls over when its configuration changes from a client secret to workload identity: all
+// pods are new ones, and never more than maxUnavailable of the nodes are without one. On four nodes the pods are real
+// Fluent Bits with the pods' files, rights and tokens: they share the tenant, and each alert comes once, before, during
+// and after.
 func TestADaemonSetRollsOver(t *testing.T) {
 	program, found := flbhost.FluentBit()
 	switch {
@@ -87,7 +87,8 @@ func TestADaemonSetRollsOver(t *testing.T) {
 			t.Errorf("%s still has the old pod", node)
 		}
 	}
-	t.Logf("rolled over in %s, at most %d of %d nodes without a ready pod at a time", took.Round(time.Second), most, nodes)
+	t.Logf("rolled over in %s, at most %d of %d nodes without a ready pod at a time", took.Round(time.Second), most,
+		nodes)
 	if most != 1 || len(after) != nodes { // maxUnavailable
 		t.Errorf("%d nodes were without a pod at a time, %d have one", most, len(after))
 	}
@@ -144,7 +145,8 @@ func (w *clusterWorld) service(program string) {
 	}
 	for i := range played {
 		w.kubelets = append(w.kubelets, &kubelet{T: w.T, server: w.server, namespace: logging, node: nodeName(i),
-			address: fmt.Sprintf("127.0.1.%d", i+1), roots: roots, disk: w.TempDir(), images: images, pods: map[types.UID]*podProcess{}})
+			address: fmt.Sprintf("127.0.1.%d", i+1), roots: roots, disk: w.TempDir(), images: images,
+			pods: map[types.UID]*podProcess{}})
 	}
 	done, gone := make(chan struct{}), make(chan struct{})
 	go func() {
@@ -178,7 +180,8 @@ func (w *clusterWorld) makeNodes() {
 		}
 		node, err := api.Create(w.Context(), node, metav1.CreateOptions{})
 		if err == nil && i < played {
-			ready := corev1.NodeCondition{Type: corev1.NodeReady, Status: corev1.ConditionTrue, LastHeartbeatTime: metav1.Now()}
+			ready := corev1.NodeCondition{Type: corev1.NodeReady, Status: corev1.ConditionTrue,
+				LastHeartbeatTime: metav1.Now()}
 			node.Status.Conditions = []corev1.NodeCondition{ready}
 			node.Status.Allocatable = corev1.ResourceList{
 				"cpu": resource.MustParse("4"), "memory": resource.MustParse("8Gi"), "pods": resource.MustParse("10")}
@@ -191,7 +194,8 @@ func (w *clusterWorld) makeNodes() {
 	}
 	w.await("nodes", func() bool {
 		list, err := api.List(w.Context(), metav1.ListOptions{})
-		return err == nil && !slices.ContainsFunc(list.Items, func(n corev1.Node) bool { return len(n.Spec.Taints) > 0 })
+		return err == nil && !slices.ContainsFunc(list.Items,
+			func(n corev1.Node) bool { return len(n.Spec.Taints) > 0 })
 	})
 }
 
@@ -283,9 +287,10 @@ func (w *clusterWorld) watchReady() (most func() int) {
 	ready := map[types.UID]string{} // node by pod
 	see := func(pod *corev1.Pod, there bool) (away int) {
 		delete(ready, pod.UID)
-		if there && pod.DeletionTimestamp == nil && slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
-			return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
-		}) {
+		if there && pod.DeletionTimestamp == nil && slices.ContainsFunc(pod.Status.Conditions,
+			func(c corev1.PodCondition) bool {
+				return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
+			}) {
 			ready[pod.UID] = pod.Spec.NodeName
 		}
 		return nodes - len(slices.Compact(slices.Sorted(maps.Values(ready))))

@@ -180,7 +180,8 @@ func TestDashboardShowsAHealthyInput(t *testing.T) {
 	}
 	s := scraped(t, on(lines...)...)
 	at, engine := begin.Add(50*minute), newEngine()
-	healthy := map[string]float64{"Last success": 60, "Behind": 905, "Unread ranges": 0, "Input": 0, "Requests that failed": 0}
+	healthy := map[string]float64{"Last success": 60, "Behind": 905, "Unread ranges": 0, "Input": 0,
+		"Requests that failed": 0}
 	for title, list := range exprs(t, d) {
 		for _, expr := range list {
 			got := s.vector(t, engine, expr, at)

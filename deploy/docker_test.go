@@ -100,7 +100,8 @@ func TestImageHoldsFilesAndNoSystem(t *testing.T) {
 			t.Errorf("%s: nothing can run here", c.Name())
 		}
 	}
-	want := []string{"/src/LICENSE", "/etc/ssl/certs/ca-certificates.crt", "/src/build/in_defender.so", "/src/build/in_defender_kubernetes.so", "/src/build/defenderctl", "/src/build/install-plugin"}
+	want := []string{"/src/LICENSE", "/etc/ssl/certs/ca-certificates.crt", "/src/build/in_defender.so",
+		"/src/build/in_defender_kubernetes.so", "/src/build/defenderctl", "/src/build/install-plugin"}
 	if !slices.Equal(copied, want) {
 		t.Errorf("it holds %v", copied)
 	}
@@ -164,7 +165,8 @@ func TestBuildStageMakesWhatTheImageHolds(t *testing.T) {
 		t.Errorf("the version from outside does not arrive: %s, %v", out, err)
 	}
 	target := t.TempDir()
-	if out, err := exec.CommandContext(t.Context(), filepath.Join(src, "build", "install-plugin"), target).CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(t.Context(), filepath.Join(src, "build", "install-plugin"),
+		target).CombinedOutput(); err != nil {
 		t.Errorf("%s, %v", out, err)
 	}
 }
@@ -205,7 +207,8 @@ func copyContext(t *testing.T, from, to string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{".git/config", "build/in_defender.so", "deploy/go.mod", "fluent-bit.conf", "client/client_test.go"} {
+	for _, name := range []string{".git/config", "build/in_defender.so", "deploy/go.mod", "fluent-bit.conf",
+		"client/client_test.go"} {
 		if skip, err := ignored.MatchesOrParentMatches(name); err != nil || !skip {
 			t.Errorf("%s is in the build context", name)
 		}

@@ -20,9 +20,11 @@ func TestMain(m *testing.M) { apiserver.Main(m) }
 
 // resources are the API's names for the kinds of the overlays.
 var resources = map[string]string{
-	"apps/v1 Deployment": "/apis/apps/v1/namespaces/NS/deployments", "apps/v1 DaemonSet": "/apis/apps/v1/namespaces/NS/daemonsets",
-	"v1 ServiceAccount": "/api/v1/namespaces/NS/serviceaccounts", "v1 ConfigMap": "/api/v1/namespaces/NS/configmaps",
-	"v1 PersistentVolumeClaim": "/api/v1/namespaces/NS/persistentvolumeclaims", "v1 Secret": "/api/v1/namespaces/NS/secrets",
+	"apps/v1 Deployment": "/apis/apps/v1/namespaces/NS/deployments",
+	"apps/v1 DaemonSet":  "/apis/apps/v1/namespaces/NS/daemonsets",
+	"v1 ServiceAccount":  "/api/v1/namespaces/NS/serviceaccounts", "v1 ConfigMap": "/api/v1/namespaces/NS/configmaps",
+	"v1 PersistentVolumeClaim":                 "/api/v1/namespaces/NS/persistentvolumeclaims",
+	"v1 Secret":                                "/api/v1/namespaces/NS/secrets",
 	"rbac.authorization.k8s.io/v1 Role":        "/apis/rbac.authorization.k8s.io/v1/namespaces/NS/roles",
 	"rbac.authorization.k8s.io/v1 RoleBinding": "/apis/rbac.authorization.k8s.io/v1/namespaces/NS/rolebindings",
 	// and of the chart
@@ -51,7 +53,8 @@ func dryRun(t *testing.T, s *apiserver.Server, namespace, kind string, object []
 		t.Fatalf("%s: where does it go?", kind)
 	}
 	_, err := s.Admin.CoreV1().RESTClient().Post().AbsPath(strings.Replace(path, "NS", namespace, 1)).
-		Param("dryRun", "All").Param("fieldValidation", "Strict").SetHeader("Content-Type", "application/json").Body(object).DoRaw(t.Context())
+		Param("dryRun", "All").Param("fieldValidation", "Strict").SetHeader("Content-Type",
+		"application/json").Body(object).DoRaw(t.Context())
 	return err
 }
 
@@ -76,7 +79,8 @@ func TestTheAPIServerTakesTheOverlays(t *testing.T) {
 				}
 				write(t, path, strings.Replace(string(text), "#components:\n#  - ", "components:\n  - ", 1))
 			}
-			all, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), filepath.Dir(path))
+			all, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(),
+				filepath.Dir(path))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -98,7 +102,8 @@ func TestTheAPIServerTakesTheOverlays(t *testing.T) {
 		t.Errorf("%d objects were sent", sent)
 	}
 	// The check can fail: a field that there is not.
-	if err := dryRun(t, s, namespace, "v1 ConfigMap", []byte(`{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"x"},"datum":{}}`)); err == nil {
+	if err := dryRun(t, s, namespace, "v1 ConfigMap",
+		[]byte(`{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"x"},"datum":{}}`)); err == nil {
 		t.Error("an unknown field is taken")
 	}
 }

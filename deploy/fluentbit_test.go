@@ -38,7 +38,8 @@ func TestConfigurationsRun(t *testing.T) {
 	plugin := os.Getenv("IN_DEFENDER_SO")
 	if plugin == "" {
 		plugin = filepath.Join(t.TempDir(), "in_defender.so")
-		cmd := exec.CommandContext(t.Context(), "go", "build", "-buildmode=c-shared", "-trimpath", "-o", plugin, "./plugin")
+		cmd := exec.CommandContext(t.Context(), "go", "build", "-buildmode=c-shared", "-trimpath", "-o", plugin,
+			"./plugin")
 		cmd.Dir = ".." // the plugin's own module, with its own dependencies
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("%v\n%s", err, out)
@@ -212,7 +213,8 @@ func start(t *testing.T, program, plugin, dir, conf string) *running {
 // launch starts what becomes a Fluent Bit.
 func launch(t *testing.T, cmd *exec.Cmd) *running {
 	t.Helper()
-	r := &running{t: t, cmd: cmd, done: make(chan error, 1), deadline: time.Now().Add(60 * time.Second), got: map[string]int{}}
+	r := &running{t: t, cmd: cmd, done: make(chan error, 1), deadline: time.Now().Add(60 * time.Second),
+		got: map[string]int{}}
 	r.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	r.cmd.Stderr = &locked{&r.mu, &r.log}
 	out, err := r.cmd.StdoutPipe()

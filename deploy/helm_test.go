@@ -58,8 +58,8 @@ func render(t *testing.T) (objects [][]byte) {
 	return objects
 }
 
-// The official chart takes our values, a real API server what becomes of them, and the plugin the stanza. The Role is the one that the tests of
-// pods run under, for the chart's service account.
+// The official chart takes our values, a real API server what becomes of them, and the plugin the stanza. The Role is
+// the one that the tests of pods run under, for the chart's service account.
 func TestTheAPIServerTakesTheChart(t *testing.T) {
 	objects := render(t)
 	s := apiserver.Get(t)
@@ -101,12 +101,15 @@ func TestTheAPIServerTakesTheChart(t *testing.T) {
 		}
 	}
 	pod := set.Spec.Template.Spec
-	if len(pod.InitContainers) != 1 || len(pod.Containers) != 1 || pod.ServiceAccountName != account.Name || binding.Subjects[0].Name != account.Name {
-		t.Fatalf("%d and %d containers; accounts %s, %s, %s", len(pod.InitContainers), len(pod.Containers), pod.ServiceAccountName, account.Name, binding.Subjects[0].Name)
+	if len(pod.InitContainers) != 1 || len(pod.Containers) != 1 || pod.ServiceAccountName != account.Name ||
+		binding.Subjects[0].Name != account.Name {
+		t.Fatalf("%d and %d containers; accounts %s, %s, %s", len(pod.InitContainers), len(pod.Containers),
+			pod.ServiceAccountName, account.Name, binding.Subjects[0].Name)
 	}
 	fluentBit := pod.Containers[0]
 	plugin := filepath.Join(mountOf(t, fluentBit, "defender-plugins").MountPath, "in_defender_kubernetes.so")
-	if args := strings.Join(fluentBit.Args, " "); !strings.Contains(args, "-e "+plugin) || len(fluentBit.Env) != 1 || fluentBit.Env[0].Name != "POD_NAME" {
+	if args := strings.Join(fluentBit.Args, " "); !strings.Contains(args, "-e "+plugin) || len(fluentBit.Env) != 1 ||
+		fluentBit.Env[0].Name != "POD_NAME" {
 		t.Errorf("Fluent Bit is started with %s and %+v", args, fluentBit.Env)
 	}
 	if !reflect.DeepEqual(apiserver.Rules(t, "helm/role.yaml"), apiserver.Rules(t, "kubernetes/daemonset/role.yaml")) {
@@ -114,7 +117,8 @@ func TestTheAPIServerTakesTheChart(t *testing.T) {
 	}
 	path := filepath.Join(t.TempDir(), "fluent-bit.conf")
 	text := config.Data["fluent-bit.conf"]
-	write(t, path, regexp.MustCompile(`(?m)^ *Parsers_File .*\n`).ReplaceAllString(text, "")) // the chart's are two, as they may be
+	// the chart's are two, as they may be
+	write(t, path, regexp.MustCompile(`(?m)^ *Parsers_File .*\n`).ReplaceAllString(text, ""))
 	service, stanza, _ := read(t, path)
 	for _, key := range []string{"name", "alias", "tag", "storage.type"} {
 		delete(stanza, key)
@@ -123,7 +127,8 @@ func TestTheAPIServerTakesTheChart(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, text)
 	}
-	if _, _, shared := cfg.Shared(); !shared || !strings.HasPrefix(service["storage.path"], mountOf(t, fluentBit, "defender-storage").MountPath+"/") {
+	if _, _, shared := cfg.Shared(); !shared || !strings.HasPrefix(service["storage.path"],
+		mountOf(t, fluentBit, "defender-storage").MountPath+"/") {
 		t.Errorf("db %s, storage.path %s", cfg.DB, service["storage.path"])
 	}
 	if !strings.HasPrefix(cfg.ClientSecretFile, mountOf(t, fluentBit, "defender-credential").MountPath+"/") {

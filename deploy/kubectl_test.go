@@ -21,7 +21,8 @@ func findKubectl(t *testing.T) string {
 	}
 	path, err := exec.LookPath(name)
 	if err != nil {
-		t.Skip("SKIPPED: no kubectl in KUBECTL or on PATH; the overlays go to the API server without it (TestTheAPIServerTakesTheOverlays)")
+		t.Skip("SKIPPED: no kubectl in KUBECTL or on PATH; the overlays go to the API server without it " +
+			"(TestTheAPIServerTakesTheOverlays)")
 	}
 	return path
 }

@@ -100,10 +100,12 @@ func (k *kubelet) sync() {
 			k.must(api.Delete(k.Context(), pod.Name, metav1.DeleteOptions{GracePeriodSeconds: new(int64)}))
 			continue
 		}
-		if probes := pod.Spec.Containers[0]; !p.ready && !p.ended && k.healthy(probes.StartupProbe) && k.healthy(probes.ReadinessProbe) {
+		if probes := pod.Spec.Containers[0]; !p.ready && !p.ended && k.healthy(probes.StartupProbe) &&
+			k.healthy(probes.ReadinessProbe) {
 			p.ready = true
 			pod.Status.Phase, pod.Status.PodIP = corev1.PodRunning, k.address
-			for _, kind := range []corev1.PodConditionType{corev1.PodInitialized, corev1.PodReady, corev1.ContainersReady} {
+			for _, kind := range []corev1.PodConditionType{corev1.PodInitialized, corev1.PodReady,
+				corev1.ContainersReady} {
 				pod.Status.Conditions = append(pod.Status.Conditions,
 					corev1.PodCondition{Type: kind, Status: corev1.ConditionTrue, LastTransitionTime: metav1.Now()})
 			}
@@ -152,7 +154,8 @@ func (k *kubelet) command(pod *corev1.Pod, c corev1.Container, volumes map[strin
 	if image == nil {
 		k.Fatalf("there is no image %s", c.Image)
 	}
-	args := []string{"-m", "sh", "-c", container, "sh", k.TempDir(), strconv.FormatInt(user, 10), strconv.FormatInt(group, 10), caps}
+	args := []string{"-m", "sh", "-c", container, "sh", k.TempDir(), strconv.FormatInt(user, 10),
+		strconv.FormatInt(group, 10), caps}
 	for from, to := range image {
 		args = append(args, from, to, "ro")
 	}

@@ -80,7 +80,8 @@ func build(t *testing.T, overlay string, components ...string) *cluster {
 	strict(t, text, &k)
 	if len(components) > 0 {
 		// As the comment in the file says.
-		on := strings.Replace(string(text), "#components:\n#  - ../"+components[0], "components:\n  - ../"+components[0], 1)
+		on := strings.Replace(string(text), "#components:\n#  - ../"+components[0], "components:\n  - ../"+
+			components[0], 1)
 		if on == string(text) {
 			t.Fatalf("%s does not say how to switch %s on", path, components[0])
 		}
@@ -95,7 +96,8 @@ func build(t *testing.T, overlay string, components ...string) *cluster {
 	c := &cluster{overlay: overlay}
 	kinds := map[string]any{"v1 ServiceAccount": &c.account, "v1 ConfigMap": &c.config}
 	if overlay == "daemonset" {
-		maps.Copy(kinds, map[string]any{"apps/v1 DaemonSet": &c.daemonSet, "rbac.authorization.k8s.io/v1 Role": &c.role, "rbac.authorization.k8s.io/v1 RoleBinding": &c.binding})
+		maps.Copy(kinds, map[string]any{"apps/v1 DaemonSet": &c.daemonSet, "rbac.authorization.k8s.io/v1 Role": &c.role,
+			"rbac.authorization.k8s.io/v1 RoleBinding": &c.binding})
 	} else {
 		maps.Copy(kinds, map[string]any{"apps/v1 Deployment": &c.deployment, "v1 PersistentVolumeClaim": &c.claim})
 	}
@@ -137,12 +139,14 @@ func TestManifestsAreOfKubernetesTypes(t *testing.T) {
 		"deployment/volume.yaml": &corev1.PersistentVolumeClaim{}, "secret.example.yaml": &corev1.Secret{},
 		"daemonset/daemonset.yaml": &appsv1.DaemonSet{},
 	}
-	for _, dir := range []string{"", "base/", "deployment/", "daemonset/", "workload-identity/deployment/", "workload-identity/daemonset/"} {
+	for _, dir := range []string{"", "base/", "deployment/", "daemonset/", "workload-identity/deployment/",
+		"workload-identity/daemonset/"} {
 		types[dir+"kustomization.yaml"] = &kustomize.Kustomization{}
 	}
 	var found []string
 	err := filepath.WalkDir("kubernetes", func(path string, _ fs.DirEntry, err error) error {
-		if filepath.Ext(path) == ".yaml" && filepath.Base(path) != "role.yaml" { // that one is two documents; kustomize reads it
+		// that one is two documents; kustomize reads it
+		if filepath.Ext(path) == ".yaml" && filepath.Base(path) != "role.yaml" {
 			found = append(found, path)
 		}
 		return err
@@ -196,15 +200,18 @@ func TestOnlyOnePodPulls(t *testing.T) {
 // The pods of the DaemonSet may do what the Role says, know their names, and end before the next one begins.
 func TestPodsThatShareMayDoSo(t *testing.T) {
 	for _, c := range []*cluster{build(t, "daemonset"), build(t, "daemonset", "workload-identity")} {
-		if s := c.daemonSet.Spec; s.UpdateStrategy.Type != appsv1.RollingUpdateDaemonSetStrategyType || s.UpdateStrategy.RollingUpdate.MaxUnavailable.IntVal != 1 {
+		if s := c.daemonSet.Spec; s.UpdateStrategy.Type != appsv1.RollingUpdateDaemonSetStrategyType ||
+			s.UpdateStrategy.RollingUpdate.MaxUnavailable.IntVal != 1 {
 			t.Errorf("update strategy: %+v", s.UpdateStrategy)
 		}
 		subjects, ref := c.binding.Subjects, c.binding.RoleRef
-		if len(subjects) != 1 || subjects[0].Kind != "ServiceAccount" || subjects[0].Name != c.account.Name || ref.Kind != "Role" || ref.Name != c.role.Name {
+		if len(subjects) != 1 || subjects[0].Kind != "ServiceAccount" || subjects[0].Name != c.account.Name ||
+			ref.Kind != "Role" || ref.Name != c.role.Name {
 			t.Errorf("the Role %s is bound to %v by %v", c.role.Name, subjects, ref)
 		}
 		env := c.template().Spec.Containers[0].Env
-		if len(env) != 1 || env[0].Name != "POD_NAME" || env[0].ValueFrom == nil || env[0].ValueFrom.FieldRef.FieldPath != "metadata.name" {
+		if len(env) != 1 || env[0].Name != "POD_NAME" || env[0].ValueFrom == nil ||
+			env[0].ValueFrom.FieldRef.FieldPath != "metadata.name" {
 			t.Errorf("environment: %+v", env)
 		}
 	}
@@ -212,9 +219,11 @@ func TestPodsThatShareMayDoSo(t *testing.T) {
 
 func TestNamesAreValid(t *testing.T) {
 	everyCluster(t, func(t *testing.T, c *cluster) {
-		metas := []metav1.ObjectMeta{c.account.ObjectMeta, c.config.ObjectMeta, c.deployment.ObjectMeta, c.claim.ObjectMeta}
+		metas := []metav1.ObjectMeta{c.account.ObjectMeta, c.config.ObjectMeta, c.deployment.ObjectMeta,
+			c.claim.ObjectMeta}
 		if c.overlay == "daemonset" {
-			metas = []metav1.ObjectMeta{c.account.ObjectMeta, c.config.ObjectMeta, c.daemonSet.ObjectMeta, c.role.ObjectMeta, c.binding.ObjectMeta}
+			metas = []metav1.ObjectMeta{c.account.ObjectMeta, c.config.ObjectMeta, c.daemonSet.ObjectMeta,
+				c.role.ObjectMeta, c.binding.ObjectMeta}
 		}
 		for _, meta := range metas {
 			if faults := validation.IsDNS1123Subdomain(meta.Name); len(faults) > 0 {
@@ -269,7 +278,8 @@ func TestSecretFitsTheStanza(t *testing.T) {
 	if dir != mountOf(t, pod.Containers[0], "credential").MountPath+"/" {
 		t.Errorf("the stanza looks for the secret in %s", dir)
 	}
-	if value, found := secret.StringData[key]; !found || value != "REPLACE-ME" || len(secret.StringData)+len(secret.Data) != 1 {
+	if value, found := secret.StringData[key]; !found || value != "REPLACE-ME" || len(secret.StringData)+
+		len(secret.Data) != 1 {
 		t.Errorf("the example holds %v, the stanza wants %s and no true secret", secret.StringData, key)
 	}
 }
@@ -295,7 +305,8 @@ func workloadIdentityFits(t *testing.T, c *cluster) {
 		t.Errorf("it lives %v s", s)
 	}
 	_, stanza, _ := read(t, c.path("workload-identity", "fluent-bit.conf"))
-	if want := filepath.Join(mountOf(t, pod.Containers[0], "credential").MountPath, token.Path); stanza["federated_token_file"] != want {
+	if want := filepath.Join(mountOf(t, pod.Containers[0], "credential").MountPath,
+		token.Path); stanza["federated_token_file"] != want {
 		t.Errorf("the token is in %s, the stanza looks in %s", want, stanza["federated_token_file"])
 	}
 	for _, v := range pod.Volumes {

@@ -41,7 +41,8 @@ func documented(t *testing.T) []string {
 		t.Fatalf("the names of docs/metrics.md do not begin with %s", prefix)
 	}
 	var names []string
-	for _, m := range regexp.MustCompile("(?m)^\\| `([a-z_]+)` \\| (counter|gauge|histogram) \\|").FindAllStringSubmatch(string(page), -1) {
+	for _, m := range regexp.MustCompile("(?m)^\\| `([a-z_]+)` \\| "+
+		"(counter|gauge|histogram) \\|").FindAllStringSubmatch(string(page), -1) {
 		if m[2] == "histogram" {
 			names = append(names, prefix+m[1]+"_bucket", prefix+m[1]+"_count", prefix+m[1]+"_sum")
 			continue

@@ -34,8 +34,8 @@ type operated struct {
 	}
 }
 
-// The Fluent Operator's definitions, which FLUENT_OPERATOR_CRDS names, have every field of ours, and the plugin takes the
-// stanza that the operator makes of them, whose files are where the operator mounts them.
+// The Fluent Operator's definitions, which FLUENT_OPERATOR_CRDS names, have every field of ours, and the plugin takes
+// the stanza that the operator makes of them, whose files are where the operator mounts them.
 func TestTheAPIServerTakesTheOperatorsObjects(t *testing.T) {
 	dir := os.Getenv("FLUENT_OPERATOR_CRDS")
 	if dir == "" {
@@ -70,18 +70,22 @@ func TestTheAPIServerTakesTheOperatorsObjects(t *testing.T) {
 	}
 	pod := objects["FluentBit"].Spec
 	mounts := corev1.Container{VolumeMounts: pod.VolumesMounts}
-	if want := filepath.Join(mountOf(t, mounts, "defender-plugins").MountPath, "in_defender_kubernetes.so"); len(pod.Args) != 2 || pod.Args[1] != want {
+	if want := filepath.Join(mountOf(t, mounts, "defender-plugins").MountPath,
+		"in_defender_kubernetes.so"); len(pod.Args) != 2 || pod.Args[1] != want {
 		t.Errorf("Fluent Bit is started with %v", pod.Args)
 	}
-	if c := pod.InitContainers[0]; c.Args[0] != mountOf(t, c, "defender-plugins").MountPath || !strings.HasSuffix(pod.Args[1], "/"+c.Args[1]) {
+	if c := pod.InitContainers[0]; c.Args[0] != mountOf(t, c, "defender-plugins").MountPath ||
+		!strings.HasSuffix(pod.Args[1], "/"+c.Args[1]) {
 		t.Errorf("the plugin is brought to %v", c.Args)
 	}
-	if path := objects["ClusterFluentBitConfig"].Spec.Service.Storage.Path; !strings.HasPrefix(path, mountOf(t, mounts, "defender-storage").MountPath+"/") {
+	if path := objects["ClusterFluentBitConfig"].Spec.Service.Storage.Path; !strings.HasPrefix(path,
+		mountOf(t, mounts, "defender-storage").MountPath+"/") {
 		t.Errorf("storage.path %s is on no volume", path)
 	}
 	input := objects["ClusterInput"].Spec
 	path := filepath.Join(t.TempDir(), "fluent-bit.conf")
-	write(t, path, "[SERVICE]\n    flush 1\n[INPUT]\n    alias "+input.Alias+"\n    "+strings.ReplaceAll(strings.TrimSpace(input.CustomPlugin.Config), "\n", "\n    ")+
+	write(t, path, "[SERVICE]\n    flush 1\n[INPUT]\n    alias "+input.Alias+"\n    "+
+		strings.ReplaceAll(strings.TrimSpace(input.CustomPlugin.Config), "\n", "\n    ")+
 		"\n[OUTPUT]\n    name stdout\n    match *\n")
 	_, stanza, _ := read(t, path)
 	for _, key := range []string{"name", "alias", "tag", "storage.type"} {
@@ -91,7 +95,8 @@ func TestTheAPIServerTakesTheOperatorsObjects(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, shared := cfg.Shared(); !shared || len(pod.Secrets) != 1 || filepath.Dir(cfg.ClientSecretFile) != "/fluent-bit/secrets/"+pod.Secrets[0] {
+	if _, _, shared := cfg.Shared(); !shared || len(pod.Secrets) != 1 ||
+		filepath.Dir(cfg.ClientSecretFile) != "/fluent-bit/secrets/"+pod.Secrets[0] {
 		t.Errorf("db %s; the secret is looked for at %s", cfg.DB, cfg.ClientSecretFile)
 	}
 }
@@ -104,7 +109,8 @@ func define(t *testing.T, s *apiserver.Server, path, plural string) {
 		t.Fatal(err)
 	}
 	api := s.Admin.CoreV1().RESTClient()
-	if err := api.Post().AbsPath("/apis/apiextensions.k8s.io/v1/customresourcedefinitions").SetHeader("Content-Type", "application/yaml").
+	if err := api.Post().AbsPath("/apis/apiextensions.k8s.io/v1/customresourcedefinitions").SetHeader("Content-Type",
+		"application/yaml").
 		Body(text).Do(t.Context()).Error(); err != nil {
 		t.Fatal(err)
 	}

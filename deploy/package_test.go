@@ -31,7 +31,9 @@ func systemctl(t *testing.T) (env []string, asked func() []string) {
 	t.Helper()
 	dir := t.TempDir()
 	log := filepath.Join(dir, "log")
-	if err := os.WriteFile(filepath.Join(dir, "systemctl"), []byte("#!/bin/sh\necho \"$@\" >>"+log+"\n"), 0o755); err != nil { // a program
+	// a program
+	if err := os.WriteFile(filepath.Join(dir, "systemctl"), []byte("#!/bin/sh\necho \"$@\" >>"+log+"\n"),
+		0o755); err != nil {
 		t.Fatal(err)
 	}
 	return []string{"PATH=" + dir + ":" + os.Getenv("PATH")}, func() []string {
@@ -104,7 +106,8 @@ func TestThePackage(t *testing.T) {
 	}
 	dpkg(t, env, "dpkg", "-r", "fluent-bit-defender")
 	expect("removal", "disable --now fluent-bit-defender.service", "daemon-reload")
-	for path, stays := range map[string]bool{conf: true, filepath.Join(state, "defender.db"): true, "/usr/bin/defenderctl": false,
+	for path, stays := range map[string]bool{conf: true, filepath.Join(state, "defender.db"): true,
+		"/usr/bin/defenderctl":         false,
 		"/usr/lib/fluent-bit-defender": false, "/usr/lib/systemd/system/fluent-bit-defender.service": false} {
 		if _, err := os.Stat(path); (err == nil) != stays {
 			t.Errorf("after the removal: %s: %v", path, err)
@@ -141,7 +144,8 @@ func runInstalled(t *testing.T, program, conf string) {
 	}
 	if setpriv, err := exec.LookPath("setpriv"); err == nil {
 		wrapper := filepath.Join(t.TempDir(), "fluent-bit")
-		line := fmt.Sprintf("#!/bin/sh\nexec %s --reuid %d --regid %d --clear-groups --no-new-privs --bounding-set=-all --inh-caps=-all %s \"$@\"\n", setpriv, nobody, nobody, program)
+		line := fmt.Sprintf("#!/bin/sh\nexec %s --reuid %d --regid %d --clear-groups --no-new-privs "+
+			"--bounding-set=-all --inh-caps=-all %s \"$@\"\n", setpriv, nobody, nobody, program)
 		if err := os.WriteFile(wrapper, []byte(line), 0o755); err != nil { // a program
 			t.Fatal(err)
 		}

@@ -67,7 +67,8 @@ func TestPageInstallsWhatTheUnitNeeds(t *testing.T) {
 	for _, key := range []string{"ExecStartPre", "ExecStart", "LoadCredential"} {
 		commands = append(commands, u["Service/"+key]...)
 	}
-	paths := regexp.MustCompile(`/[a-z/._-]+`).FindAllString(strings.ReplaceAll(strings.Join(commands, " "), "client_secret:", ""), -1)
+	paths := regexp.MustCompile(`/[a-z/._-]+`).FindAllString(strings.ReplaceAll(strings.Join(commands, " "),
+		"client_secret:", ""), -1)
 	if len(paths) < 5 {
 		t.Fatalf("the unit needs only %v", paths)
 	}
@@ -113,8 +114,10 @@ func TestPageShowsValidExamples(t *testing.T) {
 	}
 
 	path := t.TempDir() + "/fluent-bit.conf"
-	write(t, path, "[SERVICE]\n    flush 1\n[INPUT]\n    name defender\n    tag defender.alerts\n"+block(t, "", "[OUTPUT]"))
-	if _, _, outputs := read(t, path); len(outputs) != 1 || outputs[0]["name"] != "forward" || outputs[0]["retry_limit"] != "no_limits" {
+	write(t, path, "[SERVICE]\n    flush 1\n[INPUT]\n    name defender\n    tag defender.alerts\n"+
+		block(t, "", "[OUTPUT]"))
+	if _, _, outputs := read(t, path); len(outputs) != 1 || outputs[0]["name"] != "forward" ||
+		outputs[0]["retry_limit"] != "no_limits" {
 		t.Errorf("outputs: %v", outputs)
 	}
 }

@@ -43,8 +43,8 @@ type drawnSeries struct {
 	Values []*float64
 }
 
-// Runs the plugin in a real Fluent Bit for twelve minutes against a simulated service that throttles, fails, is slow and
-// sends garbage in turn, and evaluates the dashboard's queries with Prometheus' engine over what Fluent Bit showed
+// Runs the plugin in a real Fluent Bit for twelve minutes against a simulated service that throttles, fails, is slow
+// and sends garbage in turn, and evaluates the dashboard's queries with Prometheus' engine over what Fluent Bit showed
 // meanwhile. make dashboard draws the result.
 func TestPictureOfTheDashboard(t *testing.T) {
 	out := os.Getenv("DASHBOARD_DATA")

@@ -39,7 +39,8 @@ func TestPodIsRestricted(t *testing.T) {
 		if p == nil || s == nil {
 			t.Fatal("no securityContext")
 		}
-		if p.RunAsNonRoot == nil || !*p.RunAsNonRoot || p.RunAsUser == nil || *p.RunAsUser == 0 || p.RunAsGroup == nil || *p.RunAsGroup == 0 {
+		if p.RunAsNonRoot == nil || !*p.RunAsNonRoot || p.RunAsUser == nil || *p.RunAsUser == 0 ||
+			p.RunAsGroup == nil || *p.RunAsGroup == 0 {
 			t.Errorf("it may run as root: %+v", p)
 		}
 		if p.FSGroup == nil || *p.FSGroup != *p.RunAsGroup {
@@ -50,7 +51,8 @@ func TestPodIsRestricted(t *testing.T) {
 		}
 		var added []corev1.Capability
 		if c.Name == "own-storage" {
-			if s.RunAsUser == nil || *s.RunAsUser != 0 || len(c.Args) != 3 || c.Args[1] != fmt.Sprintf("%d:%d", *p.RunAsUser, *p.RunAsGroup) {
+			if s.RunAsUser == nil || *s.RunAsUser != 0 || len(c.Args) != 3 || c.Args[1] != fmt.Sprintf("%d:%d",
+				*p.RunAsUser, *p.RunAsGroup) {
 				t.Errorf("it gives nothing to Fluent Bit's user: %v", c.Args)
 			}
 			added = []corev1.Capability{"CHOWN"}
@@ -63,7 +65,8 @@ func TestPodIsRestricted(t *testing.T) {
 		if s.ReadOnlyRootFilesystem == nil || !*s.ReadOnlyRootFilesystem {
 			t.Error("its root can be written to")
 		}
-		if s.Capabilities == nil || !slices.Equal(s.Capabilities.Add, added) || !slices.Equal(s.Capabilities.Drop, []corev1.Capability{"ALL"}) {
+		if s.Capabilities == nil || !slices.Equal(s.Capabilities.Add, added) || !slices.Equal(s.Capabilities.Drop,
+			[]corev1.Capability{"ALL"}) {
 			t.Errorf("capabilities: %+v", s.Capabilities)
 		}
 		if pod.HostNetwork || pod.HostPID || pod.HostIPC {
@@ -202,7 +205,8 @@ func TestProbesAskFluentBit(t *testing.T) {
 			t.Errorf("annotations: %v", template.Annotations)
 		}
 		grace, err := strconv.Atoi(service["grace"])
-		if err != nil || template.Spec.TerminationGracePeriodSeconds == nil || *template.Spec.TerminationGracePeriodSeconds < int64(2*grace) {
+		if err != nil || template.Spec.TerminationGracePeriodSeconds == nil ||
+			*template.Spec.TerminationGracePeriodSeconds < int64(2*grace) {
 			t.Errorf("Fluent Bit is killed before its grace of %d s is over", grace)
 		}
 	})

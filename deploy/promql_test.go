@@ -86,21 +86,25 @@ func scraped(t *testing.T, lines ...string) series {
 func (s series) Querier(int64, int64) (storage.Querier, error) { return s, nil }
 func (series) Close() error                                    { return nil }
 
-func (s series) Select(_ context.Context, _ bool, _ *storage.SelectHints, matchers ...*labels.Matcher) storage.SeriesSet {
+func (s series) Select(_ context.Context, _ bool, _ *storage.SelectHints,
+	matchers ...*labels.Matcher) storage.SeriesSet {
 	found := &seriesSet{}
 	for _, one := range s {
-		if !slices.ContainsFunc(matchers, func(m *labels.Matcher) bool { return !m.Matches(one.Labels().Get(m.Name)) }) {
+		if !slices.ContainsFunc(matchers,
+			func(m *labels.Matcher) bool { return !m.Matches(one.Labels().Get(m.Name)) }) {
 			found.all = append(found.all, one)
 		}
 	}
 	return found
 }
 
-func (series) LabelValues(context.Context, string, *storage.LabelHints, ...*labels.Matcher) ([]string, annotations.Annotations, error) {
+func (series) LabelValues(context.Context, string, *storage.LabelHints, ...*labels.Matcher) ([]string,
+	annotations.Annotations, error) {
 	return nil, nil, nil
 }
 
-func (series) LabelNames(context.Context, *storage.LabelHints, ...*labels.Matcher) ([]string, annotations.Annotations, error) {
+func (series) LabelNames(context.Context, *storage.LabelHints, ...*labels.Matcher) ([]string, annotations.Annotations,
+	error) {
 	return nil, nil, nil
 }
 
@@ -188,7 +192,8 @@ func expand(t *testing.T, text string, one promql.Sample, at time.Time) string {
 	data := template.AlertTemplateData(one.Metric.Map(), nil, "", one)
 	defs := "{{$labels := .Labels}}{{$value := .Value}}"
 	query := func(context.Context, string, time.Time) (promql.Vector, error) { return nil, nil }
-	told, err := template.NewTemplateExpander(t.Context(), defs+text, "alert", data, model.TimeFromUnixNano(at.UnixNano()),
+	told, err := template.NewTemplateExpander(t.Context(), defs+text, "alert", data,
+		model.TimeFromUnixNano(at.UnixNano()),
 		query, &url.URL{}, []string{"missingkey=error"}).Expand()
 	if err != nil {
 		t.Errorf("%v\nin %s", err, text)

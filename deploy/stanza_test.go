@@ -24,8 +24,9 @@ const (
 // alone are the configurations of one process. Those of daemonSets share the work over the Kubernetes API.
 var (
 	alone      = []string{kubernetesConf, workloadConf, systemdConf}
-	daemonSets = []string{"kubernetes/daemonset/fluent-bit.conf", "kubernetes/workload-identity/daemonset/fluent-bit.conf"}
-	deployed   = slices.Concat(alone, daemonSets)
+	daemonSets = []string{"kubernetes/daemonset/fluent-bit.conf",
+		"kubernetes/workload-identity/daemonset/fluent-bit.conf"}
+	deployed = slices.Concat(alone, daemonSets)
 )
 
 // federated tells whether a configuration has workload identity.
@@ -91,7 +92,8 @@ func TestStanzasAreThatOfTheExample(t *testing.T) {
 	plain := func(path string) section {
 		_, stanza, _ := read(t, path)
 		for key, value := range stanza {
-			if strings.HasPrefix(value, "/") || key == "db" && slices.Contains(daemonSets, path) && value == "kubernetes://in-defender" {
+			if strings.HasPrefix(value, "/") || key == "db" && slices.Contains(daemonSets, path) &&
+				value == "kubernetes://in-defender" {
 				stanza[key] = "a path"
 			}
 		}
@@ -123,7 +125,8 @@ func TestServiceSectionsAreThatOfTheExample(t *testing.T) {
 				t.Errorf("%s: %s is %q, in the example %q", path, key, got[key], want[key])
 			}
 		}
-		if got["storage.path"] == "" || got["health_check"] != "on" || got["http_server"] != "on" || got["http_port"] != "2020" {
+		if got["storage.path"] == "" || got["health_check"] != "on" || got["http_server"] != "on" ||
+			got["http_port"] != "2020" {
 			t.Errorf("%s: chunks, health or metrics are missing: %v", path, got)
 		}
 		if got["daemon"] != "" || got["plugins_file"] != "" {
@@ -151,7 +154,8 @@ func TestPluginAcceptsTheStanzas(t *testing.T) {
 		_, stanza, _ := read(t, path)
 		core := []string{"name", "alias", "tag", "storage.type"}
 		for _, key := range slices.Sorted(maps.Keys(stanza)) {
-			known := slices.Contains(core, key) || slices.ContainsFunc(conf.Keys, func(k conf.Key) bool { return k.Name == key })
+			known := slices.Contains(core, key) || slices.ContainsFunc(conf.Keys,
+				func(k conf.Key) bool { return k.Name == key })
 			if !known {
 				t.Errorf("%s: %s is neither ours nor Fluent Bit's", path, key)
 			}
@@ -196,7 +200,8 @@ func TestOutputsMatchTheTag(t *testing.T) {
 			}
 		}
 		es := more[len(outputs)]
-		if es["name"] != "es" || es["id_key"] != stanza["event_id_key"] || es["retry_limit"] != "no_limits" || es["storage.total_limit_size"] != "4G" {
+		if es["name"] != "es" || es["id_key"] != stanza["event_id_key"] || es["retry_limit"] != "no_limits" ||
+			es["storage.total_limit_size"] != "4G" {
 			t.Errorf("%s: the output shown is %v", path, es)
 		}
 	}

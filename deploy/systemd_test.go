@@ -76,14 +76,17 @@ func TestUnitStartsTheConfiguration(t *testing.T) {
 
 func TestUnitIsHardened(t *testing.T) {
 	u := unitOptions(t)
-	for _, key := range []string{"DynamicUser", "NoNewPrivileges", "ProtectHome", "PrivateTmp", "PrivateDevices", "PrivateUsers", "ProtectClock",
-		"ProtectControlGroups", "ProtectHostname", "ProtectKernelLogs", "ProtectKernelModules", "ProtectKernelTunables", "LockPersonality",
+	for _, key := range []string{"DynamicUser", "NoNewPrivileges", "ProtectHome", "PrivateTmp", "PrivateDevices",
+		"PrivateUsers", "ProtectClock",
+		"ProtectControlGroups", "ProtectHostname", "ProtectKernelLogs", "ProtectKernelModules", "ProtectKernelTunables",
+		"LockPersonality",
 		"MemoryDenyWriteExecute", "RestrictNamespaces", "RestrictRealtime", "RestrictSUIDSGID"} {
 		if !slices.Equal(u["Service/"+key], []string{"yes"}) {
 			t.Errorf("%s is %q", key, u["Service/"+key])
 		}
 	}
-	for key, want := range map[string]string{"ProtectSystem": "strict", "CapabilityBoundingSet": "", "AmbientCapabilities": "", "UMask": "0077",
+	for key, want := range map[string]string{"ProtectSystem": "strict", "CapabilityBoundingSet": "",
+		"AmbientCapabilities": "", "UMask": "0077",
 		"StateDirectoryMode": "0700", "SystemCallArchitectures": "native"} {
 		if !slices.Equal(u["Service/"+key], []string{want}) {
 			t.Errorf("%s is %q", key, u["Service/"+key])
@@ -119,11 +122,13 @@ func TestUnitPassesSystemdAnalyze(t *testing.T) {
 	if err := os.WriteFile(path, programs.ReplaceAll(text, []byte("${1}/bin/true")), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := exec.CommandContext(t.Context(), analyze, "verify", "--recursive-errors=no", path).CombinedOutput(); err != nil || len(out) > 0 {
+	if out, err := exec.CommandContext(t.Context(), analyze, "verify", "--recursive-errors=no",
+		path).CombinedOutput(); err != nil || len(out) > 0 {
 		t.Errorf("systemd-analyze verify: %v\n%s", err, out)
 	}
 	// 2.0 of 10 in its own count, ten times that in the option.
-	out, err := exec.CommandContext(t.Context(), analyze, "security", "--offline=yes", "--threshold=20", "--no-pager", path).CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), analyze, "security", "--offline=yes", "--threshold=20", "--no-pager",
+		path).CombinedOutput()
 	if err != nil {
 		t.Errorf("systemd-analyze security: %v\n%s", err, out)
 	}

@@ -25,7 +25,8 @@ import (
 const namespaceFile = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 
 // ErrNoServiceAccount: nothing says how to reach an API server.
-var ErrNoServiceAccount = errors.New("no service account of a pod is here: db kubernetes:// works in a pod whose automountServiceAccountToken is not false; elsewhere set kubeconfig")
+var ErrNoServiceAccount = errors.New("no service account of a pod is here: db kubernetes:// works in a pod whose " +
+	"automountServiceAccountToken is not false; elsewhere set kubeconfig")
 
 // Options say which objects of which API server.
 type Options struct {
@@ -66,8 +67,8 @@ func Open(o Options) (*API, error) {
 	config.NextProtos = []string{"http/1.1"}
 	config.Wrap(func(next http.RoundTripper) http.RoundTripper { return once{next} })
 	if file := config.BearerTokenFile; file != "" {
-		// By itself client-go goes on with a token that is refused for most of a minute. So it reads the file again at the
-		// request after that.
+		// By itself client-go goes on with a token that is refused for most of a minute. So it reads the file again at
+		// the request after that.
 		config.BearerToken, config.BearerTokenFile = "", ""
 		config.Wrap(transport.ResettableTokenSourceWrapTransport(transport.NewCachedFileTokenSource(file)))
 	}
@@ -83,7 +84,8 @@ func Open(o Options) (*API, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the Kubernetes API: %w", err)
 	}
-	return &API{options: o, namespace: namespace, leases: leases.Leases(namespace), maps: maps.ConfigMaps(namespace), getter: leases}, nil
+	return &API{options: o, namespace: namespace, leases: leases.Leases(namespace), maps: maps.ConfigMaps(namespace),
+		getter: leases}, nil
 }
 
 func load(kubeconfig string) (config *rest.Config, namespace string, err error) {
@@ -101,7 +103,8 @@ func load(kubeconfig string) (config *rest.Config, namespace string, err error) 
 		}
 		return config, strings.TrimSpace(string(text)), nil
 	}
-	loaded := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(&clientcmd.ClientConfigLoadingRules{ExplicitPath: kubeconfig}, nil)
+	rules := &clientcmd.ClientConfigLoadingRules{ExplicitPath: kubeconfig}
+	loaded := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, nil)
 	if namespace, _, err = loaded.Namespace(); err == nil {
 		config, err = loaded.ClientConfig()
 	}

@@ -140,11 +140,15 @@ func (t *attempt) Get(ctx context.Context, name string, o meta.GetOptions) (*coo
 	return l, nil
 }
 
-func (t *attempt) Create(ctx context.Context, l *coordinationv1.Lease, o meta.CreateOptions) (*coordinationv1.Lease, error) {
+func (t *attempt) Create(
+	ctx context.Context, l *coordinationv1.Lease, o meta.CreateOptions,
+) (*coordinationv1.Lease, error) {
 	return t.write("create", l, func() (*coordinationv1.Lease, error) { return t.LeaseInterface.Create(ctx, l, o) })
 }
 
-func (t *attempt) Update(ctx context.Context, l *coordinationv1.Lease, o meta.UpdateOptions) (*coordinationv1.Lease, error) {
+func (t *attempt) Update(
+	ctx context.Context, l *coordinationv1.Lease, o meta.UpdateOptions,
+) (*coordinationv1.Lease, error) {
 	if l.Spec.HolderIdentity == nil || *l.Spec.HolderIdentity == "" {
 		// client-go releases also what it could not renew, and, after it was frozen, what another holds meanwhile.
 		t.mu.Lock()
@@ -158,7 +162,9 @@ func (t *attempt) Update(ctx context.Context, l *coordinationv1.Lease, o meta.Up
 	return t.write("update", l, func() (*coordinationv1.Lease, error) { return t.LeaseInterface.Update(ctx, l, o) })
 }
 
-func (t *attempt) write(verb string, l *coordinationv1.Lease, do func() (*coordinationv1.Lease, error)) (*coordinationv1.Lease, error) {
+func (t *attempt) write(
+	verb string, l *coordinationv1.Lease, do func() (*coordinationv1.Lease, error),
+) (*coordinationv1.Lease, error) {
 	if l.Annotations == nil {
 		l.Annotations = map[string]string{}
 	}

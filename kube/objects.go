@@ -65,7 +65,8 @@ func (a *API) list(ctx context.Context, selector string) (out []share.Object, er
 }
 
 func object(m *corev1.ConfigMap) share.Object {
-	return share.Object{Name: m.Name, Version: m.ResourceVersion, Tenant: m.Labels[share.TenantLabel], Data: m.Data, Binary: m.BinaryData}
+	return share.Object{Name: m.Name, Version: m.ResourceVersion, Tenant: m.Labels[share.TenantLabel], Data: m.Data,
+		Binary: m.BinaryData}
 }
 
 func (a *API) configMap(o share.Object) *corev1.ConfigMap {
@@ -93,7 +94,8 @@ func (a *API) failure(verb, resource string, err error) error {
 		return fmt.Errorf("%w: %s", share.ErrRefused, a.missing(verb, resource, err))
 	case apierrors.IsUnauthorized(err):
 		return fmt.Errorf("%w: the token of the service account is not valid (any more): %w", share.ErrRefused, err)
-	case answered && status.Status().Code >= 400 && status.Status().Code < 500 && status.Status().Code != http.StatusRequestTimeout:
+	case answered && status.Status().Code >= 400 && status.Status().Code < 500 &&
+		status.Status().Code != http.StatusRequestTimeout:
 		return fmt.Errorf("%w: %s %s: %w", share.ErrRefused, verb, resource, err)
 	}
 	return fmt.Errorf("the Kubernetes API: %s %s: %w", verb, resource, err)
@@ -114,6 +116,7 @@ func (a *API) missing(verb, resource string, err error) string {
 	if m := user.FindStringSubmatch(err.Error()); m != nil {
 		who = m[1]
 	}
-	return fmt.Sprintf("%s may not %s %s in namespace %s: add to its Role the rule apiGroups: [%q], resources: [%s], verbs: [get, list, create, update]",
+	return fmt.Sprintf("%s may not %s %s in namespace %s: add to its Role the rule apiGroups: [%q], resources: [%s], "+
+		"verbs: [get, list, create, update]",
 		who, verb, resource, a.namespace, group, resource)
 }

@@ -16,7 +16,8 @@ const (
 	shards = 256         // tables for more
 	minute = int64(60e9) // in ns
 
-	pruneRound = 5 * minute // of the watermark's way, after which every table was pruned, however fast a backlog goes by
+	// of the watermark's way, after which every table was pruned, however fast a backlog goes by
+	pruneRound = 5 * minute
 	pruneMost  = shards / 4 // tables in one call: what that takes is spent under the ledger's lock
 )
 

@@ -110,7 +110,8 @@ func TestDedupPrunesAsFastAsTimeGoes(t *testing.T) {
 			s.prune(now-60*minute, keepNone, func(record.ID, int64) {})
 			most = max(most, s.len())
 		}
-		// An hour is kept, and what came since each table's last turn: five minutes or four seconds, whichever is longer.
+		// An hour is kept, and what came since each table's last turn: five minutes or four seconds, whichever is
+		// longer.
 		allowed := int(100*(60*minute+pruneRound+5*step)/step) + 1000
 		if most > allowed {
 			t.Errorf("%d held of %d a minute, where %d would do", most, 100*minute/step, allowed)
@@ -143,7 +144,8 @@ func TestDedupAgainstAModel(t *testing.T) {
 		stored := map[record.ID]int64{}
 		t.Repeat(map[string]func(*rapid.T){
 			"add": func(t *rapid.T) {
-				id, at := id(rapid.IntRange(0, 20).Draw(t, "id")), int64(rapid.IntRange(1, 100).Draw(t, "minute"))*minute
+				id, at := id(rapid.IntRange(0, 20).Draw(t, "id")),
+					int64(rapid.IntRange(1, 100).Draw(t, "minute"))*minute
 				fresh, moved := s.add(id, at)
 				old, known := model[id]
 				if fresh == known {

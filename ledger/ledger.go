@@ -277,8 +277,11 @@ func (l *Ledger) forget() {
 		l.pending.Add, l.pending.Drop = nil, nil
 	}
 	// A change drops before it adds, so what was dropped since a failed commit must not be added any more.
-	l.pending.Add = slices.DeleteFunc(l.pending.Add, func(e state.Entry) bool { return !l.ids.holds(record.ID(e.ID), e.Age) })
-	if n := len(l.pending.Drop) - l.ids.max; n > 0 { // commits fail for long: an id that stays in the store is dropped in the next life
+	l.pending.Add = slices.DeleteFunc(l.pending.Add, func(e state.Entry) bool {
+		return !l.ids.holds(record.ID(e.ID), e.Age)
+	})
+	// commits fail for long: an id that stays in the store is dropped in the next life
+	if n := len(l.pending.Drop) - l.ids.max; n > 0 {
 		l.pending.Drop = slices.Delete(l.pending.Drop, 0, n)
 	}
 }
@@ -307,7 +310,8 @@ func (l *Ledger) inUnread(t int64) bool {
 		case within(ranges, t):
 			return true
 		case len(ranges) == 0:
-		case t&ofComing != 0 && ranges[0].Since.UnixNano() <= t, t&ofAlert != 0 && ranges[0].Since.Add(-l.opt.Alerts).UnixNano() <= t:
+		case t&ofComing != 0 && ranges[0].Since.UnixNano() <= t,
+			t&ofAlert != 0 && ranges[0].Since.Add(-l.opt.Alerts).UnixNano() <= t:
 			return true
 		}
 	}

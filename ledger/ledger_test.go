@@ -109,8 +109,10 @@ func TestAlertsAreRemembered(t *testing.T) {
 		t.Errorf("%d ids are stored after a day and an hour", len(stored))
 	}
 	var reborn state.Snapshot
-	reborn.Found, reborn.IDs = true, []state.Entry{{ID: state.ID(id(alert)), Age: at(time.Minute).UnixNano()&^flags | ofAlert}}
-	if got, known := New(reborn, Options{Alerts: time.Hour}).Alert(id(alert)); !known || got != at(time.Minute).UnixNano()&^flags {
+	reborn.Found, reborn.IDs = true,
+		[]state.Entry{{ID: state.ID(id(alert)), Age: at(time.Minute).UnixNano()&^flags | ofAlert}}
+	if got, known := New(reborn, Options{Alerts: time.Hour}).Alert(id(alert)); !known ||
+		got != at(time.Minute).UnixNano()&^flags {
 		t.Error("a new life does not know the alert")
 	}
 	if _, known := New(reborn, Options{}).Alert(id(1)); known {

@@ -103,7 +103,8 @@ func TestACapDoesNotStopThePruning(t *testing.T) {
 // A cap that is a round number is found at once, by ago as by windows.
 func TestAgoFindsAHiddenCap(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		times := append(spread(2, -1*time.Minute, 0), spread(80, 5*time.Minute+10*time.Second, 5*time.Minute+40*time.Second)...)
+		times := append(spread(2, -1*time.Minute, 0), spread(80, 5*time.Minute+10*time.Second, 5*time.Minute+
+			40*time.Second)...)
 		h := sceneAt(times, func(p *life) { p.cfg.Ago, p.cfg.AgoText = 15*time.Minute, "PT15M"; p.modes.Cap = 30 }, nil)
 		h.liveFor(time.Hour)
 		h.stop(false)
@@ -112,7 +113,8 @@ func TestAgoFindsAHiddenCap(t *testing.T) {
 }
 func TestWindowsFindAHiddenCap(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		times := append(spread(2, -1*time.Minute, 0), spread(80, 5*time.Minute+10*time.Second, 5*time.Minute+40*time.Second)...)
+		times := append(spread(2, -1*time.Minute, 0), spread(80, 5*time.Minute+10*time.Second, 5*time.Minute+
+			40*time.Second)...)
 		h := sceneAt(times, func(p *life) { p.modes.Cap = 30 }, nil)
 		h.liveFor(time.Hour)
 		h.stop(false)
@@ -145,7 +147,8 @@ func TestAReadRangeDoesNotComeAgain(t *testing.T) {
 		h := sceneAt(times, func(p *life) {
 			p.cfg.BatchSize, p.cfg.MaxAlertSize, p.cfg.QueueLimit, p.floor = 16384, 16384, 1<<20, capFloor
 		}, nil)
-		h.svc.FailSpan(h.began.Add(time.Hour+5*time.Second), h.began.Add(time.Hour+6*time.Second), h.began.Add(4*time.Hour), defendersim.Status(500))
+		h.svc.FailSpan(h.began.Add(time.Hour+5*time.Second), h.began.Add(time.Hour+6*time.Second),
+			h.began.Add(4*time.Hour), defendersim.Status(500))
 		h.liveFor(4 * time.Hour)
 		if h.core.engine.Stats().Unread == 0 {
 			t.Fatal("no unread range")
@@ -174,7 +177,8 @@ func TestARawRowOfAnUnreadRangeComesOnce(t *testing.T) {
 			at := h.began.Add(-5 * time.Minute)
 			h.svc.OnRequest(func(r defendersim.Request) *defendersim.Fault {
 				switch passed := time.Since(h.began); {
-				case r.Kind != defendersim.KindAlerts || !r.Query.Since.Before(at) || !r.Query.Until.After(at) || passed > 4*time.Hour:
+				case r.Kind != defendersim.KindAlerts || !r.Query.Since.Before(at) || !r.Query.Until.After(at) ||
+					passed > 4*time.Hour:
 					return nil
 				case passed < 10*time.Minute:
 					return defendersim.NeverClosed() // the row is delivered, the span is not done

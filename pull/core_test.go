@@ -148,7 +148,8 @@ func newDisk() *crashStore { return &crashStore{seen: map[state.Entry]bool{}} }
 func (s *crashStore) open() *crashStore { return &crashStore{disk: s, faulty: s.faulty} }
 
 func (s *crashStore) Load() (state.Snapshot, error) {
-	snap := state.Snapshot{Found: s.disk.found, Watermark: s.disk.settled, Unread: s.disk.gaps, Succeeded: s.disk.succeeded, Neighbour: s.disk.neighbour, NeighbourUnread: s.disk.neighbourGaps}
+	snap := state.Snapshot{Found: s.disk.found, Watermark: s.disk.settled, Unread: s.disk.gaps,
+		Succeeded: s.disk.succeeded, Neighbour: s.disk.neighbour, NeighbourUnread: s.disk.neighbourGaps}
 	for e := range s.disk.seen {
 		snap.IDs = append(snap.IDs, e)
 	}

@@ -170,7 +170,10 @@ func TestAgoAsksForASpan(t *testing.T) {
 // The queue holds no more than its limit and one row, however long nobody takes.
 func TestTheQueueIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := scene(2000, 9*time.Minute, func(p *life) { p.cfg.BatchSize, p.cfg.QueueLimit, p.cfg.MaxAlertSize = 16_384, 32_768, 16_384 })
+		h := scene(2000, 9*time.Minute, func(p *life) {
+			p.cfg.BatchSize, p.cfg.QueueLimit, p.cfg.MaxAlertSize = 16_384,
+				32_768, 16_384
+		})
 		h.core.pause()
 		h.liveFor(30 * time.Minute)
 		if q := h.core.engine.Stats().Queued; q < 30_000 || q > 32_768+2_000 {
@@ -224,7 +227,8 @@ func TestRotationLosesNothing(t *testing.T) {
 
 // White space, or one alert over and over, without end: the answer is given up, and what is newer comes.
 func TestAnAnswerWithoutEndIsGivenUp(t *testing.T) {
-	for name, piece := range map[string]string{"white space": strings.Repeat(" ", 4096), "repetitions": `{"AlertId":"again","AlertTime":"2026-01-01T00:00:00Z"},`} {
+	for name, piece := range map[string]string{"white space": strings.Repeat(" ", 4096),
+		"repetitions": `{"AlertId":"again","AlertTime":"2026-01-01T00:00:00Z"},`} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				h := scene(30, 20*time.Minute, func(p *life) { p.barren = 1 << 20 })

@@ -35,7 +35,8 @@ func (l *lockedText) take() string {
 func gathers(t *testing.T, test func(g *Gatherer, logged func() string)) {
 	synctest.Test(t, func(*testing.T) {
 		var text lockedText
-		h := slog.NewTextHandler(&text, &slog.HandlerOptions{Level: slog.LevelDebug, ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+		h := slog.NewTextHandler(&text, &slog.HandlerOptions{Level: slog.LevelDebug, ReplaceAttr: func(_ []string,
+			a slog.Attr) slog.Attr {
 			if a.Key == slog.TimeKey {
 				return slog.Attr{}
 			}
@@ -54,7 +55,8 @@ func TestAThousandTenantsThatFailForOneReasonMakeOneLine(t *testing.T) {
 	gathers(t, func(g *Gatherer, logged func() string) {
 		id := func(i int) string { return strings.Repeat("x", i%50+3) + ".com" } // without a digit
 		for i := range 1000 {
-			g.Logger(fmt.Sprint("customer ", i), id(i)).Error(fmt.Sprintf("token request: https://login/%s: no such host; trying again in %ds", id(i), i))
+			g.Logger(fmt.Sprint("customer ", i), id(i)).Error(fmt.Sprintf("token request: https://login/%s: no such "+
+				"host; trying again in %ds", id(i), i))
 			time.Sleep(50 * time.Millisecond)
 		}
 		time.Sleep(10 * time.Second)
@@ -63,10 +65,12 @@ func TestAThousandTenantsThatFailForOneReasonMakeOneLine(t *testing.T) {
 			t.Errorf("got  %swant %s", got, want)
 		}
 		for i := range 1000 {
-			g.Logger(fmt.Sprint("customer ", i), id(i)).Info(fmt.Sprintf("alerts are pulled again after %d failures", i+2))
+			g.Logger(fmt.Sprint("customer ", i), id(i)).Info(fmt.Sprintf("alerts are pulled again after %d failures",
+				i+2))
 		}
 		time.Sleep(time.Minute)
-		if got := logged(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "1000 tenants (customer 0, customer 1, customer 2 and 997 more): alerts are pulled again") {
+		if got := logged(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "1000 tenants (customer 0, "+
+			"customer 1, customer 2 and 997 more): alerts are pulled again") {
 			t.Error(got)
 		}
 	})

@@ -26,7 +26,8 @@ func drawGraph(t *rapid.T, p *life) {
 	p.modes.Cap, p.mix.UntimedShare = 0, 0
 	p.modes.SinceExclusive, p.modes.UntilExclusive = false, false // ge and le say what they are
 	g := &p.modes.Graph
-	g.Order = rapid.SampledFrom([]defendersim.GraphOrder{defendersim.NewestUpdated, defendersim.OldestUpdated, defendersim.Shuffled, defendersim.NewestFirst}).Draw(t, "graph order")
+	g.Order = rapid.SampledFrom([]defendersim.GraphOrder{defendersim.NewestUpdated, defendersim.OldestUpdated,
+		defendersim.Shuffled, defendersim.NewestFirst}).Draw(t, "graph order")
 	g.PageCap = rapid.SampledFrom([]int{0, 0, 5, 20}).Draw(t, "page cap")
 	g.LastLink, g.LateLink = chance("last link", 6), rapid.Bool().Draw(t, "late link")
 	if !g.LastLink && chance("links expire", 6) {
@@ -54,7 +55,8 @@ func (h *history) useGraph(cfg *conf.Config) {
 		cfg.Updates = "first"
 	}
 	// Histories that are lived side by side must not share the pace of their requests: each has a host of its own.
-	cfg.URL, cfg.Resource = fmt.Sprintf("https://graph%d.example/v1.0/security/alerts_v2", hosts.Add(1)), defendersim.GraphHost
+	cfg.URL, cfg.Resource = fmt.Sprintf("https://graph%d.example/v1.0/security/alerts_v2", hosts.Add(1)),
+		defendersim.GraphHost
 	cfg.TokenURL = defendersim.LoginHost + "/" + defendersim.DefaultTenant + "/oauth2/v2.0/token"
 }
 
@@ -74,14 +76,16 @@ func (h *history) graphKey(fields map[string]any) string {
 // be seen by a poll that nothing disturbed.
 func (h *history) checkGraph(from time.Time) {
 	stay := time.Duration(-1)
-	if h.faultShare == 0 && h.failSpan == 0 && h.slowOver == 0 && h.poison == 0 && !h.skews && h.shift == 0 && len(h.events) == 0 && !h.modes.Graph.LastLink && h.modes.Graph.LinkLife == 0 {
+	if h.faultShare == 0 && h.failSpan == 0 && h.slowOver == 0 && h.poison == 0 && !h.skews && h.shift == 0 &&
+		len(h.events) == 0 && !h.modes.Graph.LastLink && h.modes.Graph.LinkLife == 0 {
 		stay = 2*h.cfg.PollInterval + 2*time.Minute // one poll may wait for the pace of requests
 	}
 	began := h.since
 	if h.shift < 0 {
 		began = time.Time{} // what was there at the beginning is late by the clock that went back
 	}
-	due := h.svc.DueGraph(defendersim.GraphDue{Since: from, Began: began, At: h.began.Add(h.span + h.cfg.Overlap), Overlap: h.cfg.Overlap, Stay: stay})
+	due := h.svc.DueGraph(defendersim.GraphDue{Since: from, Began: began, At: h.began.Add(h.span + h.cfg.Overlap),
+		Overlap: h.cfg.Overlap, Stay: stay})
 	for _, v := range due {
 		key := v.Key()
 		if h.first {

@@ -86,7 +86,8 @@ func (h *history) within(t *testing.T, limit time.Duration, alerts []defendersim
 		}
 	}
 	if wrong > 0 {
-		t.Errorf("%d of %d; %d unread ranges, settled %s behind; said:\n%.3000s", wrong, len(alerts), h.core.engine.Stats().Unread, time.Since(h.core.engine.Stats().Watermark), h.log.String())
+		t.Errorf("%d of %d; %d unread ranges, settled %s behind; said:\n%.3000s", wrong, len(alerts),
+			h.core.engine.Stats().Unread, time.Since(h.core.engine.Stats().Watermark), h.log.String())
 	}
 }
 
@@ -97,7 +98,8 @@ func emptyPage(r *http.Request, next string) *http.Response {
 		body = fmt.Sprintf(`{"@odata.nextLink":"https://%s%s?$skiptoken=%s","value":[]}`, r.URL.Host, r.URL.Path, next)
 	}
 	return &http.Response{StatusCode: 200, ProtoMajor: 1, ProtoMinor: 1, Request: r, ContentLength: -1,
-		Header: http.Header{"Date": {time.Now().UTC().Format(http.TimeFormat)}}, Body: io.NopCloser(strings.NewReader(body))}
+		Header: http.Header{"Date": {time.Now().UTC().Format(http.TimeFormat)}},
+		Body:   io.NopCloser(strings.NewReader(body))}
 }
 
 // lastLink gives the last page of each answer a link with this token.
@@ -176,7 +178,8 @@ func TestLinksThatLeadNowhere(t *testing.T) {
 				h.stop(false)
 				h.within(t, 5*time.Minute, all)
 				// A link that cannot be followed is no end: what it leads to is unread, and told.
-				if told := strings.Contains(h.log.String(), "level=ERROR"); told != (name == "refused") || told != (len(h.disk.gaps) > 0) {
+				if told := strings.Contains(h.log.String(), "level=ERROR"); told != (name == "refused") ||
+					told != (len(h.disk.gaps) > 0) {
 					t.Errorf("%d unread ranges; said:\n%.3000s", len(h.disk.gaps), h.log.String())
 				}
 			})
@@ -223,7 +226,10 @@ func TestManyAlertsOfOneMoment(t *testing.T) {
 // again meanwhile.
 func TestIncompleteForDays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h, all := graphScene(4*24, time.Hour, func(p *life) { p.cfg.PollInterval, p.modes.Graph.Partial = 10*time.Minute, 0.0001 })
+		h, all := graphScene(4*24, time.Hour, func(p *life) {
+			p.cfg.PollInterval,
+				p.modes.Graph.Partial = 10*time.Minute, 0.0001
+		})
 		h.start()
 		h.liveFor(60 * time.Hour)
 		before := h.svc.Stats().Graph
@@ -410,7 +416,8 @@ func TestAGlanceLeavesItsConnection(t *testing.T) {
 				h.over = func(rt http.RoundTripper, r *http.Request) (*http.Response, error) {
 					resp, err := rt.RoundTrip(r)
 					if err == nil && r.URL.Query().Get("$top") == "1" {
-						g := &glanced{ReadCloser: resp.Body, closed: make(chan struct{}), hangs: hangs, began: time.Now()}
+						g := &glanced{ReadCloser: resp.Body, closed: make(chan struct{}), hangs: hangs,
+							began: time.Now()}
 						resp.Body = g
 						glances = append(glances, g)
 					}

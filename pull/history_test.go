@@ -129,11 +129,14 @@ func drawLife(t *rapid.T) life {
 		c.AgoText = fmt.Sprintf("PT%dS", int(c.Ago.Seconds()))
 	}
 	m := &p.modes
-	m.SinceExclusive, m.UntilExclusive = rapid.Bool().Draw(t, "since exclusive"), rapid.Bool().Draw(t, "until exclusive")
+	m.SinceExclusive, m.UntilExclusive = rapid.Bool().Draw(t, "since exclusive"),
+		rapid.Bool().Draw(t, "until exclusive")
 	m.TruncateBounds = pick("truncate bounds", 0, 0, time.Second, time.Millisecond)
 	m.TruncateRows = pick("truncate rows", 0, 0, 0, time.Second)
-	m.Order = rapid.SampledFrom([]defendersim.Order{defendersim.Ascending, defendersim.Descending, defendersim.Random}).Draw(t, "order")
-	m.Form = rapid.SampledFrom([]defendersim.Form{defendersim.FormArray, defendersim.FormValue, defendersim.FormSingle}).Draw(t, "form")
+	m.Order = rapid.SampledFrom([]defendersim.Order{defendersim.Ascending, defendersim.Descending,
+		defendersim.Random}).Draw(t, "order")
+	m.Form = rapid.SampledFrom([]defendersim.Form{defendersim.FormArray, defendersim.FormValue,
+		defendersim.FormSingle}).Draw(t, "form")
 	m.Gzip, m.ContentLength = chance("gzip", 4), rapid.Bool().Draw(t, "content-length")
 	m.RefuseFuture = rapid.Bool().Draw(t, "refuse future")
 	m.UntimedFor = 4 * time.Hour
@@ -144,7 +147,8 @@ func drawLife(t *rapid.T) life {
 
 	p.rows = rapid.IntRange(0, 120).Draw(t, "rows")
 	p.span = time.Duration(rapid.IntRange(5, 25).Draw(t, "minutes")) * time.Minute
-	p.mix = defendersim.Mix{Late: c.Overlap - time.Second, LateShare: 0.3, TieShare: 0.2, UpdateShare: 0.1, PartShare: 0.1}
+	p.mix = defendersim.Mix{Late: c.Overlap - time.Second, LateShare: 0.3, TieShare: 0.2, UpdateShare: 0.1,
+		PartShare: 0.1}
 	if c.Limit == 0 && chance("untimed", 4) {
 		p.mix.UntimedShare = 0.05 // behind a limit such rows may be hidden for good
 	}
@@ -318,7 +322,8 @@ func (h *history) fault(req defendersim.Request) *defendersim.Fault {
 		h.svc.SetModes(func(m *defendersim.Modes) {
 			wrong := time.Hour
 			if h.shift == wrong {
-				wrong += time.Minute // one that is wrong by just what the clock jumped looks as if it had not jumped, and nobody could tell
+				// one that is wrong by just what the clock jumped looks as if it had not jumped, and nobody could tell
+				wrong += time.Minute
 			}
 			off := time.Duration(h.wire.IntN(2)*2-1) * wrong
 			if m.DateOffset != 0 || h.wire.IntN(5) > 0 || req.N < 4 { // the first Date of all must be believed
@@ -332,7 +337,8 @@ func (h *history) fault(req defendersim.Request) *defendersim.Fault {
 			return f
 		}
 	}
-	if !h.healed.Load() && h.slowOver > 0 && req.Kind != defendersim.KindToken && req.Query.Until.Sub(req.Query.Since) > h.slowOver {
+	if !h.healed.Load() && h.slowOver > 0 && req.Kind != defendersim.KindToken &&
+		req.Query.Until.Sub(req.Query.Since) > h.slowOver {
 		return defendersim.Late(h.cfg.ReadTimeout + 5*time.Second)
 	}
 	if h.healed.Load() || h.wire.Float64() >= h.faultShare || len(h.life.faults) == 0 {
@@ -368,13 +374,15 @@ func (h *history) start() {
 	var next *client.Client
 	if h.ends != nil {
 		cfg.Successor, cfg.SuccessorAfter = h.successorOf(cfg), h.ends.after
-		if next, err = client.New(cfg.Successor, client.WithTransport(h.svc.Transport()), client.WithLogger(log)); err != nil {
+		if next, err = client.New(cfg.Successor, client.WithTransport(h.svc.Transport()),
+			client.WithLogger(log)); err != nil {
 			panic(err)
 		}
 	}
 	h.store = h.disk.open()
 	jitter := rand.New(rand.NewPCG(h.seed, uint64(len(h.starts))))
-	s, err := newSource(&cfg, c, next, h.store, log, tuning{jitter: jitter.Float64, capFloor: cmp.Or(h.floor, 20), maxIDs: h.maxIDs})
+	s, err := newSource(&cfg, c, next, h.store, log, tuning{jitter: jitter.Float64, capFloor: cmp.Or(h.floor, 20),
+		maxIDs: h.maxIDs})
 	if err != nil {
 		panic(err)
 	}
@@ -428,7 +436,8 @@ func (h *history) run() {
 	// After the span: the longest waits of the engine, then gaps, then what becomes visible late.
 	poll := 3 * h.cfg.PollInterval
 	if h.next != nil {
-		poll = 8 * max(h.cfg.PollInterval, h.next.PollInterval) // an unread range behind a limit is halved once in a poll
+		// an unread range behind a limit is halved once in a poll
+		poll = 8 * max(h.cfg.PollInterval, h.next.PollInterval)
 	}
 	if h.ends != nil {
 		poll += h.ends.after + 2*h.cfg.RetryMax + 4*time.Minute
@@ -489,7 +498,8 @@ func (h *history) check() {
 		if wider := en.Query.Until.Sub(en.Query.Since) - edge; wider >= 0 && wider < time.Microsecond {
 			continue // asked for its Date alone; bounds are widened to whole 100 ns
 		}
-		if en.Kind != defendersim.KindToken && en.N > h.before && en.Query.Ago == 0 && en.Query.Since.Before(from) && !en.Query.Since.IsZero() {
+		if en.Kind != defendersim.KindToken && en.N > h.before && en.Query.Ago == 0 && en.Query.Since.Before(from) &&
+			!en.Query.Since.IsZero() {
 			from = en.Query.Since
 		}
 	}
@@ -510,14 +520,16 @@ func (h *history) check() {
 		for _, row := range h.svc.Due(defendersim.Filter{}, from, h.began.Add(h.span), h.cfg.Overlap) {
 			if !row.Poisoned && len(h.core.arrived[row.ID]) == 0 && !h.core.inInvalidText(row.FullID, row.Processed) {
 				h.lost++
-				h.fail("lost: %s processed %s visible %s", row.ID, row.LastProcessed.Sub(h.began), row.VisibleAt.Sub(h.began))
+				h.fail("lost: %s processed %s visible %s", row.ID, row.LastProcessed.Sub(h.began),
+					row.VisibleAt.Sub(h.began))
 			}
 		}
 	}
 	for key, came := range h.core.arrived {
 		for i := 1; i < len(came); i++ {
 			if !h.repeatable(came[i-1]) {
-				h.fail("twice: %s in life %d after %s, again in life %d", key, came[i-1].life, came[i-1].at.Sub(h.began), came[i].life)
+				h.fail("twice: %s in life %d after %s, again in life %d", key, came[i-1].life,
+					came[i-1].at.Sub(h.began), came[i].life)
 			}
 		}
 	}
@@ -549,7 +561,8 @@ func (h *history) journal() string {
 	for _, en := range h.svc.Journal() {
 		q := en.Query
 		fmt.Fprintf(&text, "%d at %s done %s: %v from %s to %s ago %s page %t limit %d: %d %s, %d rows\n",
-			en.N, at(en.At), at(en.Done), en.Kind, at(q.Since), at(q.Until), q.Ago, en.Graph.Page, q.Limit, en.Status, en.Fault, en.Rows)
+			en.N, at(en.At), at(en.Done), en.Kind, at(q.Since), at(q.Until), q.Ago, en.Graph.Page, q.Limit, en.Status,
+			en.Fault, en.Rows)
 	}
 	return text.String()
 }
@@ -576,7 +589,8 @@ func (h *history) checkRequests() {
 		}
 		failed := last.N > 0 && last.Status != 200 && last.Status != 206 && last.Status != 401
 		if failed && !restarted && en.At.Sub(last.Done) < 750*time.Millisecond {
-			h.fail("request %d came %s after request %d failed with %d %s", en.N, en.At.Sub(last.Done), last.N, last.Status, last.Fault)
+			h.fail("request %d came %s after request %d failed with %d %s", en.N, en.At.Sub(last.Done), last.N,
+				last.Status, last.Fault)
 		}
 		lasts[en.Kind] = en
 	}

@@ -61,7 +61,9 @@ func TestALongBadSpanDoesNotHoldWhatIsNewer(t *testing.T) {
 				h.svc.FailSpan(from, to, h.began.Add(6*time.Hour), defendersim.Status(500))
 				h.liveFor(5 * time.Hour)
 				for _, r := range h.svc.Ledger() {
-					if r.LastProcessed.After(from.Add(-2*time.Minute)) && r.LastProcessed.Before(to.Add(2*time.Minute)) || r.LastProcessed.After(h.began.Add(4*time.Hour)) {
+					if r.LastProcessed.After(from.Add(-2*time.Minute)) &&
+						r.LastProcessed.Before(to.Add(2*time.Minute)) ||
+						r.LastProcessed.After(h.began.Add(4*time.Hour)) {
 						continue
 					}
 					came := h.core.arrived[r.ID]
@@ -86,14 +88,15 @@ func TestALongBadSpanDoesNotHoldWhatIsNewer(t *testing.T) {
 // A service that refuses what is older than a day costs that, not what is newer.
 func TestARetentionLimitHoldsNothingThatIsNewer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := sceneAt(spread(36*6, -26*time.Hour, 10*time.Hour), func(p *life) { p.cfg.InitialLookback = 26 * time.Hour }, func(h *history) {
-			h.svc.OnRequest(func(r defendersim.Request) *defendersim.Fault {
-				if r.Kind == defendersim.KindAlerts && r.Query.Since.Before(r.At.Add(-24*time.Hour)) {
-					return defendersim.Status(400)
-				}
-				return nil
+		h := sceneAt(spread(36*6, -26*time.Hour, 10*time.Hour),
+			func(p *life) { p.cfg.InitialLookback = 26 * time.Hour }, func(h *history) {
+				h.svc.OnRequest(func(r defendersim.Request) *defendersim.Fault {
+					if r.Kind == defendersim.KindAlerts && r.Query.Since.Before(r.At.Add(-24*time.Hour)) {
+						return defendersim.Status(400)
+					}
+					return nil
+				})
 			})
-		})
 		h.liveFor(12 * time.Hour)
 		h.stop(false)
 		for _, r := range h.svc.Ledger() {
@@ -107,14 +110,15 @@ func TestARetentionLimitHoldsNothingThatIsNewer(t *testing.T) {
 // A window that the service cannot answer within read_timeout is halved.
 func TestAWindowThatTakesTooLongIsHalved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := sceneAt(spread(12*60, -time.Hour, 11*time.Hour), func(p *life) { p.cfg.InitialLookback = time.Hour }, func(h *history) {
-			h.svc.OnRequest(func(r defendersim.Request) *defendersim.Fault {
-				if r.Kind == defendersim.KindAlerts && r.Query.Until.Sub(r.Query.Since) > 30*time.Minute {
-					return defendersim.Late(25 * time.Second) // read_timeout is 20 s
-				}
-				return nil
+		h := sceneAt(spread(12*60, -time.Hour, 11*time.Hour), func(p *life) { p.cfg.InitialLookback = time.Hour },
+			func(h *history) {
+				h.svc.OnRequest(func(r defendersim.Request) *defendersim.Fault {
+					if r.Kind == defendersim.KindAlerts && r.Query.Until.Sub(r.Query.Since) > 30*time.Minute {
+						return defendersim.Late(25 * time.Second) // read_timeout is 20 s
+					}
+					return nil
+				})
 			})
-		})
 		h.liveFor(12 * time.Hour)
 		h.stop(false)
 		h.lostAndTwice(t)
@@ -148,7 +152,8 @@ func TestAgoAddedAtARestartRepeatsNothing(t *testing.T) {
 func TestALongerOverlapReachesBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := sceneAt(spread(120, 0, 2*time.Hour), nil, nil)
-		a := defendersim.NewGenerator(rand.New(rand.NewPCG(99, 99)), defendersim.Mix{}).Alert(h.began.Add(55 * time.Minute))
+		a := defendersim.NewGenerator(rand.New(rand.NewPCG(99, 99)),
+			defendersim.Mix{}).Alert(h.began.Add(55 * time.Minute))
 		a.VisibleAt = h.began.Add(63 * time.Minute)
 		h.svc.Add(a)
 		h.liveFor(time.Hour)
@@ -180,7 +185,8 @@ func TestACapThatIsLoweredIsFound(t *testing.T) {
 	for _, lower := range []int{30, 20} {
 		t.Run(fmt.Sprint(lower), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				times := append(spread(60, -39*time.Minute, -31*time.Minute), spread(60, -29*time.Minute, -21*time.Minute)...)
+				times := append(spread(60, -39*time.Minute, -31*time.Minute), spread(60, -29*time.Minute,
+					-21*time.Minute)...)
 				times = append(times, spread(60, 65*time.Minute, 66*time.Minute)...)
 				h := sceneAt(times, func(p *life) {
 					p.modes.Cap = 40
@@ -229,7 +235,8 @@ func TestAJumpOfTheClockThatIsTakenBack(t *testing.T) {
 	for _, by := range []time.Duration{30 * 24 * time.Hour, 100 * 365 * 24 * time.Hour} {
 		t.Run(by.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				h := sceneAt(spread(30*24, -30*24*time.Hour, 0), func(p *life) { p.cfg.InitialLookback = 2 * time.Hour }, nil)
+				h := sceneAt(spread(30*24, -30*24*time.Hour, 0),
+					func(p *life) { p.cfg.InitialLookback = 2 * time.Hour }, nil)
 				h.liveFor(10 * time.Minute)
 				had, before := len(h.core.arrived), h.svc.Stats().Alerts
 				n := 0
@@ -263,7 +270,10 @@ func TestAJumpOfSomeAnswersLosesAndRepeatsNothing(t *testing.T) {
 	for _, wrong := range []int{2, 3, 6, 10} {
 		t.Run(fmt.Sprint(wrong), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				h := sceneAt(spread(600, -2*time.Hour, 3*time.Hour), func(p *life) { p.cfg.InitialLookback, p.cfg.Overlap = 2*time.Hour, 15*time.Minute }, nil)
+				h := sceneAt(spread(600, -2*time.Hour, 3*time.Hour), func(p *life) {
+					p.cfg.InitialLookback,
+						p.cfg.Overlap = 2*time.Hour, 15*time.Minute
+				}, nil)
 				h.liveFor(30 * time.Minute)
 				n := 0
 				h.svc.OnRequest(func(defendersim.Request) *defendersim.Fault {
@@ -289,7 +299,10 @@ func TestAJumpOfSomeAnswersLosesAndRepeatsNothing(t *testing.T) {
 // A cache on the way answers polls by ago, whose address is always the same, with what it has.
 func TestACacheDoesNotHideAlerts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := sceneAt(spread(110, time.Minute, 110*time.Minute), func(p *life) { p.cfg.Ago, p.cfg.AgoText = 10*time.Minute, "PT10M" }, func(h *history) {
+		h := sceneAt(spread(110, time.Minute, 110*time.Minute), func(p *life) {
+			p.cfg.Ago,
+				p.cfg.AgoText = 10*time.Minute, "PT10M"
+		}, func(h *history) {
 			var kept time.Time
 			h.svc.OnRequest(func(r defendersim.Request) *defendersim.Fault {
 				if r.Kind != defendersim.KindAlerts || r.Query.Ago == 0 {
@@ -315,13 +328,15 @@ func TestACacheDoesNotHideAlerts(t *testing.T) {
 // Who changes the filters of a stanza takes over its gaps: nobody else would ask for them.
 func TestOtherFiltersTakeOverUnreadRanges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := sceneAt(append(spread(90, -3*time.Hour, -90*time.Minute), spread(60, -20*time.Minute, 40*time.Minute)...), nil, func(h *history) {
-			h.disk.neighbour = h.began.Add(-20 * time.Minute)
-			gap := func(since, until time.Duration) state.UnreadRange {
-				return state.UnreadRange{Since: h.began.Add(since), Until: h.began.Add(until)}
-			}
-			h.disk.neighbourGaps = []state.UnreadRange{gap(-3*time.Hour, -2*time.Hour), gap(-150*time.Minute, -90*time.Minute), gap(-15*time.Minute, -14*time.Minute)}
-		})
+		h := sceneAt(append(spread(90, -3*time.Hour, -90*time.Minute), spread(60, -20*time.Minute, 40*time.Minute)...),
+			nil, func(h *history) {
+				h.disk.neighbour = h.began.Add(-20 * time.Minute)
+				gap := func(since, until time.Duration) state.UnreadRange {
+					return state.UnreadRange{Since: h.began.Add(since), Until: h.began.Add(until)}
+				}
+				h.disk.neighbourGaps = []state.UnreadRange{gap(-3*time.Hour, -2*time.Hour),
+					gap(-150*time.Minute, -90*time.Minute), gap(-15*time.Minute, -14*time.Minute)}
+			})
 		h.liveFor(time.Hour)
 		h.stop(false)
 		h.lostAndTwice(t)

@@ -13,7 +13,8 @@ import (
 )
 
 const (
-	oncePatience = 8                     // failures in a row that are no window's own, after which Once gives up: about four minutes
+	// failures in a row that are no window's own, after which Once gives up: about four minutes
+	oncePatience = 8
 	onceOwn      = 12                    // the same of those that are
 	oncePoll     = 10 * time.Millisecond // between two looks for a batch
 )
@@ -23,7 +24,8 @@ type UnreadError struct{ Unread []state.UnreadRange }
 
 func (e *UnreadError) Error() string {
 	u := e.Unread[0]
-	text := fmt.Sprintf("the alerts processed from %s to %s could not be read: %s", u.Since.Format(time.RFC3339), u.Until.Format(time.RFC3339), u.Reason)
+	text := fmt.Sprintf("the alerts processed from %s to %s could not be read: %s", u.Since.Format(time.RFC3339),
+		u.Until.Format(time.RFC3339), u.Reason)
 	if n := len(e.Unread) - 1; n > 0 {
 		text += fmt.Sprintf(" (and %d ranges more)", n)
 	}
@@ -39,7 +41,8 @@ func (e *UnreadError) Error() string {
 // count as delivered then, unless it returns an error, which ends the pull and is returned. Once returns when all was
 // delivered, or at the first error that only an operator can mend, after some minutes of others, or with ctx's cause.
 // An *UnreadError comes when all the rest was delivered. Call Stop in any case: it stores what was.
-func (r *Runner) Once(ctx context.Context, s *Source, since, until time.Time, deliver func(records []byte) error) error {
+func (r *Runner) Once(ctx context.Context, s *Source, since, until time.Time,
+	deliver func(records []byte) error) error {
 	s.only = &plan.Range{Since: since, Until: until}
 	s.planner.Once(*s.only)
 	if err := r.Add(s); err != nil {

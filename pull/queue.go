@@ -177,7 +177,8 @@ func (q *queue) push(l *lane, b *buffer, rest []byte) *buffer {
 	q.lock.Lock()
 	defer q.lock.Unlock()
 	next := q.newBuffer(l)
-	if next.data == nil { // where one was full the next will be: growing to it step by step would leave garbage of its size
+	// where one was full the next will be: growing to it step by step would leave garbage of its size
+	if next.data == nil {
 		next.data = make([]byte, 0, q.size+q.size/16)
 	}
 	next.data = append(next.data, rest...)

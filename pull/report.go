@@ -55,7 +55,8 @@ func (s *Source) tellFailure(a plan.Answer, o plan.Outcome, err error) {
 	if o.Wait >= time.Minute/mostLines { // what comes so seldom cannot flood, and would else be told late
 		s.report.failures.makeRoom()
 	}
-	s.report.failures.failed(s.log, level, kind, fmt.Sprintf("%s; trying again in %s, no alert is lost meanwhile", reason, o.Wait.Round(time.Second)))
+	s.report.failures.failed(s.log, level, kind, fmt.Sprintf("%s; trying again in %s, no alert is lost meanwhile",
+		reason, o.Wait.Round(time.Second)))
 }
 
 // tellFacts tells what the planner found.
@@ -71,22 +72,30 @@ func (s *Source) tell(f plan.Fact) {
 	case plan.PollDone:
 		r.failures.recovered(s.log, "alerts are pulled again")
 	case plan.OtherFilters:
-		s.log.Warn(fmt.Sprintf("no state for these filters, but the tenant was pulled with others until %s: starting there or %s ago, whichever is "+
-			"earlier; alerts pulled with the other filters may come again", f.To.Format(time.RFC3339), s.cfg.InitialLookback))
+		s.log.Warn(fmt.Sprintf("no state for these filters, but the tenant was pulled with others until %s: starting "+
+			"there or %s ago, whichever is "+
+			"earlier; alerts pulled with the other filters may come again", f.To.Format(time.RFC3339),
+			s.cfg.InitialLookback))
 	case plan.ClockBack:
-		s.log.Warn(fmt.Sprintf("the service's clock went back by %s: asking again from %s, and repeats are dropped; if it comes again, look for a "+
+		s.log.Warn(fmt.Sprintf("the service's clock went back by %s: asking again from %s, and repeats are dropped; "+
+			"if it comes again, look for a "+
 			"proxy with a cache", f.By.Round(time.Second), f.To.Format(time.RFC3339)))
 	case plan.SetAside:
 		r.full.over()
-		r.aside.failed(s.log, slog.LevelError, sortOf(f.Window.String()+f.Reason), fmt.Sprintf("cannot read the alerts processed from %s: %s; newer alerts go on, this range is asked again until it can be read; "+
-			"nothing to do unless it lasts for hours; unread ranges: %d", f.Window, f.Reason, f.N))
+		r.aside.failed(s.log, slog.LevelError, sortOf(f.Window.String()+f.Reason),
+			fmt.Sprintf("cannot read the alerts processed from %s: %s; newer alerts go on, this range is asked again "+
+				"until it can be read; "+
+				"nothing to do unless it lasts for hours; unread ranges: %d", f.Window, f.Reason, f.N))
 	case plan.Incomplete:
 		r.full.over()
-		r.failures.failed(s.log, slog.LevelWarn, "partial", fmt.Sprintf("alerts of %s are incomplete: %s; what came is delivered, and the range is asked "+
+		r.failures.failed(s.log, slog.LevelWarn, "partial", fmt.Sprintf("alerts of %s are incomplete: %s; what came "+
+			"is delivered, and the range is asked "+
 			"again; nothing to do unless it lasts for hours; unread ranges: %d", f.Window, f.Reason, f.N))
 	case plan.UnreadFull:
-		r.full.failed(s.log, slog.LevelError, "full", fmt.Sprintf("%d ranges are unread already, the most that are kept: nothing newer than %s is pulled "+
-			"until one can be read; look at the reasons (defenderctl state) and open a case with Microsoft", f.N, f.Window))
+		r.full.failed(s.log, slog.LevelError, "full", fmt.Sprintf("%d ranges are unread already, the most that are "+
+			"kept: nothing newer than %s is pulled "+
+			"until one can be read; look at the reasons (defenderctl state) and open a case with Microsoft", f.N,
+			f.Window))
 	case plan.RangeRead:
 		s.log.Info(fmt.Sprintf("the unread range from %s was read; unread ranges: %d", f.Window, f.N))
 		if f.N == 0 {
@@ -97,7 +106,8 @@ func (s *Source) tell(f plan.Fact) {
 	case plan.RowsMayHide:
 		if time.Since(r.hidden) > tellAgain {
 			r.hidden = time.Now()
-			s.log.Error(fmt.Sprintf("the service answers with %d rows at most, and %s alone has that many: alerts may be hidden; divide them among "+
+			s.log.Error(fmt.Sprintf("the service answers with %d rows at most, and %s alone has that many: alerts "+
+				"may be hidden; divide them among "+
 				"stanzas by filters (machine_groups)", f.N, f.Window))
 		}
 	}
@@ -207,10 +217,12 @@ func (r *reports) unusual(log *slog.Logger, row record.Row) {
 		if strings.HasPrefix(row.Reason, "larger than") {
 			remedy = "raise max_alert_size"
 		}
-		r.rows.came(log, sortOf(row.Reason), fmt.Sprintf("a row of %d bytes cannot become a record: %s; it is delivered raw, with the error beside "+
+		r.rows.came(log, sortOf(row.Reason), fmt.Sprintf("a row of %d bytes cannot become a record: %s; it is "+
+			"delivered raw, with the error beside "+
 			"it; %s", row.Size, row.Reason, remedy))
 	case row.Repaired:
-		r.rows.came(log, "repaired", "a row holds bad UTF-8 or lone surrogates: they are repaired as U+FFFD; nothing to do")
+		r.rows.came(log, "repaired", "a row holds bad UTF-8 or lone surrogates: they are repaired as U+FFFD; "+
+			"nothing to do")
 	}
 }
 

@@ -115,7 +115,8 @@ func TestStreakMakesRoom(t *testing.T) {
 		for i := range 20 {
 			tr.failed(log, slog.LevelError, fmt.Sprint("worse ", i), "worse")
 		}
-		if warned, worse := strings.Count(out.String(), "WARN"), strings.Count(out.String(), "ERROR"); warned != mostLines || worse != 1 {
+		if warned, worse := strings.Count(out.String(), "WARN"), strings.Count(out.String(),
+			"ERROR"); warned != mostLines || worse != 1 {
 			t.Errorf("%d and %d lines", warned, worse)
 		}
 	})
@@ -137,7 +138,8 @@ func TestSortOf(t *testing.T) {
 	f(true, "cut after 46 bytes: x", "cut after 46000 bytes: x")
 	f(false, "this machine's clock is a", "this machine's clock is b")
 	f(false, "login.example refused the connection", "login.example closed the connection before it answered")
-	f(true, `; the service says "At 10:00. (invalid_client, trace 255d1aef)"`, `; the service says "At 11:00. (invalid_grant, trace a)"`)
+	f(true, `; the service says "At 10:00. (invalid_client, trace 255d1aef)"`,
+		`; the service says "At 11:00. (invalid_grant, trace a)"`)
 }
 
 // What one request after the other fails for is told each time, in the words that say what to do.
@@ -145,7 +147,8 @@ func TestEachCauseIsTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := scene(60, 30*time.Minute, func(p *life) { p.cfg.RetryMax = time.Second })
 		h.liveFor(2 * time.Minute)
-		h.svc.Queue(defendersim.KindAlerts, defendersim.HTML(), defendersim.EmptyBody(), defendersim.CutOf(0.5, defendersim.CutText), defendersim.Status(500))
+		h.svc.Queue(defendersim.KindAlerts, defendersim.HTML(), defendersim.EmptyBody(),
+			defendersim.CutOf(0.5, defendersim.CutText), defendersim.Status(500))
 		h.liveFor(5 * time.Minute)
 		h.svc.RevokeTokens()
 		h.svc.Queue(defendersim.KindToken, defendersim.Entra(7000222), defendersim.Entra(7000215))
@@ -153,8 +156,10 @@ func TestEachCauseIsTold(t *testing.T) {
 		h.stop(false)
 		log := h.log.String()
 		for _, want := range []string{
-			"alerts request: the answer is no list of alerts: HTML or XML", "alerts request: the answer is no list of alerts: an empty body; if it lasts, look for a proxy with a login page",
-			"alerts request: the answer ends at byte ", "alerts request: error in the service (500)", "pulled again after 4 failures",
+			"alerts request: the answer is no list of alerts: HTML or XML", "alerts request: the answer is no list " +
+				"of alerts: an empty body; if it lasts, look for a proxy with a login page",
+			"alerts request: the answer ends at byte ", "alerts request: error in the service (500)", "pulled again " +
+				"after 4 failures",
 			"AADSTS7000222", "AADSTS7000215", "pulled again after 2 failures",
 		} {
 			if n := strings.Count(log, want); n != 1 {
@@ -172,7 +177,8 @@ func TestEachCauseIsTold(t *testing.T) {
 func TestNamed(t *testing.T) {
 	base := errors.New("it broke")
 	once := named(base)
-	if once.Error() != "alerts request: it broke" || !errors.Is(once, base) || named(once) != once || named(nil) != nil {
+	if once.Error() != "alerts request: it broke" || !errors.Is(once, base) || named(once) != once ||
+		named(nil) != nil {
 		t.Errorf("%v, then %v; of nil %v", once, named(once), named(nil))
 	}
 }

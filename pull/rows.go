@@ -66,7 +66,8 @@ func (s *Source) request(ctx context.Context, req plan.Request) (plan.Answer, er
 	}
 	s.run.meter.request(err, ans.Partial != "", asked)
 	s.run.meter.count(func(st *Stats) { st.BytesRead += uint64(a.reader.Offset()) })
-	s.log.Debug(fmt.Sprintf("%s: %d rows, %d new, %d bytes in %s", req.Window, a.Rows, a.Fresh, a.reader.Offset(), time.Since(asked).Round(time.Millisecond)))
+	s.log.Debug(fmt.Sprintf("%s: %d rows, %d new, %d bytes in %s", req.Window, a.Rows, a.Fresh, a.reader.Offset(),
+		time.Since(asked).Round(time.Millisecond)))
 	return a.Answer, err
 }
 
@@ -75,7 +76,8 @@ func (s *Source) request(ctx context.Context, req plan.Request) (plan.Answer, er
 func (a *answer) read(ctx context.Context) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			a.source.log.Error(fmt.Sprintf("internal error while reading an answer: %v; please report this: %s", r, debug.Stack()))
+			a.source.log.Error(fmt.Sprintf("internal error while reading an answer: %v; please report this: %s", r,
+				debug.Stack()))
 			err = fmt.Errorf("internal error: %v; please report the error line before", r)
 		}
 	}()
@@ -97,7 +99,8 @@ type barren struct {
 
 func (b *barren) Read(p []byte) (int, error) {
 	if b.read > b.most {
-		return 0, fmt.Errorf("%d MiB came without a new alert: the answer has no end; if it lasts, look for a proxy that repeats answers, "+
+		return 0, fmt.Errorf("%d MiB came without a new alert: the answer has no end; if it lasts, look for a proxy "+
+			"that repeats answers, "+
 			"and report it to Microsoft", b.read>>20)
 	}
 	n, err := b.body.Read(p)
@@ -115,7 +118,8 @@ func (a *answer) row(ctx context.Context) error {
 	}
 	a.Rows++
 	a.rows++
-	own := row.Updated != 0 && row.Updated >= a.req.Window.Since.Add(-2*edge).UnixNano() && row.Updated <= a.req.Window.Until.Add(edge).UnixNano()
+	own := row.Updated != 0 && row.Updated >= a.req.Window.Since.Add(-2*edge).UnixNano() &&
+		row.Updated <= a.req.Window.Until.Add(edge).UnixNano()
 	t := row.Updated
 	if !own {
 		a.Outside++
@@ -210,7 +214,8 @@ func (a *answer) passOver(sig record.ID) bool {
 		return false
 	}
 	if n <= sameSyntax || a.Resynced && n < sameSyntax {
-		s.report.rows.came(s.log, "syntax", fmt.Sprintf("an answer for %s has the same syntax error again: the invalid text is delivered raw, "+
+		s.report.rows.came(s.log, "syntax", fmt.Sprintf("an answer for %s has the same syntax error again: the "+
+			"invalid text is delivered raw, "+
 			"with the error beside it; look at records with raw and error, and report them to Microsoft", a.req.Window))
 	}
 	s.syntax.set(sig, sameSyntax)

@@ -52,8 +52,8 @@ type Runner struct {
 	meter   meter
 	readers readers
 
-	// committing holds one during a commit: each takes a change and stores it, or gives it back. No sync.Mutex, because a
-	// store may wait for the network, and virtual time stands still while somebody waits for a Mutex.
+	// committing holds one during a commit: each takes a change and stores it, or gives it back. No sync.Mutex, because
+	// a store may wait for the network, and virtual time stands still while somebody waits for a Mutex.
 	committing chan struct{}
 	storeFails streak // used by who commits
 	forgetTold bool   // used by who commits
@@ -170,7 +170,8 @@ func (r *Runner) finish() error {
 	state.CommitAll(last)
 	for _, p := range last {
 		if p.Err != nil {
-			errs = append(errs, fmt.Errorf("commit the state at exit: %w (the last alerts may be delivered again)", p.Err))
+			errs = append(errs, fmt.Errorf("commit the state at exit: %w (the last alerts may be delivered again)",
+				p.Err))
 			break // the others' are of the same cause, as a rule
 		}
 	}
@@ -186,7 +187,8 @@ func (r *Runner) finish() error {
 
 // tellInternal tells of a panic that a loop or a step recovered from.
 func tellInternal(log *slog.Logger, what string, p any) {
-	log.Error(fmt.Sprintf("internal error while %s: %v; starting again in %s; please report this: %s", what, p, crashPause, debug.Stack()))
+	log.Error(fmt.Sprintf("internal error while %s: %v; starting again in %s; please report this: %s", what, p,
+		crashPause, debug.Stack()))
 }
 
 func internal(what string, p any) error {
@@ -272,9 +274,11 @@ func (r *Runner) commit(sources ...*Source) (err error) {
 			r.meter.count(func(st *Stats) { st.CommitFailures++ })
 			if err == nil || errors.Is(err, state.ErrTaken) {
 				err = p.Err
-				r.storeFails.failed(of[i].log, slog.LevelWarn, sortOf(err.Error()), fmt.Sprintf("cannot store what was pulled: %v; pulling goes on and it "+
-					"is tried again every ten seconds, but a crash or restart now would repeat alerts; look at where db is: the disk may be full, the file removed or "+
-					"replaced, or the Kubernetes API away", err))
+				r.storeFails.failed(of[i].log, slog.LevelWarn, sortOf(err.Error()),
+					fmt.Sprintf("cannot store what was pulled: %v; pulling goes on and it "+
+						"is tried again every ten seconds, but a crash or restart now would repeat alerts; look at "+
+						"where db is: the disk may be full, the file removed or "+
+						"replaced, or the Kubernetes API away", err))
 			}
 			continue
 		}
@@ -292,7 +296,8 @@ func (r *Runner) tellForgotten(s *Source, n uint64) {
 		return
 	}
 	r.forgetTold = true
-	s.log.Warn(fmt.Sprintf("more than %d alerts are remembered: the oldest are forgotten, so some may come twice (none is lost); use filters or a "+
+	s.log.Warn(fmt.Sprintf("more than %d alerts are remembered: the oldest are forgotten, so some may come twice "+
+		"(none is lost); use filters or a "+
 		"shorter ago or overlap", ledger.MaxIDs))
 }
 

@@ -247,7 +247,8 @@ func (s *scheduler) clientStats() clientSums {
 			sum.Tokens += c.Tokens
 			sum.Held += c.Held
 			sum.CertificateEnds = soonest(sum.CertificateEnds, c.CertificateEnds)
-			if asked := i == 1 == graph || len(j.source.clients) == 1; asked { // the other's token is asked for once a day
+			// the other's token is asked for once a day
+			if asked := i == 1 == graph || len(j.source.clients) == 1; asked {
 				sum.TokenEnds = soonest(sum.TokenEnds, c.TokenEnds)
 			}
 		}

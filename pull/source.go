@@ -75,7 +75,9 @@ func NewSource(cfg *conf.Config, c, next *client.Client, st state.Store, log *sl
 	return newSource(cfg, c, next, st, log, tuning{jitter: rand.Float64, capFloor: capFloor})
 }
 
-func newSource(cfg *conf.Config, c, next *client.Client, st state.Store, log *slog.Logger, tune tuning) (*Source, error) {
+func newSource(
+	cfg *conf.Config, c, next *client.Client, st state.Store, log *slog.Logger, tune tuning,
+) (*Source, error) {
 	snap, err := st.Load()
 	if err != nil {
 		return nil, fmt.Errorf("load the state: %w", err)
@@ -91,7 +93,8 @@ func newSource(cfg *conf.Config, c, next *client.Client, st state.Store, log *sl
 			cfg, c, s.next = cfg.Successor, next, nil
 		}
 	} else if !snap.Succeeded.IsZero() {
-		log.Warn(fmt.Sprintf("the state says that Microsoft Graph took over from the SIEM API at %s, but successor graph is not set: asking the SIEM API again",
+		log.Warn(fmt.Sprintf("the state says that Microsoft Graph took over from the SIEM API at %s, but successor "+
+			"graph is not set: asking the SIEM API again",
 			snap.Succeeded.Format(time.RFC3339)))
 	}
 	opt.FirstOnly = cfg.Updates == "first"
@@ -108,11 +111,13 @@ func newSource(cfg *conf.Config, c, next *client.Client, st state.Store, log *sl
 
 // begin has s pulled as cfg says from now on.
 func (s *Source) begin(cfg *conf.Config, c *client.Client, start plan.Start, tune tuning) {
-	s.cfg, s.client, s.rows, s.dateless = cfg, c, fmt.Sprintf("%+v %s %v", s.readerOptions(cfg), cfg.Format, cfg.KeepNative), false
+	s.cfg, s.client, s.dateless = cfg, c, false
+	s.rows = fmt.Sprintf("%+v %s %v", s.readerOptions(cfg), cfg.Format, cfg.KeepNative)
 	s.onGraph.Store(cfg.API == conf.Graph)
 	p := plan.Config{
-		Overlap: cfg.Overlap, MaxWindow: cfg.MaxWindow, Lookback: cfg.InitialLookback, PollInterval: cfg.PollInterval, RetryMax: cfg.RetryMax,
-		Ago: cfg.Ago, Limit: cfg.Limit, CapFloor: tune.capFloor, Jitter: tune.jitter,
+		Overlap: cfg.Overlap, MaxWindow: cfg.MaxWindow, Lookback: cfg.InitialLookback, PollInterval: cfg.PollInterval,
+		RetryMax: cfg.RetryMax,
+		Ago:      cfg.Ago, Limit: cfg.Limit, CapFloor: tune.capFloor, Jitter: tune.jitter,
 	}
 	if cfg.API == conf.Graph {
 		p.PageSize = cmp.Or(cfg.Limit, graphPage)
@@ -130,7 +135,8 @@ func (s *Source) readerOptions(cfg *conf.Config) record.Options {
 	if len(s.clients) == 1 {
 		alerts = nil
 	}
-	return record.Options{Schema: schema, Alerts: alerts, TimeKey: cfg.TimeKey, EventIDKey: cfg.EventIDKey, TenantKey: cfg.TenantIDKey, DropNull: cfg.DropNull,
+	return record.Options{Schema: schema, Alerts: alerts, TimeKey: cfg.TimeKey, EventIDKey: cfg.EventIDKey,
+		TenantKey: cfg.TenantIDKey, DropNull: cfg.DropNull,
 		MaxAlert: cfg.MaxAlertSize, MaxRecord: cfg.BatchSize}
 }
 
@@ -238,7 +244,8 @@ func (s *Source) checkpoint() {
 	if s.planner.Watermark().IsZero() {
 		return // no poll has begun: nothing is known
 	}
-	s.ledger.Checkpoint(ledger.Checkpoint{Seq: s.seq, Watermark: s.planner.Watermark(), Unread: s.planner.Unread(), KeepFrom: s.planner.KeepFrom(clock)})
+	s.ledger.Checkpoint(ledger.Checkpoint{Seq: s.seq, Watermark: s.planner.Watermark(), Unread: s.planner.Unread(),
+		KeepFrom: s.planner.KeepFrom(clock)})
 	p := position{watermark: s.planner.Watermark(), unread: len(s.planner.Unread()), lastDone: s.planner.LastDone()}
 	p.service, p.local = s.planner.Began()
 	s.run.meter.place(s, p)

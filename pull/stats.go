@@ -15,7 +15,8 @@ import (
 // Outcomes are what a request for alerts can come to, in the order of Stats.Requests. "ok" was read to its end,
 // "partial" as well, but the service said that something is missing from it, "broken" began well and did not end so;
 // the others are the kinds of transport.Error.
-var Outcomes = [...]string{"ok", "partial", "broken", "network", "throttled", "service", "refused", "unauthorized", "forbidden", "token", "config"}
+var Outcomes = [...]string{"ok", "partial", "broken", "network", "throttled", "service", "refused", "unauthorized",
+	"forbidden", "token", "config"}
 
 const (
 	outcomeOK = iota

@@ -87,9 +87,11 @@ func (s *Source) askSuccessor(ctx context.Context) result {
 		next.fails.recovered(s.log, "Microsoft Graph, the successor, answers")
 		return r
 	}
-	text := fmt.Sprintf("successor graph: Microsoft Graph could not be pulled if the SIEM API ended now: %v; `defenderctl check` says more", err)
+	text := fmt.Sprintf("successor graph: Microsoft Graph could not be pulled if the SIEM API ended now: %v; "+
+		"`defenderctl check` says more", err)
 	if !gone.IsZero() {
-		text = fmt.Sprintf("successor graph: the SIEM API refuses every request since %s, and Microsoft Graph cannot be pulled in its place: %v; no alert is pulled meanwhile",
+		text = fmt.Sprintf("successor graph: the SIEM API refuses every request since %s, and Microsoft Graph cannot "+
+			"be pulled in its place: %v; no alert is pulled meanwhile",
 			gone.UTC().Format(time.RFC3339), err)
 	}
 	next.fails.failed(s.log, slog.LevelWarn, sortOf(text), text)
@@ -113,8 +115,10 @@ func (s *Source) succeed(now, gone time.Time) {
 	s.ledger.Succeed(now.Round(0).UTC(), next.cfg.Updates == "first")
 	s.begin(next.cfg, next.client, start, next.tune)
 	s.run.meter.outcome(s, false)
-	s.log.Warn(fmt.Sprintf("successor graph: the SIEM API has refused every request since %s: going on with Microsoft Graph from %s, also after a restart; "+
-		"what was delivered of the SIEM API does not come again; `defenderctl state --successor-back` would return", gone.UTC().Format(time.RFC3339), from))
+	s.log.Warn(fmt.Sprintf("successor graph: the SIEM API has refused every request since %s: going on with "+
+		"Microsoft Graph from %s, also after a restart; "+
+		"what was delivered of the SIEM API does not come again; `defenderctl state --successor-back` would return",
+		gone.UTC().Format(time.RFC3339), from))
 }
 
 // remember notes of a row of an API with a successor which alert it belongs to, and returns that if it is to be

@@ -68,7 +68,8 @@ func drawEnding(t *rapid.T) life {
 	}
 	p.faults = faults
 	g := &p.modes.Graph
-	g.Order = rapid.SampledFrom([]defendersim.GraphOrder{defendersim.NewestUpdated, defendersim.OldestUpdated, defendersim.Shuffled}).Draw(t, "graph order of the successor")
+	g.Order = rapid.SampledFrom([]defendersim.GraphOrder{defendersim.NewestUpdated, defendersim.OldestUpdated,
+		defendersim.Shuffled}).Draw(t, "graph order of the successor")
 	g.PageCap = rapid.SampledFrom([]int{0, 0, 5, 20}).Draw(t, "page cap of the successor")
 	p.first = rapid.IntRange(0, 2).Draw(t, "first of the successor") == 1
 	minutes := func(name string, from, to int) time.Duration {
@@ -78,7 +79,9 @@ func drawEnding(t *rapid.T) life {
 	e.at = minutes("ends at", 0, int(p.span/time.Minute))
 	for range rapid.IntRange(0, 3).Draw(t, "flaps") {
 		from := minutes("flaps at", 0, int(p.span/time.Minute))
-		e.flaps = append(e.flaps, flap{from, from + time.Duration(rapid.IntRange(1, 300).Draw(t, "seconds"))*time.Second, rapid.IntRange(0, len(endings)-1).Draw(t, "how it flaps")})
+		e.flaps = append(e.flaps, flap{from,
+			from + time.Duration(rapid.IntRange(1, 300).Draw(t, "seconds"))*time.Second,
+			rapid.IntRange(0, len(endings)-1).Draw(t, "how it flaps")})
 	}
 	p.ends = e
 	return p
@@ -167,14 +170,16 @@ func (h *history) checkBoth(from time.Time) {
 		}
 		return "graph|" + v.Key()
 	}
-	due := h.svc.DueGraph(defendersim.GraphDue{Since: from.Add(h.cfg.Overlap), Began: h.since, At: h.began.Add(h.span + 2*h.cfg.Overlap), Overlap: h.cfg.Overlap, Stay: -1})
+	due := h.svc.DueGraph(defendersim.GraphDue{Since: from.Add(h.cfg.Overlap), Began: h.since,
+		At: h.began.Add(h.span + 2*h.cfg.Overlap), Overlap: h.cfg.Overlap, Stay: -1})
 	for _, v := range due {
 		if v.Updated.Before(began) && (h.joined.newest[v.ID].Before(from) || len(told[v.ID]) > 0) {
 			continue // Graph alone had it, before it was asked
 		}
 		if len(h.core.arrived[key(v)]) == 0 && len(by(v)) == 0 && !h.core.inInvalidText(v.ID, v.UpdatedText) {
 			h.lost++
-			h.fail("lost: %s updated %s visible %s; Graph was asked from %s on", v.Key(), v.Updated.Sub(h.began), v.Visible.Sub(h.began), began.Sub(h.began))
+			h.fail("lost: %s updated %s visible %s; Graph was asked from %s on", v.Key(), v.Updated.Sub(h.began),
+				v.Visible.Sub(h.began), began.Sub(h.began))
 		}
 	}
 	for _, v := range h.svc.GraphLedger() {
@@ -182,7 +187,8 @@ func (h *history) checkBoth(from time.Time) {
 			for _, a := range by(v) {
 				came := h.core.arrived[a.Key()]
 				if first := h.core.arrived[key(v)][0]; came[0].at.Before(first.at) && !h.repeatable(came[len(came)-1]) {
-					h.fail("twice: %s updated %s, of which the detection of %s had come at %s", v.Key(), v.Updated.Sub(h.began), a.LastProcessed.Sub(h.began), came[0].at.Sub(h.began))
+					h.fail("twice: %s updated %s, of which the detection of %s had come at %s", v.Key(),
+						v.Updated.Sub(h.began), a.LastProcessed.Sub(h.began), came[0].at.Sub(h.began))
 				}
 			}
 		}
@@ -200,7 +206,8 @@ func TestHistoriesOfSuccession(t *testing.T) {
 				var h *history
 				synctest.Test(t, func(*testing.T) { h = relive(p) })
 				if len(h.faults) > 0 {
-					rt.Fatalf("%s\n%+v\n%+v\n%s%s", strings.Join(h.faults, "\n"), p, *p.ends, h.log.String(), h.journal())
+					rt.Fatalf("%s\n%+v\n%+v\n%s%s", strings.Join(h.faults, "\n"), p, *p.ends, h.log.String(),
+						h.journal())
 				}
 			})
 		})

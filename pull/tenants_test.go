@@ -54,8 +54,10 @@ type alertOf struct {
 }
 
 func newTenantsLife(t *testing.T, seed uint64) *tenantsLife {
-	return &tenantsLife{T: t, rnd: rand.New(rand.NewPCG(seed, 1)), cloud: defendersim.NewFleet(defendersim.Config{Seed: seed}), added: map[string]alertOf{},
-		gen: defendersim.NewGenerator(rand.New(rand.NewPCG(seed, 2)), defendersim.Mix{}), core: &core{arrived: map[string][]arrival{}, keyOf: defendersim.KeyOf}}
+	return &tenantsLife{T: t, rnd: rand.New(rand.NewPCG(seed, 1)),
+		cloud: defendersim.NewFleet(defendersim.Config{Seed: seed}), added: map[string]alertOf{},
+		gen:  defendersim.NewGenerator(rand.New(rand.NewPCG(seed, 2)), defendersim.Mix{}),
+		core: &core{arrived: map[string][]arrival{}, keyOf: defendersim.KeyOf}}
 }
 
 // enter adds a tenant to the stanza.
@@ -296,8 +298,10 @@ func TestCountersOutliveTheirTenant(t *testing.T) {
 			t.Fatal(err)
 		}
 		after := h.core.engine.Stats()
-		if before.Client.Tokens == 0 || after.Client.Tokens != before.Client.Tokens || after.Rows != before.Rows || after.Delivered < before.Delivered {
-			t.Errorf("%d tokens, %d rows and %d alerts became %d, %d and %d", before.Client.Tokens, before.Rows, before.Delivered,
+		if before.Client.Tokens == 0 || after.Client.Tokens != before.Client.Tokens || after.Rows != before.Rows ||
+			after.Delivered < before.Delivered {
+			t.Errorf("%d tokens, %d rows and %d alerts became %d, %d and %d", before.Client.Tokens, before.Rows,
+				before.Delivered,
 				after.Client.Tokens, after.Rows, after.Delivered)
 		}
 		h.stop(false)

@@ -92,14 +92,15 @@ func TestACacheDoesNotCloseAnUnreadRange(t *testing.T) {
 // Hours that can never be read leave room for the gaps of what comes.
 func TestUnreadRangesForEverLeaveRoomForNewOnes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := sceneAt(spread(8*60, 0, 8*time.Hour), func(p *life) { p.cfg.InitialLookback = 72 * time.Hour }, func(h *history) {
-			h.svc.OnRequest(func(r defendersim.Request) *defendersim.Fault {
-				if r.Kind == defendersim.KindAlerts && r.Query.Since.Before(h.began.Add(-12*time.Hour)) {
-					return defendersim.Status(400)
-				}
-				return nil
+		h := sceneAt(spread(8*60, 0, 8*time.Hour), func(p *life) { p.cfg.InitialLookback = 72 * time.Hour },
+			func(h *history) {
+				h.svc.OnRequest(func(r defendersim.Request) *defendersim.Fault {
+					if r.Kind == defendersim.KindAlerts && r.Query.Since.Before(h.began.Add(-12*time.Hour)) {
+						return defendersim.Status(400)
+					}
+					return nil
+				})
 			})
-		})
 		from := h.began.Add(6 * time.Hour)
 		h.svc.FailSpan(from, from.Add(20*time.Second), h.began.Add(100*time.Hour), defendersim.Status(500))
 		h.liveFor(8 * time.Hour)
@@ -109,7 +110,8 @@ func TestUnreadRangesForEverLeaveRoomForNewOnes(t *testing.T) {
 			t.Errorf("%d unread ranges are open", open)
 		}
 		for _, r := range h.svc.Ledger() {
-			if at := r.LastProcessed.Sub(h.began); (at < 5*time.Hour || at > 6*time.Hour+3*time.Minute && at < 7*time.Hour+30*time.Minute) && len(h.core.arrived[r.ID]) != 1 {
+			if at := r.LastProcessed.Sub(h.began); (at < 5*time.Hour || at > 6*time.Hour+3*time.Minute &&
+				at < 7*time.Hour+30*time.Minute) && len(h.core.arrived[r.ID]) != 1 {
 				t.Fatalf("processed %s came %d times", at, len(h.core.arrived[r.ID]))
 			}
 		}
@@ -128,7 +130,8 @@ func TestALongGapThatStaysIncompleteIsHalved(t *testing.T) {
 		heals := h.began.Add(2*time.Hour + 6*time.Minute + 43*time.Second)
 		h.svc.FailSpan(h.began.Add(10*time.Minute), h.began.Add(100*time.Minute), heals, defendersim.Status(500))
 		h.svc.OnRequest(func(req defendersim.Request) *defendersim.Fault {
-			if req.Kind == defendersim.KindGraph && time.Now().After(heals) && req.Query.Until.Sub(req.Query.Since) > 4*time.Second {
+			if req.Kind == defendersim.KindGraph && time.Now().After(heals) &&
+				req.Query.Until.Sub(req.Query.Since) > 4*time.Second {
 				return defendersim.Partial(0.0001)
 			}
 			return nil
@@ -153,7 +156,10 @@ func TestALongGapThatStaysIncompleteIsHalved(t *testing.T) {
 // newest.
 func TestAPlanOfManyStepsReachesThePresent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := sceneAt(spread(30, -30*time.Minute, 0), func(p *life) { p.cfg.InitialLookback, p.cfg.MaxWindow = 40*time.Hour, time.Minute }, nil)
+		h := sceneAt(spread(30, -30*time.Minute, 0), func(p *life) {
+			p.cfg.InitialLookback,
+				p.cfg.MaxWindow = 40*time.Hour, time.Minute
+		}, nil)
 		h.liveFor(30 * time.Second)
 		h.stop(false)
 		h.lostAndTwice(t)

@@ -14,7 +14,8 @@ import (
 //	image:   number of steps, steps
 //	step:    at (microseconds since 1970), watermark, succeeded (times), unread, added, dropped
 //	time:    0 for none; else 1, seconds since 1970, nanoseconds
-//	unread:  0 for the same as in the step before; else 1 + number, and for each: since, until (times), length of reason, reason
+//	unread:  0 for the same as in the step before; else 1 + number, and for each: since, until (times), length of
+//	         reason, reason
 //	added:   number, and for each: age less the age before (nanoseconds), 16 bytes of id. dropped: the same
 //
 // An id takes about 21 bytes.

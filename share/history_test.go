@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -102,7 +103,8 @@ func (h *history) wrote(before, after Object) {
 	was, is, writer := before.Data[dataOwner], after.Data[dataOwner], after.Data[dataWriter]
 	now := time.Now()
 	source := slices.IndexFunc(h.sources, func(k state.Key) bool { return objectName("alerts", k) == after.Name })
-	h.trace = append(h.trace, fmt.Sprintf("%7.2f source %d: owner %q -> %q, watermark %s", time.Since(h.begin).Seconds(),
+	h.trace = append(h.trace, fmt.Sprintf("%7.2f source %d: owner %q -> %q, watermark %s",
+		time.Since(h.begin).Seconds(),
 		source, was, is, after.Data[dataWatermark]))
 	if is != "" && writer != is || is == "" && writer != was && was != "" {
 		h.t.Errorf("%7.2f source %d of %s was written by %s\n%s", time.Since(h.begin).Seconds(), source, was, writer,
@@ -121,7 +123,8 @@ func (h *history) wrote(before, after Object) {
 		h.takeovers = append(h.takeovers, takeover{source, now, was, h.commits[was+after.Name]})
 		for _, p := range h.pods {
 			if p.id == was && !p.disturbed(now) {
-				h.t.Errorf("%7.2f source %d was taken over by %s from %s, which was well\n%s", time.Since(h.begin).Seconds(),
+				h.t.Errorf("%7.2f source %d was taken over by %s from %s, which was well\n%s",
+					time.Since(h.begin).Seconds(),
 					source, is, was, strings.Join(h.trace, "\n"))
 			}
 		}
@@ -365,7 +368,8 @@ func (h *history) disturb(p *simPod, d time.Duration, what *time.Time, how strin
 
 func play(t *testing.T, seed uint64) {
 	h := &history{
-		t: t, rng: rand.New(rand.NewPCG(seed, 16)), dice: rand.New(rand.NewPCG(seed, 17)), server: newServer(), begin: time.Now(),
+		t: t, rng: rand.New(rand.NewPCG(seed, 16)), dice: rand.New(rand.NewPCG(seed, 17)), server: newServer(),
+		begin:   time.Now(),
 		commits: map[string]time.Time{}, owners: map[int]ownerSince{}, byKey: map[string][2]int{},
 	}
 	h.end = h.begin.Add(time.Duration(90+h.rng.IntN(120)) * time.Second)
@@ -373,6 +377,13 @@ func play(t *testing.T, seed uint64) {
 	h.populate()
 	h.run()
 	h.check()
+}
+
+func TestMain(m *testing.M) {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(400) // a history makes garbage, and little lives
+	}
+	os.Exit(m.Run())
 }
 
 // HISTORIES counts those of one process: one of several pods stands for two.
@@ -392,9 +403,14 @@ func TestHistories(t *testing.T) {
 			t.Parallel()
 			for i := shard; i < n && !t.Failed(); i += 2 {
 				seed := first + uint64(i)
-				if !t.Run(fmt.Sprint(seed), func(t *testing.T) { synctest.Test(t, func(t *testing.T) { play(t, seed) }) }) {
-					t.Logf("HISTORY=%d go test ./share -run TestHistories plays it again, though not in the same order within a millisecond, "+
-						"nor with the same jitter of polls and looks: try it some times; HISTORY_LOG=1 writes the log lines", seed)
+				if !t.Run(fmt.Sprint(seed), func(t *testing.T) {
+					synctest.Test(t,
+						func(t *testing.T) { play(t, seed) })
+				}) {
+					t.Logf("HISTORY=%d go test ./share -run TestHistories plays it again, though not in the same "+
+						"order within a millisecond, "+
+						"nor with the same jitter of polls and looks: try it some times; HISTORY_LOG=1 writes "+
+						"the log lines", seed)
 				}
 			}
 		})

@@ -57,8 +57,8 @@ func PodOf(identity string) string {
 	return pod
 }
 
-// Return makes a source one of its own API again, after it went on with the API's successor. ErrOwned: a pod pulls it, or did until it died. The
-// other errors are those of the API, and why a ConfigMap is not used.
+// Return makes a source one of its own API again, after it went on with the API's successor. ErrOwned: a pod pulls it,
+// or did until it died. The other errors are those of the API, and why a ConfigMap is not used.
 func Return(ctx context.Context, api API, name string, key state.Key) error {
 	o, err := api.Get(ctx, objectName(name, key))
 	if err != nil {

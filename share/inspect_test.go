@@ -25,7 +25,8 @@ func TestInspectShowsWhoPullsWhat(t *testing.T) {
 	if h.Err != nil {
 		h, foreign = foreign, h
 	}
-	if PodOf(h.Owner) != "pod-a" || h.Key != key || !h.Watermark.Equal(begin) || h.IDs != 3 || !h.Oldest.Equal(begin) || !h.Newest.Equal(begin.Add(2*time.Second)) ||
+	if PodOf(h.Owner) != "pod-a" || h.Key != key || !h.Watermark.Equal(begin) || h.IDs != 3 || !h.Oldest.Equal(begin) ||
+		!h.Newest.Equal(begin.Add(2*time.Second)) ||
 		!h.Succeeded.Equal(begin.Add(-time.Hour)) || h.Bytes == 0 {
 		t.Errorf("%+v", h)
 	}

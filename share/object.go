@@ -17,8 +17,10 @@ import (
 
 // Why a ConfigMap is not used. Nothing of it is changed then.
 var (
-	ErrNewer   = errors.New("a newer version of this plugin wrote it: use that version in all pods, or delete it to begin again at initial_lookback")
-	ErrEdited  = errors.New("it is not as this plugin wrote it: put it back as it was, or delete it to begin again at initial_lookback")
+	ErrNewer = errors.New("a newer version of this plugin wrote it: use that version in all pods, or delete it to " +
+		"begin again at initial_lookback")
+	ErrEdited = errors.New("it is not as this plugin wrote it: put it back as it was, or delete it to begin again " +
+		"at initial_lookback")
 	ErrForeign = errors.New("it belongs to something else: choose another name in db kubernetes://")
 )
 
@@ -63,7 +65,8 @@ func (r record) encode(o Object) (out Object, dropped int) {
 		if n := min(1+(len(bytes)-sizeMax)/17, r.image.added()); n > 0 {
 			r.image, dropped = r.image.without(n), dropped+n
 		} else {
-			r.image = r.image.folded(r.image.last()) // unread ranges alone, of many commits: those of the last one have room
+			// unread ranges alone, of many commits: those of the last one have room
+			r.image = r.image.folded(r.image.last())
 		}
 		bytes = r.image.encode()
 	}

@@ -112,7 +112,8 @@ func (o *ownership) decide(now time.Time, r role, live []sighting) []action {
 		}
 		mine := r == working && owner == o.identity && !h.gone
 		switch {
-		case h.phase == held && (h.gone || h.lost || h.stale || r == standingBy || r == working && owner != "" && owner != o.identity):
+		case h.phase == held && (h.gone || h.lost || h.stale || r == standingBy ||
+			r == working && owner != "" && owner != o.identity):
 			do(give, giving)
 		case now.Before(h.retry):
 		case h.phase == held && h.doubted && r == returning:

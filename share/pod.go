@@ -17,9 +17,10 @@ const (
 	handsMost  = 8                // actions at a time
 	workerLook = time.Second      // between two looks of a worker, at most: what another gives back waits for it
 	standby    = 30 * time.Second // between two looks of a pod that stands by, with one worker alive
-	seldomer   = 22 * time.Second // more with each further worker, up to three: a thousand pods are to ask less than 20 times a second
-	crashRest  = 30 * time.Second // after an internal error
-	closeRest  = time.Second      // in which the Lease is to be released at the end
+	// more with each further worker, up to three: a thousand pods are to ask less than 20 times a second
+	seldomer  = 22 * time.Second
+	crashRest = 30 * time.Second // after an internal error
+	closeRest = time.Second      // in which the Lease is to be released at the end
 )
 
 // Settings are what the stanzas of one NAME have to agree on.
@@ -39,8 +40,8 @@ func (s Settings) RetryPeriod() time.Duration { return s.LeaseDuration * 2 / 15 
 type Puller interface {
 	// Add begins to pull a source whose state is in st, and owns st from then on, also when it fails: it closes it.
 	Add(key state.Key, st *Store) error
-	// Remove stops pulling a source, waits until what was delivered is durable, commits and closes its store. It returns
-	// the error of that.
+	// Remove stops pulling a source, waits until what was delivered is durable, commits and closes its store. It
+	// returns the error of that.
 	Remove(ctx context.Context, key state.Key) error
 }
 
@@ -226,7 +227,8 @@ func jitter(d time.Duration) time.Duration {
 func (p *Pod) contend() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.ctx.Err() != nil || p.lease.leading() || p.lease.contending() || len(p.own.sources) == 0 || p.workers.since.IsZero() {
+	if p.ctx.Err() != nil || p.lease.leading() || p.lease.contending() || len(p.own.sources) == 0 ||
+		p.workers.since.IsZero() {
 		return
 	}
 	free := p.workers.free(p.settings.Workers, p.sources.Identity)

@@ -192,7 +192,8 @@ func TestAThousandSourcesMoveInTime(t *testing.T) {
 				time.Sleep(10 * time.Millisecond)
 				return nil
 			}
-			p := New(&Sources{API: api, Name: "alerts", Identity: fmt.Sprint("pod-", i), Log: slog.New(slog.DiscardHandler)}, settings)
+			p := New(&Sources{API: api, Name: "alerts", Identity: fmt.Sprint("pod-", i),
+				Log: slog.New(slog.DiscardHandler)}, settings)
 			defer p.Close()
 			if _, err := p.Join(&holder{stores: map[state.Key]*Store{}}, keys); err != nil {
 				t.Fatal(err)
@@ -218,10 +219,14 @@ func TestAThousandSourcesMoveInTime(t *testing.T) {
 		}
 		third := func(n int) bool { return n > sources/4 && n < sources*2/5 }
 		within("the start", 20*time.Second, func(of map[string]int) bool {
-			return third(of["pod-0"]) && third(of["pod-1"]) && third(of["pod-2"]) && of["pod-0"]+of["pod-1"]+of["pod-2"] == sources
+			return third(of["pod-0"]) && third(of["pod-1"]) && third(of["pod-2"]) && of["pod-0"]+of["pod-1"]+
+				of["pod-2"] == sources
 		})
 		dead.Store(true)
-		within("a death", settings.LeaseDuration+5*time.Second, func(of map[string]int) bool { return of["pod-1"]+of["pod-2"] == sources })
+		within("a death", settings.LeaseDuration+5*time.Second, func(of map[string]int) bool {
+			return of["pod-1"]+
+				of["pod-2"] == sources
+		})
 		if n := pods[1].Stats().Takeovers + pods[2].Stats().Takeovers; n < sources/4 {
 			t.Errorf("%d takeovers", n)
 		}

@@ -16,10 +16,12 @@ func (h *history) check() {
 		for n, appeared := range alerts {
 			ds := byAlert[[2]int{s, n}]
 			if !slices.ContainsFunc(ds, func(d delivery) bool { return !d.lost }) {
-				h.failf("alert %d of source %d, which appeared at %.2f, is lost (%d deliveries)", n, s, h.at(appeared), len(ds))
+				h.failf("alert %d of source %d, which appeared at %.2f, is lost (%d deliveries)", n, s, h.at(appeared),
+					len(ds))
 			}
 			if wait, most := ds[0].at.Sub(appeared), h.patience(appeared, ds[0].at); h.undisturbed && wait > most {
-				h.failf("alert %d of source %d, which appeared at %.2f, waited for %s, more than %s", n, s, h.at(appeared), wait, most)
+				h.failf("alert %d of source %d, which appeared at %.2f, waited for %s, more than %s", n, s,
+					h.at(appeared), wait, most)
 			}
 			for i := 1; i < len(ds); i++ {
 				h.checkRepeated(ds[i-1], ds[i])
@@ -89,12 +91,15 @@ func (h *history) checkRepeated(first, second delivery) {
 			return // frozen before it could note that this one is durable
 		}
 		if first.at.Before(oldest) {
-			h.failf("alert %d of source %d came from %s at %.2f and from %s at %.2f: too old to repeat after the takeover at %.2f "+
-				"(last commit %.2f)", first.n, first.source, first.pod.id, h.at(first.at), second.pod.id, h.at(second.at), h.at(t.at), h.at(t.lastSeen))
+			h.failf("alert %d of source %d came from %s at %.2f and from %s at %.2f: too old to repeat after the "+
+				"takeover at %.2f "+
+				"(last commit %.2f)", first.n, first.source, first.pod.id, h.at(first.at), second.pod.id,
+				h.at(second.at), h.at(t.at), h.at(t.lastSeen))
 		}
 		return
 	}
-	h.failf("alert %d of source %d came from %s at %.2f and from %s at %.2f, though nobody took it over between", first.n, first.source,
+	h.failf("alert %d of source %d came from %s at %.2f and from %s at %.2f, though nobody took it over between",
+		first.n, first.source,
 		first.pod.id, h.at(first.at), second.pod.id, h.at(second.at))
 }
 

@@ -23,7 +23,8 @@ type lasting struct {
 // trouble tells that doing something fails.
 func (r *reporter) trouble(what string, err error) {
 	if r.again(what, err.Error()) {
-		r.log.Error("pods that share: " + what + " failed: " + err.Error() + "; it is tried again, and nothing is lost meanwhile")
+		r.log.Error("pods that share: " + what + " failed: " + err.Error() + "; it is tried again, and nothing is " +
+			"lost meanwhile")
 	}
 }
 

@@ -19,11 +19,13 @@ import (
 
 // Labels and annotations of the objects.
 const (
-	ManagedByLabel    = "app.kubernetes.io/managed-by"
-	ManagedBy         = "fluent-bit-defender"
-	NameLabel         = "fluent-bit-defender/name"    // NAME of db kubernetes://NAME
-	TenantLabel       = "fluent-bit-defender/tenant"  // hash of API and tenant: sources of one tenant with other filters
-	SourcesAnnotation = "fluent-bit-defender/sources" // of a Lease: the Hashes of the sources that its holder has, one after the other
+	ManagedByLabel = "app.kubernetes.io/managed-by"
+	ManagedBy      = "fluent-bit-defender"
+	NameLabel      = "fluent-bit-defender/name" // NAME of db kubernetes://NAME
+	// hash of API and tenant: sources of one tenant with other filters
+	TenantLabel = "fluent-bit-defender/tenant"
+	// of a Lease: the Hashes of the sources that its holder has, one after the other
+	SourcesAnnotation = "fluent-bit-defender/sources"
 )
 
 // Errors of an API, wrapped in one that names the object.
@@ -31,7 +33,8 @@ var (
 	ErrNotFound = errors.New("not found")
 	// ErrConflict: the object is not at the version that was read, or exists already.
 	ErrConflict = errors.New("somebody else wrote it")
-	// ErrRefused: the API server answered, and did nothing. After any other error nobody knows whether a write was done.
+	// ErrRefused: the API server answered, and did nothing. After any other error nobody knows whether a write was
+	// done.
 	ErrRefused = errors.New("refused by the API server")
 )
 
@@ -45,7 +48,8 @@ type API interface {
 	Lead(ctx context.Context, slot int, c Candidate) error
 
 	Get(ctx context.Context, name string) (Object, error)
-	// Create and Update return the object as it is now, with its new Version. Update succeeds only from the Version given.
+	// Create and Update return the object as it is now, with its new Version. Update succeeds only from the Version
+	// given.
 	Create(ctx context.Context, o Object) (Object, error)
 	Update(ctx context.Context, o Object) (Object, error)
 	// OfTenant returns the objects with this TenantLabel.
@@ -55,8 +59,8 @@ type API interface {
 // Candidate is who wants to lead, and what it is told. Its functions are called from a goroutine of Lead.
 type Candidate struct {
 	Identity string
-	// Dead is the Lease as it was when its holder had not renewed it for the lease duration: while it is so, it is free.
-	// Zero: none.
+	// Dead is the Lease as it was when its holder had not renewed it for the lease duration: while it is so, it is
+	// free. Zero: none.
 	Dead Lease
 	// Sources is asked at each write of the Lease.
 	Sources func() []Hash
@@ -95,7 +99,8 @@ type Object struct {
 type Hash string
 
 const (
-	hashLen       = 8 // 40 bits: two of a thousand sources are alike once in two million times, and would then only be spread worse
+	// 40 bits: two of a thousand sources are alike once in two million times, and would then only be spread worse
+	hashLen       = 8
 	objectHashLen = 10
 )
 

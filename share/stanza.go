@@ -134,7 +134,8 @@ func (p *Pod) act() {
 	}
 	p.queue = append(p.queue, p.own.decide(now, p.lease.role(), p.workers.live())...)
 	if orphans := p.own.orphans(now); len(orphans) > 0 {
-		p.told.warn(fmt.Sprintf("no worker has %s in its configuration, so nobody pulls it: give all pods of %s the same tenants", p.names(orphans), p.sources.Name))
+		p.told.warn(fmt.Sprintf("no worker has %s in its configuration, so nobody pulls it: give all pods of %s the "+
+			"same tenants", p.names(orphans), p.sources.Name))
 	}
 	for p.hands < min(handsMost, len(p.queue)) {
 		p.hands++
@@ -230,8 +231,9 @@ func (p *Pod) take(h Hash, e *entry) {
 	defer cancel()
 	e.store = nil
 	st, from, err := p.sources.Take(ctx, e.key, func(owner string) Verdict {
-		// The ConfigMap is read, so now look again. An owner that comes back renews its Lease before it checks its sources:
-		// one that had renewed is seen now, and what one that renews later writes keeps this process from writing.
+		// The ConfigMap is read, so now look again. An owner that comes back renews its Lease before it checks its
+		// sources: one that had renewed is seen now, and what one that renews later writes keeps this process from
+		// writing.
 		if !p.judge(owner).Dead || !p.look() {
 			return Verdict{}
 		}

@@ -46,7 +46,9 @@ var ErrOwned = errors.New("another pod owns it")
 // Take makes this process the owner of a source, unless judge says that its owner is alive: then it returns ErrOwned.
 // judge is not asked for an empty owner, nor for this process itself. from is the dead owner that the source was
 // taken over from, if there was one. Other errors are ErrNewer, ErrEdited and ErrForeign, and those of the API.
-func (s *Sources) Take(ctx context.Context, key state.Key, judge func(owner string) Verdict) (st *Store, from string, err error) {
+func (s *Sources) Take(
+	ctx context.Context, key state.Key, judge func(owner string) Verdict,
+) (st *Store, from string, err error) {
 	st = &Store{sources: s, rec: record{key: key}, turn: make(chan struct{}, 1)}
 	st.object.Name = objectName(s.Name, key)
 	st.snap, from, err = st.take(ctx, judge)
@@ -120,7 +122,8 @@ type Store struct {
 	snap    state.Snapshot // for Load
 	object  Object         // as it is in the API: Name and Version
 	rec     record         // as it is in the API
-	wanted  image          // as it is to be: it holds also the changes that could not be written yet, each with the time of its Commit
+	// as it is to be: it holds also the changes that could not be written yet, each with the time of its Commit
+	wanted image
 
 	turn chan struct{} // holds one while a call goes on: touch comes from another goroutine, and must not wait for ever
 	// tried are the sequence numbers of writes of which nobody knows whether they were done: the answer did not come.
@@ -158,7 +161,8 @@ func (st *Store) Ready(c state.Change) bool {
 		return false
 	}
 	wait := writeEvery
-	if was := st.rec.image.newest(); len(c.Add) == 0 && slices.EqualFunc(c.Unread, was.Unread, sameRange) && c.Succeeded.Equal(was.Succeeded) {
+	if was := st.rec.image.newest(); len(c.Add) == 0 && slices.EqualFunc(c.Unread, was.Unread, sameRange) &&
+		c.Succeeded.Equal(was.Succeeded) {
 		wait = watermarkEvery
 	}
 	return st.written.IsZero() || time.Since(st.written) >= wait
@@ -287,8 +291,10 @@ func (st *Store) put(ctx context.Context, rec record) error {
 	st.object.Version, st.rec, st.wanted, st.written = done.Version, rec, rec.image, time.Now()
 	if dropped > 0 && !st.warned {
 		st.warned = true
-		st.sources.Log.Warn(fmt.Sprintf("the ConfigMap has no room for all ids of what was pulled: the oldest are left out, so some alerts may come again when another "+
-			"pod takes the source (none is lost); use filters or a shorter overlap or takeover_overlap"), "config_map", object.Name, "left_out", dropped)
+		st.sources.Log.Warn(fmt.Sprintf("the ConfigMap has no room for all ids of what was pulled: the oldest are "+
+			"left out, so some alerts may come again when another "+
+			"pod takes the source (none is lost); use filters or a shorter overlap or takeover_overlap"), "config_map",
+			object.Name, "left_out", dropped)
 	}
 	return nil
 }
@@ -304,7 +310,8 @@ func (st *Store) recognise(ctx context.Context) (mine bool, err error) {
 		return false, err
 	}
 	rec, err := decodeRecord(object)
-	mine = err == nil && rec.writer == st.sources.Identity && rec.key == st.rec.key && slices.Contains(st.tried, rec.sequence)
+	mine = err == nil && rec.writer == st.sources.Identity && rec.key == st.rec.key &&
+		slices.Contains(st.tried, rec.sequence)
 	if !mine {
 		return false, ErrConflict
 	}

@@ -38,7 +38,8 @@ func rows(from, to int) (out []state.Entry) {
 // pod is one process's view of a server.
 func pod(s *server, identity string, overlap time.Duration) (*Sources, *fakeAPI) {
 	api := &fakeAPI{server: s}
-	return &Sources{API: api, Name: "alerts", Identity: identity, Overlap: overlap, Log: slog.New(slog.DiscardHandler)}, api
+	return &Sources{API: api, Name: "alerts", Identity: identity, Overlap: overlap, Log: slog.New(slog.DiscardHandler)},
+		api
 }
 
 func alive(string) Verdict { return Verdict{} }
@@ -79,7 +80,8 @@ func TestWhatOnePodGaveBackAnotherFinds(t *testing.T) {
 	wantSnapshot(t, snap, state.Snapshot{})
 	unread := []state.UnreadRange{{Since: begin, Until: begin.Add(time.Minute), Reason: "HTTP 500"}}
 	mustCommit(t, st, state.Change{Watermark: begin, Add: rows(0, 10), Unread: unread})
-	mustCommit(t, st, state.Change{Watermark: begin.Add(time.Second), Add: rows(10, 12), Drop: rows(0, 3), Unread: unread})
+	mustCommit(t, st, state.Change{Watermark: begin.Add(time.Second), Add: rows(10, 12), Drop: rows(0, 3),
+		Unread: unread})
 	if _, _, err := b.Take(t.Context(), key, alive); !errors.Is(err, ErrOwned) {
 		t.Fatalf("taken from a pod that lives: %v", err)
 	}
@@ -90,13 +92,15 @@ func TestWhatOnePodGaveBackAnotherFinds(t *testing.T) {
 		t.Errorf("commit after close: %v", err)
 	}
 	_, snap = mustTake(t, b, alive)
-	wantSnapshot(t, snap, state.Snapshot{Found: true, Watermark: begin.Add(time.Second), IDs: rows(3, 12), Unread: unread})
+	wantSnapshot(t, snap, state.Snapshot{Found: true, Watermark: begin.Add(time.Second), IDs: rows(3, 12),
+		Unread: unread})
 }
 
 func TestATakeoverGoesBackByTheOverlap(t *testing.T) {
 	for name, test := range map[string]struct {
-		overlap, idle time.Duration // idle: from the last commit to the last renewal; below zero: the renewal was not seen
-		commits       int           // of ten, one each ten seconds, that the next owner knows; 0: nothing at all
+		// idle: from the last commit to the last renewal; below zero: the renewal was not seen
+		overlap, idle time.Duration
+		commits       int // of ten, one each ten seconds, that the next owner knows; 0: nothing at all
 	}{
 		"of a minute":                         {time.Minute, 0, 4},
 		"of none":                             {0, 0, 10},
@@ -302,7 +306,8 @@ func TestANewSourceLearnsOfItsNeighbours(t *testing.T) {
 	mustCommit(t, st, state.Change{Watermark: begin, Add: rows(0, 3), Unread: unread})
 	filtered, other := key, key
 	filtered.Filters, other.Tenant = "machine_groups=x", "fabrikam"
-	for k, want := range map[state.Key]state.Snapshot{filtered: {Neighbour: begin, NeighbourUnread: unread}, other: {}} {
+	for k, want := range map[state.Key]state.Snapshot{filtered: {Neighbour: begin, NeighbourUnread: unread},
+		other: {}} {
 		st, _, err := a.Take(t.Context(), k, alive)
 		if err != nil {
 			t.Fatal(err)
@@ -321,11 +326,14 @@ func TestWhatIsNotOursIsRefused(t *testing.T) {
 		want   string
 	}{
 		"newer": {func(o *Object) { o.Data["version"] = "2" },
-			"ConfigMap alerts-NAME: a newer version of this plugin wrote it: use that version in all pods, or delete it to begin again at initial_lookback"},
+			"ConfigMap alerts-NAME: a newer version of this plugin wrote it: use that version in all pods, or delete " +
+				"it to begin again at initial_lookback"},
 		"edited": {func(o *Object) { o.Data["watermark"] = "2020-01-01T00:00:00Z" },
-			"ConfigMap alerts-NAME: it is not as this plugin wrote it: put it back as it was, or delete it to begin again at initial_lookback"},
+			"ConfigMap alerts-NAME: it is not as this plugin wrote it: put it back as it was, or delete it to begin " +
+				"again at initial_lookback"},
 		"shortened": {func(o *Object) { o.Binary["state"] = o.Binary["state"][1:] },
-			"ConfigMap alerts-NAME: it is not as this plugin wrote it: put it back as it was, or delete it to begin again at initial_lookback"},
+			"ConfigMap alerts-NAME: it is not as this plugin wrote it: put it back as it was, or delete it to begin " +
+				"again at initial_lookback"},
 		"another's": {func(o *Object) { o.Data = map[string]string{"fluent-bit.conf": "[SERVICE]"} },
 			"ConfigMap alerts-NAME: it belongs to something else: choose another name in db kubernetes://"},
 		"of another source": {func(o *Object) {
@@ -397,7 +405,8 @@ func TestAThousandUnreadRangesHaveRoom(t *testing.T) {
 		var unread []state.UnreadRange
 		for n := range 1000 {
 			since := begin.Add(time.Duration(n) * time.Hour)
-			unread = append(unread, state.UnreadRange{Since: since, Until: since.Add(time.Minute), Reason: strings.Repeat("ä", 500)})
+			unread = append(unread, state.UnreadRange{Since: since, Until: since.Add(time.Minute),
+				Reason: strings.Repeat("ä", 500)})
 		}
 		for n := range 20 {
 			time.Sleep(5 * time.Second)

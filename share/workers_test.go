@@ -85,7 +85,8 @@ func TestTheOwnerOfASourceMayHaveNoLeaseAnyMore(t *testing.T) {
 
 func TestAProcessCanHaveItsOwnLeaseAgain(t *testing.T) {
 	w := newWorkers(15 * time.Second)
-	w.observe(begin, begin, []Lease{{Slot: 0, Holder: "other", Renewed: begin}, {Slot: 1, Holder: "me", Renewed: begin}, {Slot: 3, Holder: ""}})
+	w.observe(begin, begin, []Lease{{Slot: 0, Holder: "other", Renewed: begin}, {Slot: 1, Holder: "me", Renewed: begin},
+		{Slot: 3, Holder: ""}})
 	var slots []int
 	for _, l := range w.free(5, "me") {
 		slots = append(slots, l.Slot)
@@ -242,7 +243,8 @@ func TestASourceThatNoWorkerHasIsTold(t *testing.T) {
 		want   int
 	}{
 		{0, nil, 0}, {100, nil, 0}, // no worker at all is another matter
-		{101, liveOf(1, sources[:1]), 0}, {160, liveOf(2, sources[:1]), 0}, {161, liveOf(2, sources[:1]), 1}, {162, liveOf(2, sources), 0}, {163, liveOf(2, sources[:1]), 0},
+		{101, liveOf(1, sources[:1]), 0}, {160, liveOf(2, sources[:1]), 0}, {161, liveOf(2, sources[:1]), 1},
+		{162, liveOf(2, sources), 0}, {163, liveOf(2, sources[:1]), 0},
 	} {
 		now := begin.Add(time.Duration(step.second) * time.Second)
 		o.decide(now, standingBy, step.live)
@@ -256,7 +258,8 @@ func TestASourceThatNoWorkerHasIsTold(t *testing.T) {
 // another pod takes it for dead and delivers again.
 func TestWhoMayStillOwnASourceLooksOften(t *testing.T) {
 	source := hashes(1)[0]
-	p := &Pod{settings: Settings{Workers: 3, LeaseDuration: 15 * time.Second}, workers: newWorkers(15 * time.Second), own: newOwnership("a")}
+	p := &Pod{settings: Settings{Workers: 3, LeaseDuration: 15 * time.Second}, workers: newWorkers(15 * time.Second),
+		own: newOwnership("a")}
 	p.own.configure([]Hash{source})
 	if pause := p.pause(); pause < 10*time.Second {
 		t.Errorf("a pod without sources looks each %s", pause)
@@ -281,11 +284,13 @@ func TestWhoStandsByNoticesThatAllWorkersDied(t *testing.T) {
 					server.mu.Lock()
 					defer server.mu.Unlock()
 					for slot := range 3 {
-						server.leases[slot] = Lease{Slot: slot, Holder: fmt.Sprint("pod-", slot), Renewed: time.Now(), Sources: []Hash{HashOf(key)}}
+						server.leases[slot] = Lease{Slot: slot, Holder: fmt.Sprint("pod-", slot), Renewed: time.Now(),
+							Sources: []Hash{HashOf(key)}}
 					}
 				}
 				api := &fakeAPI{server: server, settings: settings, skew: test.skew}
-				p := New(&Sources{API: api, Name: "alerts", Identity: "other", Clock: api.clock, Log: slog.New(slog.DiscardHandler)}, settings)
+				p := New(&Sources{API: api, Name: "alerts", Identity: "other", Clock: api.clock,
+					Log: slog.New(slog.DiscardHandler)}, settings)
 				defer p.Close()
 				if _, err := p.Join(&holder{stores: map[state.Key]*Store{}}, []state.Key{key}); err != nil {
 					t.Fatal(err)
@@ -314,7 +319,8 @@ func TestALookThatTookLongIsNoWatch(t *testing.T) {
 	w := newWorkers(15 * time.Second)
 	lease := Lease{Holder: "a", Renewed: begin}
 	look := func(sent, received int) bool {
-		w.observe(begin.Add(time.Duration(sent)*time.Second), begin.Add(time.Duration(received)*time.Second), []Lease{lease})
+		w.observe(begin.Add(time.Duration(sent)*time.Second), begin.Add(time.Duration(received)*time.Second),
+			[]Lease{lease})
 		return w.judge("a").Dead
 	}
 	for _, l := range []struct {

@@ -50,7 +50,8 @@ func BenchmarkCommit(b *testing.B) {
 			s := filled(b, path, Key{API: "siem", Tenant: b.Name()}, held)
 			next := held
 			for b.Loop() {
-				c := Change{Watermark: time.Unix(int64(next), 0), Add: entries(next, next+1000), Drop: entries(next-held, next-held+1000)}
+				c := Change{Watermark: time.Unix(int64(next), 0), Add: entries(next, next+1000),
+					Drop: entries(next-held, next-held+1000)}
 				if err := s.Commit(c); err != nil {
 					b.Fatal(err)
 				}
@@ -74,7 +75,8 @@ func BenchmarkCommitAfterBacklog(b *testing.B) {
 	}
 	next := 1_000_000
 	for b.Loop() {
-		c := Change{Watermark: time.Unix(int64(next), 0), Add: entries(next, next+1000), Drop: entries(next-held, next-held+1000)}
+		c := Change{Watermark: time.Unix(int64(next), 0), Add: entries(next, next+1000),
+			Drop: entries(next-held, next-held+1000)}
 		if err := s.Commit(c); err != nil {
 			b.Fatal(err)
 		}
@@ -146,7 +148,8 @@ func TestACommitCostsWhatItChanges(t *testing.T) {
 				mustCommit(t, s, Change{Watermark: at(0), Add: entries(0, held)})
 				next := held
 				return testing.AllocsPerRun(20, func() {
-					mustCommit(t, s, Change{Watermark: at(next), Add: entries(next, next+100), Drop: entries(next-held, next-held+100)})
+					mustCommit(t, s, Change{Watermark: at(next), Add: entries(next, next+100),
+						Drop: entries(next-held, next-held+100)})
 					next += 100
 				})
 			}

@@ -112,8 +112,10 @@ func tryAcquire(path string, log *slog.Logger) (*boltFile, error) {
 	if moveErr != nil {
 		return nil, fmt.Errorf("%v, and it could not be moved aside: %w", err, moveErr)
 	}
-	log.Warn("the state file is damaged: it was moved aside, and every stanza that it served starts anew from initial_lookback; "+
-		"older alerts that were not pulled yet are not pulled, and those of the lookback come again; look at the disk, and for the older alerts use defenderctl state --reset-to",
+	log.Warn("the state file is damaged: it was moved aside, and every stanza that it served starts anew from "+
+		"initial_lookback; "+
+		"older alerts that were not pulled yet are not pulled, and those of the lookback come again; look at the "+
+		"disk, and for the older alerts use defenderctl state --reset-to",
 		"file", resolved, "moved_to", aside, "damage", err)
 	return nil, err
 }

@@ -75,7 +75,8 @@ func TestAChangeThatIsToBlameFailsAlone(t *testing.T) {
 		{Store: mustOpen(t, filepath.Join(dir, "other.db"), newKey(t)), Change: Change{Watermark: at(5)}},
 	}
 	CommitAll(all)
-	for i, want := range []string{"", ErrClosed.Error(), "only the years 1 to 9999 can", "16384 unread ranges take", "", ""} {
+	for i, want := range []string{"", ErrClosed.Error(), "only the years 1 to 9999 can", "16384 unread ranges take", "",
+		""} {
 		if got := fmt.Sprint(all[i].Err); (want == "") != (all[i].Err == nil) || !strings.Contains(got, want) {
 			t.Errorf("%d: got %s, want %q", i, got, want)
 		}
@@ -112,7 +113,8 @@ func TestASourceCostsTheSameHoweverManyThereAre(t *testing.T) {
 		dir := tempDir(t)
 		var all []Pending
 		for i := range others {
-			all = append(all, Pending{Store: mustOpen(t, filepath.Join(dir, "state.db"), newKey(t)), Change: Change{Watermark: at(i), Add: entries(i, i+10)}})
+			all = append(all, Pending{Store: mustOpen(t, filepath.Join(dir, "state.db"), newKey(t)),
+				Change: Change{Watermark: at(i), Add: entries(i, i+10)}})
 		}
 		CommitAll(all)
 		return testing.AllocsPerRun(20, func() {

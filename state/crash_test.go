@@ -110,7 +110,8 @@ var crashKey = Key{API: "siem", Tenant: "kill -9"}
 
 // crashStep is the n-th commit: 300 rows come, those of five commits before go, and the unread ranges change.
 func crashStep(n int) Change {
-	c := Change{Watermark: at(n), Add: entries(n*300, n*300+300), Unread: []UnreadRange{{Since: at(n), Until: at(n + 1), Reason: strconv.Itoa(n)}}}
+	c := Change{Watermark: at(n), Add: entries(n*300, n*300+300), Unread: []UnreadRange{{Since: at(n), Until: at(n + 1),
+		Reason: strconv.Itoa(n)}}}
 	if n >= 5 {
 		c.Drop = entries((n-5)*300, (n-4)*300)
 	}
@@ -150,7 +151,8 @@ func TestKill9LeavesAWholeCommit(t *testing.T) {
 		if n < done || n > done+1 {
 			t.Fatalf("round %d: %d commits were acknowledged, %d are there", round, done, n)
 		}
-		want := Snapshot{Found: true, Watermark: at(n - 1), IDs: entries(max(0, n-5)*300, n*300), Unread: crashStep(n - 1).Unread}
+		want := Snapshot{Found: true, Watermark: at(n - 1), IDs: entries(max(0, n-5)*300, n*300),
+			Unread: crashStep(n - 1).Unread}
 		if diff := differ(want, snap); diff != "" {
 			t.Fatalf("round %d after %d commits (-want +got):\n%s", round, n, diff)
 		}
@@ -217,7 +219,8 @@ func fileLimit(t *testing.T) (set func(bytes int64), lift func()) {
 		t.Fatal(err)
 	}
 	set = func(bytes int64) {
-		if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: uint64(bytes), Max: old.Max}); err != nil {
+		if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: uint64(bytes),
+			Max: old.Max}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -249,7 +252,8 @@ func TestAStartOnAFullDiskReadsWhatIsThere(t *testing.T) {
 	set(1)
 	again := mustOpen(t, path, key)
 	wantLoad(t, again, Snapshot{Found: true, Watermark: at(1), IDs: entries(0, 9)})
-	if _, err := OpenFile(filepath.Join(filepath.Dir(path), "new"), newKey(t), nil); !errors.Is(err, ErrNoRoom) || !strings.Contains(err.Error(), "new") {
+	if _, err := OpenFile(filepath.Join(filepath.Dir(path), "new"), newKey(t), nil); !errors.Is(err, ErrNoRoom) ||
+		!strings.Contains(err.Error(), "new") {
 		t.Errorf("a new file on a full disk: %v", err)
 	}
 	lift()
@@ -260,8 +264,10 @@ func TestAStartOnAFullDiskReadsWhatIsThere(t *testing.T) {
 func TestTooManyUnreadRangesAreRefusedWhole(t *testing.T) {
 	s := mustOpen(t, filepath.Join(tempDir(t), "state.db"), newKey(t))
 	mustCommit(t, s, Change{Watermark: at(1)})
-	unread := slices.Repeat([]UnreadRange{{Since: at(1), Until: at(2), Reason: strings.Repeat("x", maxReason)}}, maxMeta/maxReason)
-	if err := s.Commit(Change{Watermark: at(2), Add: entries(0, 1), Unread: unread}); err == nil || !strings.Contains(err.Error(), "16384 unread ranges") {
+	unread := slices.Repeat([]UnreadRange{{Since: at(1), Until: at(2), Reason: strings.Repeat("x", maxReason)}},
+		maxMeta/maxReason)
+	if err := s.Commit(Change{Watermark: at(2), Add: entries(0, 1), Unread: unread}); err == nil ||
+		!strings.Contains(err.Error(), "16384 unread ranges") {
 		t.Errorf("got %v", err)
 	}
 	wantLoad(t, s, Snapshot{Found: true, Watermark: at(1)})
@@ -369,7 +375,8 @@ func TestAMapThatCannotGrowIsMadeAnew(t *testing.T) {
 	s, o := mustOpen(t, path, key), mustOpen(t, path, other)
 	mustCommit(t, s, Change{Watermark: at(1), Add: entries(0, 100)})
 	set(s.(*fileStore), unix.MAP_HUGETLB) // which no ordinary file can have
-	if err := s.Commit(Change{Watermark: at(2), Add: entries(100, 20_000)}); err == nil || !strings.Contains(err.Error(), "mmap") {
+	if err := s.Commit(Change{Watermark: at(2), Add: entries(100, 20_000)}); err == nil ||
+		!strings.Contains(err.Error(), "mmap") {
 		t.Fatalf("the commit gave %v", err)
 	}
 	boltOptions.MmapFlags = unix.MAP_HUGETLB // nor is it mapped again

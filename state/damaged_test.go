@@ -27,7 +27,8 @@ var sampleStates = []Snapshot{
 	{Found: true, Watermark: at(8), IDs: entries(0, 900), Unread: sampleGaps, Neighbour: at(1)},
 }
 
-var sampleGaps = slices.Repeat([]UnreadRange{{Since: at(1), Until: at(2), Reason: strings.Repeat("long ", 200)}}, 6) // more than a page
+// more than a page
+var sampleGaps = slices.Repeat([]UnreadRange{{Since: at(1), Until: at(2), Reason: strings.Repeat("long ", 200)}}, 6)
 
 // sample is a state file with all that one can have: two sources, branch, leaf, overflow, inline and free pages.
 var sample = sync.OnceValue(func() []byte {
@@ -100,7 +101,8 @@ func openDamaged(t testing.TB, path string, data []byte) (moved bool) {
 	c := Change{Watermark: at(10), Add: entries(900, 1800), Drop: snap.IDs}
 	mustCommit(t, s, c)
 	after := mustLoad(t, s)
-	if diff := differ(Snapshot{Found: true, Watermark: at(10), IDs: c.Add, Neighbour: snap.Neighbour}, after); diff != "" {
+	if diff := differ(Snapshot{Found: true, Watermark: at(10), IDs: c.Add, Neighbour: snap.Neighbour},
+		after); diff != "" {
 		t.Fatalf("after a commit (-want +got):\n%s", diff)
 	}
 	if moved {
@@ -289,7 +291,8 @@ func tolerate(t interface{ Fatalf(string, ...any) }, path string, data []byte) {
 	if err != nil {
 		t.Fatalf("load: %v", err)
 	}
-	for i, c := range []Change{{Add: entries(0, 1000), Drop: snap.IDs}, {Add: entries(1000, 2000), Unread: sampleGaps}} {
+	for i, c := range []Change{{Add: entries(0, 1000), Drop: snap.IDs}, {Add: entries(1000, 2000),
+		Unread: sampleGaps}} {
 		c.Watermark = at(10 + i)
 		if err := s.Commit(c); err != nil {
 			t.Fatalf("commit: %v", err)
@@ -313,11 +316,13 @@ func TestWrongNumbersAreSurvived(t *testing.T) {
 			if rapid.Bool().Draw(rt, "header") {
 				at += rapid.IntRange(0, pageHeader/2-1).Draw(rt, "place") * 2
 			} else { // element, free page, meta
-				at += pageHeader + rapid.IntRange(0, 40).Draw(rt, "element")*8 + rapid.SampledFrom([]int{0, 4}).Draw(rt, "half")
+				at += pageHeader + rapid.IntRange(0, 40).Draw(rt, "element")*8 + rapid.SampledFrom([]int{0, 4}).Draw(rt,
+					"half")
 			}
 			low := rapid.Uint64Range(0, uint64(pages)+2)
 			number := rapid.OneOf(low, rapid.Map(low, func(n uint64) uint64 { return n * elementSize }),
-				rapid.SampledFrom([]uint64{0xFFFF, 1 << 31, 1<<32 - 1, 1<<63 - 1, 1<<64 - 1, 1<<32 - elementSize})).Draw(rt, "number")
+				rapid.SampledFrom([]uint64{0xFFFF, 1 << 31, 1<<32 - 1, 1<<63 - 1, 1<<64 - 1,
+					1<<32 - elementSize})).Draw(rt, "number")
 			switch rapid.IntRange(1, 3).Draw(rt, "size") {
 			case 1:
 				binary.NativeEndian.PutUint16(data[at:], uint16(number))

@@ -220,7 +220,8 @@ func (f *boltFile) tidy(log *slog.Logger) {
 	switch {
 	case errors.Is(err, errUnchanged):
 	case err != nil:
-		log.Warn("state that nothing used for 90 days could not be deleted; this is tried again in a day", "file", f.path, "error", err)
+		log.Warn("state that nothing used for 90 days could not be deleted; this is tried again in a day", "file",
+			f.path, "error", err)
 	default:
 		for _, key := range deleted {
 			log.Info("deleted state that nothing used for 90 days", "file", f.path, "source", key.String())

@@ -47,7 +47,8 @@ func TestOneFileByAnyName(t *testing.T) {
 		}
 	}
 	a, b, c, d := newKey(t), newKey(t), newKey(t), newKey(t)
-	stores := []Store{mustOpen(t, filepath.Join(dir, "soft"), a), mustOpen(t, path, b), mustOpen(t, filepath.Join(dir, "dir", "soft"), c)}
+	stores := []Store{mustOpen(t, filepath.Join(dir, "soft"), a), mustOpen(t, path, b),
+		mustOpen(t, filepath.Join(dir, "dir", "soft"), c)}
 	if err := os.Link(path, filepath.Join(dir, "hard")); err != nil {
 		t.Fatal(err)
 	}
@@ -79,8 +80,10 @@ func TestPlacesThatCannotHoldAFile(t *testing.T) {
 	for _, c := range []struct{ name, path, want string }{
 		{"no path", "", "state file: no path was given"},
 		{"no directory", filepath.Join(dir, "a", "state.db"),
-			"state directory " + filepath.Join(dir, "a") + ": no such directory: create it, mount it, or set db to another place"},
-		{"a file for a directory", filepath.Join(file, "state.db"), "state directory " + file + " is not a directory: set db to another place"},
+			"state directory " + filepath.Join(dir, "a") + ": no such directory: create it, mount it, or set db to " +
+				"another place"},
+		{"a file for a directory", filepath.Join(file, "state.db"), "state directory " + file + " is not a " +
+			"directory: set db to another place"},
 		{"a directory", dir, "state file " + dir + " is not a regular file: set db to another place"},
 		{"a FIFO", fifo, "state file " + fifo + " is not a regular file: set db to another place"},
 	} {
@@ -294,7 +297,8 @@ func TestFilesOfOthersAreLeftAlone(t *testing.T) {
 				t.Fatal(err)
 			}
 			_, err = OpenFile(path, newKey(t), nil)
-			if !errors.Is(err, c.want) || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), c.text) {
+			if !errors.Is(err, c.want) || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(),
+				c.text) {
 				t.Errorf("got %v", err)
 			}
 			after, err := os.ReadFile(path)
@@ -435,7 +439,8 @@ func TestTheFileStaysBoundedUnderChurn(t *testing.T) {
 	var early int64
 	for i := 0; i < 300; i++ {
 		from := i * step
-		mustCommit(t, s, Change{Watermark: at(i), Add: entries(from, from+step), Drop: entries(max(0, from-held), max(0, from-held+step))})
+		mustCommit(t, s, Change{Watermark: at(i), Add: entries(from, from+step), Drop: entries(max(0, from-held),
+			max(0, from-held+step))})
 		if i == 50 {
 			early = size(t, path)
 		}

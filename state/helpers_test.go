@@ -35,7 +35,8 @@ var keys atomic.Int64
 
 // newKey is a Key that no other test uses.
 func newKey(t testing.TB) Key {
-	return Key{API: "siem", Place: "public/eu", Tenant: fmt.Sprintf("%s %d", t.Name(), keys.Add(1)), Filters: "machinegroups=a,b"}
+	return Key{API: "siem", Place: "public/eu", Tenant: fmt.Sprintf("%s %d", t.Name(), keys.Add(1)),
+		Filters: "machinegroups=a,b"}
 }
 
 // opener opens one kind of store; where is ignored by the one in memory.

@@ -71,7 +71,8 @@ func TestIDSetIsASet(t *testing.T) {
 				}
 			},
 			"": func(t *rapid.T) {
-				if want, got := want.all(), s.all(); !slices.Equal(want, got) { // cmp.Diff alone would take most of the test's time
+				// cmp.Diff alone would take most of the test's time
+				if want, got := want.all(), s.all(); !slices.Equal(want, got) {
 					t.Fatalf("(-want +got):\n%s", cmp.Diff(want, got))
 				}
 				if s.n != len(want) {

@@ -39,7 +39,8 @@ type SourceReport struct {
 	IDs            int
 	Oldest, Newest time.Time // the ages at the two ends of the ids; zero when there are none
 	Bytes          int64     // about what it takes in the file
-	Used           time.Time // the last commit, or the last day it was open, by the later of the local and the service's clock
+	// the last commit, or the last day it was open, by the later of the local and the service's clock
+	Used time.Time
 }
 
 // Inspect reads the state file at path, also while another process has it open. It changes nothing, maps nothing into
@@ -138,7 +139,8 @@ func (v *inspection) element(path [][]byte, key, value []byte, bucket bool) erro
 		if err := decodeRecord(value, &m); err != nil {
 			return err
 		}
-		v.st.Key, v.st.Watermark, v.st.Unread, v.st.Used, v.st.Succeeded = m.Key, m.Watermark.UTC(), m.Unread, m.Used.UTC(), m.Succeeded.UTC()
+		v.st.Key, v.st.Watermark, v.st.Unread, v.st.Used, v.st.Succeeded = m.Key, m.Watermark.UTC(), m.Unread,
+			m.Used.UTC(), m.Succeeded.UTC()
 	case len(path) == 2 && bytes.Equal(path[1], idsBucket) && len(key) == entryKey:
 		age := time.Unix(0, decodeEntry(key).Age).UTC()
 		if v.st.IDs == 0 {

@@ -174,7 +174,8 @@ func TestResetGoesBack(t *testing.T) {
 	key, other := newKey(t), newKey(t)
 	s := mustOpen(t, path, key)
 	mustCommit(t, s, Change{Watermark: at(900), Add: rowsAt(span(0, 1000)...), Unread: []UnreadRange{
-		{Since: at(100), Until: at(110), Reason: "before"}, {Since: at(490), Until: at(510), Reason: "across"}, {Since: at(600), Until: at(610), Reason: "after"},
+		{Since: at(100), Until: at(110), Reason: "before"}, {Since: at(490), Until: at(510), Reason: "across"},
+		{Since: at(600), Until: at(610), Reason: "after"},
 	}})
 	o := mustOpen(t, path, other)
 	untouched := Change{Watermark: at(3), Add: rowsAt(800)}
@@ -187,9 +188,10 @@ func TestResetGoesBack(t *testing.T) {
 	if err := Reset(path, key, at(500)); err != nil {
 		t.Fatal(err)
 	}
-	wantLoad(t, mustOpen(t, path, key), Snapshot{Found: true, Watermark: at(500), IDs: rowsAt(span(0, 500)...), Unread: []UnreadRange{
-		{Since: at(100), Until: at(110), Reason: "before"}, {Since: at(490), Until: at(500), Reason: "across"},
-	}})
+	wantLoad(t, mustOpen(t, path, key), Snapshot{Found: true, Watermark: at(500), IDs: rowsAt(span(0, 500)...),
+		Unread: []UnreadRange{
+			{Since: at(100), Until: at(110), Reason: "before"}, {Since: at(490), Until: at(500), Reason: "across"},
+		}})
 	wantLoad(t, mustOpen(t, path, other), Snapshot{Found: true, Watermark: at(3), IDs: rowsAt(800)})
 }
 
@@ -215,12 +217,14 @@ func TestResetGoesForward(t *testing.T) {
 	path := filepath.Join(tempDir(t), "state.db")
 	key := newKey(t)
 	s := mustOpen(t, path, key)
-	mustCommit(t, s, Change{Watermark: at(900), Add: rowsAt(5, 6), Unread: []UnreadRange{{Since: at(100), Until: at(110)}}})
+	mustCommit(t, s, Change{Watermark: at(900), Add: rowsAt(5, 6),
+		Unread: []UnreadRange{{Since: at(100), Until: at(110)}}})
 	mustClose(t, s)
 	if err := Reset(path, key, at(2000)); err != nil {
 		t.Fatal(err)
 	}
-	wantLoad(t, mustOpen(t, path, key), Snapshot{Found: true, Watermark: at(2000), IDs: rowsAt(5, 6), Unread: []UnreadRange{{Since: at(100), Until: at(110)}}})
+	wantLoad(t, mustOpen(t, path, key), Snapshot{Found: true, Watermark: at(2000), IDs: rowsAt(5, 6),
+		Unread: []UnreadRange{{Since: at(100), Until: at(110)}}})
 }
 
 func TestResetOfANewKeyBeginsIt(t *testing.T) {

@@ -232,8 +232,8 @@ func apply(tx *bbolt.Tx, key Key, c Change, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	// Full pages suit rows that come in the order of their age, half-full ones (bbolt's default) late rows between them:
-	// 100,000 rows took 8.7 and 7.5 MB with 0.5, 6.5 and 8.7 MB with 0.75, 5.4 and 12.2 MB with 0.9.
+	// Full pages suit rows that come in the order of their age, half-full ones (bbolt's default) late rows between
+	// them: 100,000 rows took 8.7 and 7.5 MB with 0.5, 6.5 and 8.7 MB with 0.75, 5.4 and 12.2 MB with 0.9.
 	ids.FillPercent = 0.75
 	var buf [entryKey]byte
 	for _, e := range ordered(c.Drop) {

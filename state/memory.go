@@ -225,7 +225,7 @@ func (s *idSet) add(e Entry) {
 	switch {
 	case len(c) < chunkLen:
 		s.chunks[i] = slices.Insert(c, at, e)
-	case at == len(c): // only past the end of the last chunk: rows come in about the order of their age, so leave it full
+	case at == len(c): // past the end of the last chunk: rows come in about the order of their age, so leave it full
 		s.chunks = append(s.chunks, append(newChunk(), e))
 	default:
 		const half = chunkLen / 2

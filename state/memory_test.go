@@ -84,7 +84,8 @@ func TestMemoryHoldsABoundedNumberOfUnusedSources(t *testing.T) {
 	if n := memory.unused; n > maxUnused {
 		t.Errorf("%d are held", n)
 	}
-	if memory.tenants[tenantOf(first)][Key{API: first.API, Place: first.Place, Tenant: first.Tenant, Filters: fmt.Sprint(maxUnused + 9)}] == nil {
+	if memory.tenants[tenantOf(first)][Key{API: first.API, Place: first.Place, Tenant: first.Tenant,
+		Filters: fmt.Sprint(maxUnused + 9)}] == nil {
 		t.Error("the newest is gone")
 	}
 }

@@ -75,7 +75,8 @@ func checkModel(t *testing.T, rt *rapid.T, where string, kind opener) {
 			st.watermark = c.Watermark
 		}
 		for range rapid.IntRange(0, 3).Draw(rt, "unread") {
-			c.Unread = append(c.Unread, UnreadRange{Since: genTime.Draw(rt, "since"), Until: genTime.Draw(rt, "until"), Reason: rapid.String().Draw(rt, "reason")})
+			c.Unread = append(c.Unread, UnreadRange{Since: genTime.Draw(rt, "since"), Until: genTime.Draw(rt, "until"),
+				Reason: rapid.String().Draw(rt, "reason")})
 		}
 		if err := st.store.Commit(c); err != nil {
 			rt.Fatal(err)

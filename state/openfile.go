@@ -86,7 +86,8 @@ func create(path string, log *slog.Logger) (string, error) {
 	}
 	if mode := info.Mode().Perm(); mode&0o077 != 0 {
 		if err := fd.Chmod(0o600); err != nil {
-			log.Warn("the state file can be read by others and its mode cannot be changed; chmod 600 it as its owner", "file", path, "mode", mode, "error", err)
+			log.Warn("the state file can be read by others and its mode cannot be changed; chmod 600 it as its owner",
+				"file", path, "mode", mode, "error", err)
 		}
 	}
 	resolved, err := filepath.EvalSymlinks(path)

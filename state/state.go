@@ -18,22 +18,26 @@ var (
 	// ErrLocked: the file's lock was not to be had within 5 s.
 	ErrLocked = errors.New("another process holds it: stop that process, or give this one a db of its own")
 	// ErrKeyInUse: an open Store of this process has the same Key, be it in memory or in any file.
-	ErrKeyInUse = errors.New("another stanza has the same api, cloud and region (or url), tenant and filters: remove one of the two, or tell them apart by their filters")
+	ErrKeyInUse = errors.New("another stanza has the same api, cloud and region (or url), tenant and filters: remove " +
+		"one of the two, or tell them apart by their filters")
 	// ErrReadOnly: the file or its directory may not be written.
-	ErrReadOnly = errors.New("not writable: give the user that runs Fluent Bit write permission on the directory and the file, or set db to another place")
+	ErrReadOnly = errors.New("not writable: give the user that runs Fluent Bit write permission on the directory and " +
+		"the file, or set db to another place")
 	// ErrNoRoom: a file cannot be begun. One that is there is opened all the same, and its commits wait for room.
 	ErrNoRoom = errors.New("no room for it: make room on the disk, or set db to another place")
-	// ErrNoDirectory: the directory that the file shall live in does not exist. It is not made, so that a volume that is
-	// not mounted is noticed.
+	// ErrNoDirectory: the directory that the file shall live in does not exist. It is not made, so that a volume that
+	// is not mounted is noticed.
 	ErrNoDirectory = errors.New("no such directory: create it, mount it, or set db to another place")
 	// ErrNewer: a later version of this plugin wrote the file. It is left as it is.
-	ErrNewer = errors.New("written by a newer version: use that version again, or move the file away to start without state")
+	ErrNewer = errors.New("written by a newer version: use that version again, or move the file away to start " +
+		"without state")
 	// ErrForeign: the file is a database in working order, but not ours. It is left as it is.
 	ErrForeign = errors.New("belongs to another program: set db to a file of its own")
 	// ErrReplaced: the file was deleted, or another put in its place, while this process had it open.
-	ErrReplaced = errors.New("removed or replaced while in use: nothing is stored until Fluent Bit is restarted or reloaded")
-	// ErrTaken: another process owns the state now, or somebody changed it. Nothing more can be stored, and nothing more
-	// must be pulled by it.
+	ErrReplaced = errors.New("removed or replaced while in use: nothing is stored until Fluent Bit is restarted " +
+		"or reloaded")
+	// ErrTaken: another process owns the state now, or somebody changed it. Nothing more can be stored, and nothing
+	// more must be pulled by it.
 	ErrTaken = errors.New("it is not this process's any more")
 	// ErrClosed: the Store was closed before.
 	ErrClosed = errors.New("the state store is closed")
@@ -140,7 +144,8 @@ func (c Change) clean() (Change, error) {
 		if len(reason) > maxReason {
 			reason = strings.ToValidUTF8(reason[:maxReason], "") // the cut may have split a character
 		}
-		unread = append(unread, UnreadRange{Since: g.Since.Round(0).UTC(), Until: g.Until.Round(0).UTC(), Reason: reason})
+		unread = append(unread, UnreadRange{Since: g.Since.Round(0).UTC(), Until: g.Until.Round(0).UTC(),
+			Reason: reason})
 	}
 	c.Unread = unread
 	for _, t := range append([]time.Time{c.Watermark, c.Succeeded}, boundsOf(unread)...) {

@@ -19,7 +19,8 @@ func TestWhatWasCommittedIsThereAfterReopening(t *testing.T) {
 	eachStore(t, func(t *testing.T, open func(Key) Store) {
 		key := newKey(t)
 		s := open(key)
-		unread := []UnreadRange{{Since: at(1), Until: at(2), Reason: "500 from the service"}, {Since: at(7), Until: at(8)}}
+		unread := []UnreadRange{{Since: at(1), Until: at(2), Reason: "500 from the service"},
+			{Since: at(7), Until: at(8)}}
 		mustCommit(t, s, Change{Watermark: at(9), Add: entries(0, 300), Unread: unread})
 		mustCommit(t, s, Change{Watermark: at(10), Add: entries(300, 400), Drop: entries(0, 150), Unread: unread[:1]})
 		want := Snapshot{Found: true, Watermark: at(10), IDs: entries(150, 400), Unread: unread[:1]}
@@ -34,7 +35,8 @@ func TestWhatWasCommittedIsThereAfterReopening(t *testing.T) {
 func TestIDsAreInTheOrderOfAge(t *testing.T) {
 	eachStore(t, func(t *testing.T, open func(Key) Store) {
 		s := open(newKey(t))
-		want := []Entry{{Age: -1 << 63}, {Age: -5}, {Age: 0}, {Age: 0, ID: ID{1}}, {Age: 0, ID: ID{1, 1}}, {Age: 256}, {Age: 1<<63 - 1}}
+		want := []Entry{{Age: -1 << 63}, {Age: -5}, {Age: 0}, {Age: 0, ID: ID{1}}, {Age: 0, ID: ID{1, 1}}, {Age: 256},
+			{Age: 1<<63 - 1}}
 		add := slices.Clone(want)
 		slices.Reverse(add)
 		mustCommit(t, s, Change{Watermark: at(1), Add: add})
@@ -103,7 +105,8 @@ func TestATimeThatCannotBeStoredIsRefusedWhole(t *testing.T) {
 		s := open(newKey(t))
 		mustCommit(t, s, Change{Watermark: at(1)})
 		far := time.Date(10_000, 1, 1, 0, 0, 0, 0, time.UTC)
-		for _, c := range []Change{{Watermark: far, Add: entries(0, 1)}, {Unread: []UnreadRange{{Until: far}}, Add: entries(0, 1)}} {
+		for _, c := range []Change{{Watermark: far, Add: entries(0, 1)}, {Unread: []UnreadRange{{Until: far}},
+			Add: entries(0, 1)}} {
 			if err := s.Commit(c); err == nil || !strings.Contains(err.Error(), "only the years 1 to 9999 can") {
 				t.Errorf("commit of the year 10000: %v", err)
 			}
@@ -122,7 +125,8 @@ func TestOneKeyIsOpenOnce(t *testing.T) {
 					t.Fatal(err)
 				}
 				dir := tempDir(t) // another file is no way out
-				if _, err := second.open(dir, key); !errors.Is(err, ErrKeyInUse) || !strings.Contains(err.Error(), key.Tenant) {
+				if _, err := second.open(dir, key); !errors.Is(err, ErrKeyInUse) || !strings.Contains(err.Error(),
+					key.Tenant) {
 					t.Fatalf("the second open gave %v", err)
 				}
 				mustClose(t, s)
@@ -207,13 +211,15 @@ func TestStoresWorkConcurrently(t *testing.T) {
 			s := open(key)
 			wg.Go(func() {
 				for i := range 10 {
-					err := s.Commit(Change{Watermark: at(i), Add: entries(i*50, i*50+50), Drop: entries(i*50-100, i*50-50)})
+					err := s.Commit(Change{Watermark: at(i), Add: entries(i*50, i*50+50),
+						Drop: entries(i*50-100, i*50-50)})
 					if err != nil {
 						t.Error(err)
 						return
 					}
 					snap, err := s.Load()
-					if err != nil || !snap.Watermark.Equal(at(i)) || !slices.Equal(snap.IDs, entries(max(0, i*50-50), i*50+50)) {
+					if err != nil || !snap.Watermark.Equal(at(i)) ||
+						!slices.Equal(snap.IDs, entries(max(0, i*50-50), i*50+50)) {
 						t.Errorf("after commit %d: %d entries, watermark %s, %v", i, len(snap.IDs), snap.Watermark, err)
 						return
 					}

@@ -44,7 +44,8 @@ func newWalker(r io.ReaderAt, size int64, v visitor) (*walker, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &walker{r: r, meta: m, pageSize: int(m.pageSize), used: newBitset(m.high), free: newBitset(m.high), visit: v}, nil
+	return &walker{r: r, meta: m, pageSize: int(m.pageSize), used: newBitset(m.high), free: newBitset(m.high),
+		visit: v}, nil
 }
 
 func (w *walker) walk() error {
@@ -217,7 +218,8 @@ func (w *walker) leaf(b []byte, id uint64, path [][]byte, lo, hi []byte, level i
 			return damaged("element %d of page %d has flags %#x and a value of %d bytes", i, id, flags, vsize)
 		}
 		value := b[start+ksize : start+ksize+vsize]
-		if i == 0 && lo != nil && !bytes.Equal(key, lo) || i > 0 && bytes.Compare(key, last) <= 0 || hi != nil && bytes.Compare(key, hi) >= 0 {
+		if i == 0 && lo != nil && !bytes.Equal(key, lo) || i > 0 && bytes.Compare(key, last) <= 0 ||
+			hi != nil && bytes.Compare(key, hi) >= 0 {
 			return damaged("element %d of page %d is out of order", i, id)
 		}
 		last = key
@@ -249,7 +251,8 @@ func (w *walker) bucket(value []byte, path [][]byte, level int) error {
 		return damaged("bucket with a page of %d bytes inside", len(b))
 	}
 	native := binary.NativeEndian
-	if id, flags, over := native.Uint64(b), native.Uint16(b[8:]), native.Uint32(b[12:]); id != 0 || flags != leafPage || over != 0 {
+	if id, flags, over := native.Uint64(b), native.Uint16(b[8:]), native.Uint32(b[12:]); id != 0 || flags != leafPage ||
+		over != 0 {
 		return damaged("bucket with a page inside of id %d, type %#x, overflow %d", id, flags, over)
 	}
 	if err := w.leaf(b, 0, path, nil, nil, level, true); err != nil {

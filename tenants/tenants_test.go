@@ -81,7 +81,8 @@ func TestAllFaultsAreToldAtOnce(t *testing.T) {
 		`poll_interval: "5x" is not a duration; allowed: 1s to 1d, written as 90s, 5m, 2h, 7d or a bare number of seconds`,
 		`tenants_file: line 2: limit: "0" is too small; allowed: a whole number from 1 to 1000000000`,
 		`tenants_file: line 3: tenant_id: missing here and in the stanza; allowed: the tenant's GUID, or one of its domain names such as contoso.onmicrosoft.com`)
-	f(stanza(dir+"/none"), "tenants_file: cannot be read: open "+dir+"/none: no such file or directory; give the path of a list of tenants, readable for Fluent Bit")
+	f(stanza(dir+"/none"), "tenants_file: cannot be read: open "+dir+"/none: no such file or directory; give the "+
+		"path of a list of tenants, readable for Fluent Bit")
 	f(stanza(fifo), "tenants_file: is no regular file; give the path of a list of tenants")
 	f(stanza(dir), "tenants_file: is no regular file; give the path of a list of tenants")
 	if err := os.Truncate(path, conf.MaxTenantsFile+1); err != nil {
@@ -278,7 +279,8 @@ func TestAFileThatCannotBeUsedChangesNothing(t *testing.T) {
 				w.Fatal(err)
 			}
 			w.want(within)
-			w.logged("no such file or directory; give the path of a list of tenants, readable for Fluent Bit; the tenants stay as they are")
+			w.logged("no such file or directory; give the path of a list of tenants, readable for Fluent Bit; the " +
+				"tenants stay as they are")
 			w.want(time.Hour)
 			w.logged("")
 			write(w.T, w.path, list("a", "b"))

@@ -70,7 +70,8 @@ func (w *Watcher) look() (text []byte, changed bool) {
 		return text, sha256.Sum256(text) != w.seen
 	case w.unread != err.Error(): // once, until it is another reason
 		w.unread = err.Error()
-		w.log.Error(fmt.Sprintf("tenants_file: %v; the tenants stay as they are, and it is read again as soon as it can be", err))
+		w.log.Error(fmt.Sprintf("tenants_file: %v; the tenants stay as they are, and it is read again as soon "+
+			"as it can be", err))
 	}
 	return nil, false
 }
@@ -87,7 +88,8 @@ func (w *Watcher) use(ctx context.Context, text []byte) {
 		w.log.Error("tenants_file has changed and cannot be used: the tenants stay as they are")
 		return
 	case len(found.Bad) > 0:
-		w.log.Error(fmt.Sprintf("tenants_file has changed, and %d of its entries are faulty: those tenants stay as they are", len(found.Bad)))
+		w.log.Error(fmt.Sprintf("tenants_file has changed, and %d of its entries are faulty: those tenants stay "+
+			"as they are", len(found.Bad)))
 	}
 	w.want = found
 	w.follow(ctx)
@@ -126,7 +128,8 @@ func (w *Watcher) follow(ctx context.Context) {
 		}
 	}
 	if again := w.failing == len(failed) && began+stopped+changed == 0; !again {
-		w.log.Info(fmt.Sprintf("tenants_file: %d tenants are pulled now: %d began, %d stopped, %d changed, %d cannot begin",
+		w.log.Info(fmt.Sprintf("tenants_file: %d tenants are pulled now: %d began, %d stopped, %d changed, %d "+
+			"cannot begin",
 			len(w.now), began, stopped, changed, len(failed)))
 	}
 	w.failing = len(failed)

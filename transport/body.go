@@ -108,7 +108,8 @@ func (b *Body) failure(err error) error {
 	var protocol textproto.ProtocolError
 	switch {
 	case err == io.EOF && b.want >= 0 && b.read < b.want:
-		return b.broken(fmt.Sprintf("answer cut after %d of %d bytes: %v", b.read, b.want, io.ErrUnexpectedEOF), cutRemedy, io.ErrUnexpectedEOF)
+		return b.broken(fmt.Sprintf("answer cut after %d of %d bytes: %v", b.read, b.want, io.ErrUnexpectedEOF),
+			cutRemedy, io.ErrUnexpectedEOF)
 	case err == io.EOF:
 		return io.EOF
 	case b.caller.Err() != nil:
@@ -119,7 +120,8 @@ func (b *Body) failure(err error) error {
 		return b.broken(fmt.Sprintf("answer silent for %v (read_timeout) after %d bytes", b.limit, b.read),
 			"if it lasts, "+b.to.Slow, nil)
 	case cause == errStalled:
-		return b.broken(fmt.Sprintf("answer trickles: %d bytes in %v (read_timeout) of waiting, after %d bytes", b.got, b.limit, b.read),
+		return b.broken(fmt.Sprintf("answer trickles: %d bytes in %v (read_timeout) of waiting, after %d bytes", b.got,
+			b.limit, b.read),
 			"if it lasts, "+b.to.Slow, nil)
 	case cause == errEndless:
 		return b.broken(fmt.Sprintf("answer not whole in time (read_timeout), after %d bytes", b.read),
@@ -194,7 +196,9 @@ type inflater struct {
 	z   *gzip.Reader
 }
 
-var inflaters = sync.Pool{New: func() any { return &inflater{src: bufio.NewReaderSize(nil, 32<<10), z: new(gzip.Reader)} }}
+var inflaters = sync.Pool{New: func() any {
+	return &inflater{src: bufio.NewReaderSize(nil, 32<<10), z: new(gzip.Reader)}
+}}
 
 // mostDry bounds the empty members that may follow each other: without end, they would keep a reader busy for ever.
 const mostDry = 2_000_000

@@ -55,23 +55,31 @@ func TestSlowBodies(t *testing.T) {
 		})
 	}
 	f("silence", func() io.ReadCloser { return simtest.Drip(time.Hour, 1) }, time.Minute,
-		"alerts request: answer silent for 1m0s (read_timeout) after 0 bytes; if it lasts, raise read_timeout or lower max_window")
+		"alerts request: answer silent for 1m0s (read_timeout) after 0 bytes; if it lasts, raise read_timeout or "+
+			"lower max_window")
 	f("a byte at a time", func() io.ReadCloser { return simtest.Drip(1100*time.Millisecond, 1) }, time.Minute,
-		"alerts request: answer trickles: 54 bytes in 1m0s (read_timeout) of waiting, after 54 bytes; if it lasts, raise read_timeout or lower max_window")
+		"alerts request: answer trickles: 54 bytes in 1m0s (read_timeout) of waiting, after 54 bytes; if it lasts, "+
+			"raise read_timeout or lower max_window")
 	f("silence after a start", func() io.ReadCloser {
 		rest := simtest.Drip(time.Hour, 1)
 		return struct {
 			io.Reader
 			io.Closer
 		}{io.MultiReader(strings.NewReader(strings.Repeat(" ", 2000)), rest), rest}
-	}, time.Minute, "alerts request: answer silent for 1m0s (read_timeout) after 2000 bytes; if it lasts, raise read_timeout or lower max_window")
-	f("slow but steady is let through", func() io.ReadCloser { return simtest.Drip(50*time.Second, 1024) }, 100*50*time.Second, "")
-	f("20 bytes a second are let through", func() io.ReadCloser { return simtest.Drip(time.Second, 20) }, 5120*time.Second, "")
+	}, time.Minute, "alerts request: answer silent for 1m0s (read_timeout) after 2000 bytes; if it lasts, raise "+
+		"read_timeout or lower max_window")
+	f("slow but steady is let through", func() io.ReadCloser { return simtest.Drip(50*time.Second, 1024) },
+		100*50*time.Second, "")
+	f("20 bytes a second are let through", func() io.ReadCloser { return simtest.Drip(time.Second, 20) },
+		5120*time.Second, "")
 }
 
 func TestHoldingADownloadIsNoSilence(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := connect(t, settings(), &service{Alerts: streamed(func() io.ReadCloser { return simtest.Drip(time.Second, 10) })})
+		c := connect(t, settings(), &service{Alerts: streamed(func() io.ReadCloser {
+			return simtest.Drip(time.Second,
+				10)
+		})})
 		a, err := c.fetch(context.Background())
 		if err != nil {
 			t.Fatal(err)
@@ -101,7 +109,8 @@ func TestCutBodies(t *testing.T) {
 	}
 	f("whole", int64(len(oneAlert)), nil, "")
 	f("length unknown", -1, nil, "")
-	f("short by one", int64(len(oneAlert))+1, io.ErrUnexpectedEOF, "alerts request: answer cut after 46 of 47 bytes: unexpected EOF; if it lasts, look for a proxy that cuts long answers, and lower max_window")
+	f("short by one", int64(len(oneAlert))+1, io.ErrUnexpectedEOF, "alerts request: answer cut after 46 of 47 bytes: "+
+		"unexpected EOF; if it lasts, look for a proxy that cuts long answers, and lower max_window")
 }
 
 func TestGzip(t *testing.T) {
@@ -129,13 +138,17 @@ func TestGzip(t *testing.T) {
 	f("one member", whole, "gzip", oneAlert, "")
 	f("its old name", whole, "X-Gzip", oneAlert, "")
 	f("no encoding by name", []byte(oneAlert), "identity", oneAlert, "")
-	f("several members", bytes.Join([][]byte{whole, simtest.Zip(""), named, whole}, nil), "gzip", oneAlert+" "+oneAlert, "")
+	f("several members", bytes.Join([][]byte{whole, simtest.Zip(""), named, whole}, nil), "gzip", oneAlert+" "+oneAlert,
+		"")
 	f("garbage behind", append(bytes.Clone(whole), "garbage behind"...), "gzip", oneAlert,
-		"alerts request: bad gzip after 46 decompressed bytes: gzip: invalid header; if it lasts, look for a proxy that re-encodes answers")
-	f("not gzip at all", []byte(oneAlert), "gzip", "", "alerts request: bad gzip after 0 decompressed bytes: gzip: invalid header; if it lasts, look for a proxy that re-encodes answers")
+		"alerts request: bad gzip after 46 decompressed bytes: gzip: invalid header; if it lasts, look for a proxy "+
+			"that re-encodes answers")
+	f("not gzip at all", []byte(oneAlert), "gzip", "", "alerts request: bad gzip after 0 decompressed bytes: gzip: "+
+		"invalid header; if it lasts, look for a proxy that re-encodes answers")
 	damaged := bytes.Clone(whole)
 	damaged[len(damaged)-5]++
-	f("wrong checksum", damaged, "gzip", oneAlert, "alerts request: bad gzip after 46 decompressed bytes: gzip: invalid checksum; if it lasts, look for a proxy that re-encodes answers")
+	f("wrong checksum", damaged, "gzip", oneAlert, "alerts request: bad gzip after 46 decompressed bytes: gzip: "+
+		"invalid checksum; if it lasts, look for a proxy that re-encodes answers")
 	f("empty", nil, "gzip", "", "")
 
 	t.Run("cut at any byte", func(t *testing.T) {
@@ -157,7 +170,8 @@ func TestGzip(t *testing.T) {
 			return r, nil
 		}})
 		_, err := fetch(c)
-		if !errors.Is(err, io.ErrUnexpectedEOF) || !strings.HasPrefix(err.Error(), "alerts request: answer cut after 20 of ") {
+		if !errors.Is(err, io.ErrUnexpectedEOF) || !strings.HasPrefix(err.Error(), "alerts request: answer cut "+
+			"after 20 of ") {
 			t.Errorf("got %v", err)
 		}
 	})
@@ -209,7 +223,8 @@ func FuzzGunzip(f *testing.F) {
 	f.Fuzz(func(t *testing.T, in []byte) {
 		ctx, cancel := context.WithCancelCause(context.Background())
 		c := &Network{base: ctx, ReadTimeout: time.Hour}
-		b := c.guard(Target{Name: "fuzz"}, ctx, ctx, cancel, &http.Response{Body: io.NopCloser(bytes.NewReader(in)), ContentLength: -1})
+		b := c.guard(Target{Name: "fuzz"}, ctx, ctx, cancel, &http.Response{Body: io.NopCloser(bytes.NewReader(in)),
+			ContentLength: -1})
 		b.release = func() bool { return true }
 		defer b.Close()
 		r, err := Decoded(http.Header{"Content-Encoding": {"gzip"}}, b)
@@ -255,14 +270,16 @@ func TestEmptyGzipMembersWithoutEndAreGivenUp(t *testing.T) {
 	var empty bytes.Buffer
 	z := stdgzip.NewWriter(&empty)
 	z.Close()
-	c := connect(t, settings(), &service{Alerts: streamed(func() io.ReadCloser { return &members{one: empty.Bytes()} }, "Content-Encoding: gzip")})
+	c := connect(t, settings(), &service{Alerts: streamed(func() io.ReadCloser { return &members{one: empty.Bytes()} },
+		"Content-Encoding: gzip")})
 	a, err := c.fetch(context.Background())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer a.Close()
 	_, err = io.Copy(io.Discard, a)
-	if want := "alerts request: bad gzip after 0 decompressed bytes: one empty member after the other; if it lasts, look for a proxy that re-encodes answers"; err == nil || err.Error() != want {
+	if want := "alerts request: bad gzip after 0 decompressed bytes: one empty member after the other; if it lasts, " +
+		"look for a proxy that re-encodes answers"; err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
 	}
 }

@@ -44,14 +44,20 @@ func TestClock(t *testing.T) {
 	f("forwards too", []came{{}, {after: 60 * s, off: 10 * s}}, 70*s, 80*s)
 	f("a single Date far off is ignored", []came{{}, {after: 1 * s}, {after: 60 * s, off: h}}, 70*s, 70*s)
 	f("also backwards", []came{{}, {after: 1 * s}, {after: 60 * s, off: -h}}, 70*s, 70*s)
-	f("a second one makes it believed", []came{{}, {after: 1 * s}, {after: 60 * s, off: h}, {after: 120 * s, off: h + 5*s}}, 130*s, 130*s+h+5*s)
-	f("not one that says something else", []came{{}, {after: 1 * s}, {after: 60 * s, off: h}, {after: 120 * s, off: 2 * h}}, 130*s, 130*s)
-	f("which then waits itself", []came{{}, {after: 1 * s}, {after: 60 * s, off: h}, {after: 120 * s, off: 2 * h}, {after: 180 * s, off: 2 * h}}, 180*s, 180*s+2*h)
-	f("nor one after a good Date", []came{{}, {after: 1 * s}, {after: 60 * s, off: h}, {after: 90 * s}, {after: 120 * s, off: h}}, 130*s, 130*s)
+	f("a second one makes it believed", []came{{}, {after: 1 * s}, {after: 60 * s, off: h},
+		{after: 120 * s, off: h + 5*s}}, 130*s, 130*s+h+5*s)
+	f("not one that says something else", []came{{}, {after: 1 * s}, {after: 60 * s, off: h},
+		{after: 120 * s, off: 2 * h}}, 130*s, 130*s)
+	f("which then waits itself", []came{{}, {after: 1 * s}, {after: 60 * s, off: h}, {after: 120 * s, off: 2 * h},
+		{after: 180 * s, off: 2 * h}}, 180*s, 180*s+2*h)
+	f("nor one after a good Date", []came{{}, {after: 1 * s}, {after: 60 * s, off: h}, {after: 90 * s},
+		{after: 120 * s, off: h}}, 130*s, 130*s)
 	f("the first is a guess until one agrees", []came{{off: h}, {after: 60 * s}}, 70*s, 70*s)
-	f("whatever comes between", []came{{off: h}, {after: 60 * s}, {after: 70 * s, off: h}, {after: 80 * s}, {after: 90 * s}}, 90*s, 90*s)
+	f("whatever comes between", []came{{off: h}, {after: 60 * s}, {after: 70 * s, off: h}, {after: 80 * s},
+		{after: 90 * s}}, 90*s, 90*s)
 	f("cached answers do not count", []came{{}, {after: 60 * s, off: 5 * s, cache: true}}, 70*s, 70*s)
-	f("nor confirm", []came{{}, {after: 1 * s}, {after: 60 * s, off: h}, {after: 120 * s, off: h, cache: true}}, 130*s, 130*s)
+	f("nor confirm", []came{{}, {after: 1 * s}, {after: 60 * s, off: h}, {after: 120 * s, off: h, cache: true}}, 130*s,
+		130*s)
 
 	t.Run("doubt", func(t *testing.T) {
 		var c Clock

@@ -82,7 +82,8 @@ func (n *Network) StatusError(to Target, resp *http.Response, said string) *Erro
 	case status == http.StatusForbidden:
 		e.Kind = KindForbidden
 		e.What = "access is forbidden (403)"
-	case status == http.StatusNotFound, status == http.StatusGone, status == http.StatusMethodNotAllowed, status == http.StatusMisdirectedRequest:
+	case status == http.StatusNotFound, status == http.StatusGone, status == http.StatusMethodNotAllowed,
+		status == http.StatusMisdirectedRequest:
 		e.Kind = KindConfig
 		e.What = fmt.Sprintf("nothing answers at %s (%d)", place(resp.Request), status)
 		e.Remedy = "check " + to.Keys

@@ -28,8 +28,10 @@ func TestErrorsOfTheNetwork(t *testing.T) {
 		}
 	}
 	const proxy = "; where only a proxy reaches the internet, set proxy_url"
-	f("unknown name", opErr("dial", &net.DNSError{Err: "no such host", Name: "alerts.test", IsNotFound: true}), KindNetwork,
-		"alerts request: cannot find the address of alerts.test; check url, cloud and region and this machine's DNS"+proxy)
+	f("unknown name", opErr("dial", &net.DNSError{Err: "no such host", Name: "alerts.test", IsNotFound: true}),
+		KindNetwork,
+		"alerts request: cannot find the address of alerts.test; check url, cloud and region and this machine's DNS"+
+			proxy)
 	f("unknown proxy", opErr("proxyconnect", &net.DNSError{Err: "no such host", Name: "proxy.test"}), KindNetwork,
 		"alerts request: cannot find the address of proxy.test; check proxy_url and this machine's DNS")
 	f("refused", opErr("dial", syscall.ECONNREFUSED), KindNetwork,
@@ -37,30 +39,38 @@ func TestErrorsOfTheNetwork(t *testing.T) {
 	f("refused by the proxy", opErr("proxyconnect", opErr("dial", syscall.ECONNREFUSED)), KindNetwork,
 		"alerts request: the proxy refused the connection; check proxy_url")
 	f("reset", opErr("read", syscall.ECONNRESET), KindNetwork,
-		"alerts request: alerts.test closed the connection before it answered; if it lasts, look for a firewall or proxy that cuts connections")
+		"alerts request: alerts.test closed the connection before it answered; if it lasts, look for a firewall or "+
+			"proxy that cuts connections")
 	f("closed", io.EOF, KindNetwork,
-		"alerts request: alerts.test closed the connection before it answered; if it lasts, look for a firewall or proxy that cuts connections")
+		"alerts request: alerts.test closed the connection before it answered; if it lasts, look for a firewall or "+
+			"proxy that cuts connections")
 	f("unknown authority", &tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}}, KindConfig,
 		"alerts request: the certificate of alerts.test is signed by an authority this machine does not know; "+
 			"if a proxy opens TLS here, name its certificate in ca_file; else check url, cloud and region")
-	f("another name", &tls.CertificateVerificationError{Err: x509.HostnameError{Certificate: &x509.Certificate{}, Host: "alerts.test"}}, KindConfig,
-		"alerts request: the certificate of alerts.test is for another name; check url, cloud and region, and for a proxy or DNS that leads elsewhere")
+	f("another name", &tls.CertificateVerificationError{Err: x509.HostnameError{Certificate: &x509.Certificate{},
+		Host: "alerts.test"}}, KindConfig,
+		"alerts request: the certificate of alerts.test is for another name; check url, cloud and region, and for a "+
+			"proxy or DNS that leads elsewhere")
 	f("expired", &tls.CertificateVerificationError{Err: x509.CertificateInvalidError{Reason: x509.Expired}}, KindConfig,
 		"alerts request: the certificate of alerts.test is expired or not valid yet; "+
 			"check this machine's clock; if it is right, whoever runs that host must renew it")
 	f("no server certificate", &tls.CertificateVerificationError{Err: x509.CertificateInvalidError{Reason: x509.IncompatibleUsage}}, KindConfig,
-		"alerts request: the certificate of alerts.test is not valid: x509: certificate specifies an incompatible key usage; "+
+		"alerts request: the certificate of alerts.test is not valid: x509: certificate specifies an incompatible "+
+			"key usage; "+
 			"check ca_file, and for a proxy that opens TLS")
 	f("no TLS", tls.RecordHeaderError{Msg: "first record does not look like a TLS handshake"}, KindConfig,
 		"alerts request: alerts.test does not speak TLS; check url, cloud and region and the scheme of proxy_url")
 	f("timeout", opErr("read", context.DeadlineExceeded), KindNetwork,
-		"alerts request: no answer from alerts.test within 1m0s (read_timeout); if it lasts, raise read_timeout or lower max_window")
+		"alerts request: no answer from alerts.test within 1m0s (read_timeout); if it lasts, raise read_timeout or "+
+			"lower max_window")
 	f("not HTTP", textproto.ProtocolError("malformed MIME header line: "+theSecret), KindNetwork,
 		"alerts request: the answer from alerts.test is not HTTP; check url, cloud and region and proxy_url")
 	f("bad proxy variable", errProxyVariable, KindConfig,
-		"alerts request: the proxy variable of the environment (HTTPS_PROXY or HTTP_PROXY) is not an address; mend it, or set proxy_url")
+		"alerts request: the proxy variable of the environment (HTTPS_PROXY or HTTP_PROXY) is not an address; mend "+
+			"it, or set proxy_url")
 	f("anything else", errors.New("boom with "+theSecret), KindNetwork,
-		"alerts request: no answer from alerts.test: boom with [masked]; if it lasts, check the network, url, cloud and region and proxy_url")
+		"alerts request: no answer from alerts.test: boom with [masked]; if it lasts, check the network, url, cloud "+
+			"and region and proxy_url")
 
 	t.Run("unwraps to the cause", func(t *testing.T) {
 		c := connect(t, settings(), &service{Alerts: func(*http.Request) (*http.Response, error) {
@@ -117,7 +127,8 @@ func TestRetryAfter(t *testing.T) {
 }
 
 func FuzzRetryAfter(f *testing.F) {
-	for _, seed := range []string{"", "30", "-1", "99999999999999999999", "Thu, 02 Jan 2020 03:05:05 GMT", "Fri, 31 Dec 9999 23:59:59 GMT", "1.5", "٣"} {
+	for _, seed := range []string{"", "30", "-1", "99999999999999999999", "Thu, 02 Jan 2020 03:05:05 GMT",
+		"Fri, 31 Dec 9999 23:59:59 GMT", "1.5", "٣"} {
 		f.Add(seed, int64(1577934245))
 	}
 	f.Fuzz(func(t *testing.T, value string, now int64) {

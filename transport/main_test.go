@@ -38,7 +38,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // The two that are asked in reality.
 var (
 	grants = Target{Name: "token request", Keys: "authority, token_url and cloud", Slow: "raise read_timeout"}
-	alerts = Target{Name: "alerts request", Keys: "url, cloud and region", Slow: "raise read_timeout or lower max_window", API: true}
+	alerts = Target{Name: "alerts request", Keys: "url, cloud and region", Slow: "raise read_timeout or " +
+		"lower max_window", API: true}
 )
 
 // caller asks for a token, and for alerts with it.

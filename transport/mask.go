@@ -45,7 +45,8 @@ func (m *Mask) Hide(secret string) {
 var (
 	bearer = regexp.MustCompile(`(?i)\b(bearer|basic)\s+[^\s"',;]+`)
 	eyJ    = regexp.MustCompile(`eyJ[\w-]{5,}(\.[\w-]*)*`)
-	field  = regexp.MustCompile(`(?i)\b(client_secret|client_assertion|assertion|password|access_token|refresh_token|id_token)(["']?\s*[=:]\s*["']?)[^\s"'&,}]+`)
+	field  = regexp.MustCompile(`(?i)\b(client_secret|client_assertion|assertion|password|access_token|refresh_token|id_token)` +
+		`(["']?\s*[=:]\s*["']?)[^\s"'&,}]+`)
 	opaque = regexp.MustCompile(`[\w+~=-]{32,}`)
 	guid   = regexp.MustCompile(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
 )

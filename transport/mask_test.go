@@ -28,7 +28,8 @@ func TestMask(t *testing.T) {
 	f("short: p<w&d", "short: [masked]")
 	f("short in HTML: p&lt;w&amp;d", "short in HTML: [masked]")
 	f(`short in JSON: p\u003cw\u0026d`, "short in JSON: [masked]")
-	f("apart by what nobody sees "+theSecret[:7]+"\u200b"+theSecret[7:14]+"\u200b"+theSecret[14:20], "apart by what nobody sees [masked]")
+	f("apart by what nobody sees "+theSecret[:7]+"\u200b"+theSecret[7:14]+"\u200b"+theSecret[14:20], "apart by what "+
+		"nobody sees [masked]")
 	f("a token "+theToken+" of others", "a token [masked] of others")
 	f("Authorization: Bearer abc.def", "Authorization: Bearer [masked]")
 	f("proxy-authorization: basic dXNlcjpwYXNz", "proxy-authorization: basic [masked]")

@@ -225,7 +225,8 @@ func (n *Network) networkError(to Target, u *url.URL, err error, connected bool)
 	case errors.As(err, &dns) && !dns.IsTimeout:
 		e.Gone = to.API && dns.IsNotFound && !viaProxy
 		e.What = fmt.Sprintf("cannot find the address of %s", Clean(dns.Name, 100))
-		e.Remedy = "check " + to.Keys + " and this machine's DNS; where only a proxy reaches the internet, set proxy_url"
+		e.Remedy = "check " + to.Keys + " and this machine's DNS; where only a proxy reaches the internet, " +
+			"set proxy_url"
 		if viaProxy {
 			e.Remedy = "check proxy_url and this machine's DNS"
 		}
@@ -280,7 +281,8 @@ func (n *Network) networkError(to Target, u *url.URL, err error, connected bool)
 		e.What = fmt.Sprintf("the answer from %s is not HTTP", host)
 		e.Remedy = "check " + to.Keys + " and proxy_url"
 		e.Err = nil // its text quotes the answer
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET),
+		errors.Is(err, syscall.EPIPE):
 		e.What = fmt.Sprintf("%s closed the connection before it answered", host)
 		e.Remedy = "if it lasts, look for a firewall or proxy that cuts connections"
 	default:

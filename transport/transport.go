@@ -134,7 +134,8 @@ func rootsWith(file string) (*x509.CertPool, error) {
 		return nil, fmt.Errorf("ca_file: %w", err)
 	}
 	if len(pem) > maxCABytes {
-		return nil, fmt.Errorf("ca_file %s is larger than %d MiB: it should hold certificates only", file, maxCABytes>>20)
+		return nil, fmt.Errorf("ca_file %s is larger than %d MiB: it should hold certificates only", file,
+			maxCABytes>>20)
 	}
 	pool, err := x509.SystemCertPool()
 	if err != nil {

@@ -91,11 +91,13 @@ func TestTrustIsChecked(t *testing.T) {
 			"if a proxy opens TLS here, name its certificate in ca_file; else "+check)
 	f("TLS 1.1", func(s *httptest.Server) {
 		s.TLS = &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}
-	}, func(*conf.Config) {}, "token request: the TLS handshake with 127.0.0.1:PORT failed: protocol version not supported; "+
+	}, func(*conf.Config) {}, "token request: the TLS handshake with 127.0.0.1:PORT failed: protocol version not "+
+		"supported; "+
 		"it must speak TLS 1.2 or newer; "+check+", and for a proxy that opens TLS")
 	f("another name", nil, func(c *conf.Config) {
 		c.TokenURL = strings.Replace(c.TokenURL, "127.0.0.1", "localhost", 1)
-	}, "token request: the certificate of localhost:PORT is for another name; "+check+", and for a proxy or DNS that leads elsewhere")
+	}, "token request: the certificate of localhost:PORT is for another name; "+check+", and for a proxy or DNS that "+
+		"leads elsewhere")
 }
 
 func TestPlainServerBehindHTTPS(t *testing.T) {
@@ -104,7 +106,8 @@ func TestPlainServerBehindHTTPS(t *testing.T) {
 	cfg := settings()
 	cfg.TokenURL = strings.Replace(srv.URL, "http:", "https:", 1)
 	_, err := fetch(connect(t, cfg, nil))
-	want := "token request: " + srv.Listener.Addr().String() + " does not speak TLS; check authority, token_url and cloud and the scheme of proxy_url"
+	want := "token request: " + srv.Listener.Addr().String() + " does not speak TLS; check authority, token_url and " +
+		"cloud and the scheme of proxy_url"
 	if e := failure(t, err); e.Kind != KindConfig || e.Error() != want {
 		t.Errorf("%v\n got %s\nwant %s", e.Kind, e, want)
 	}
@@ -119,7 +122,8 @@ func TestNobodyListens(t *testing.T) {
 	cfg := settings()
 	cfg.TokenURL = "https://" + l.Addr().String() + "/token"
 	_, err = fetch(connect(t, cfg, nil))
-	want := "token request: " + l.Addr().String() + " refused the connection; check authority, token_url and cloud and the firewall; " +
+	want := "token request: " + l.Addr().String() + " refused the connection; check authority, token_url and cloud " +
+		"and the firewall; " +
 		"where only a proxy reaches the internet, set proxy_url"
 	if e := failure(t, err); e.Kind != KindNetwork || e.Error() != want {
 		t.Errorf("%v\n got %s\nwant %s", e.Kind, e, want)
@@ -181,7 +185,8 @@ func TestProxy(t *testing.T) {
 	var seen atomic.Value
 	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		connects.Add(1)
-		seen.Store(fmt.Sprint(r.Method, " ", r.Host, " ", r.Header.Get("Proxy-Authorization"), r.Header.Get("Authorization")))
+		seen.Store(fmt.Sprint(r.Method, " ", r.Host, " ", r.Header.Get("Proxy-Authorization"),
+			r.Header.Get("Authorization")))
 		if s := status.Load(); s != 200 {
 			w.WriteHeader(int(s))
 			return
@@ -232,7 +237,8 @@ func TestProxy(t *testing.T) {
 	}
 	f(407, KindConfig, "token request: the proxy wants a user name and password (407); "+
 		"put them into the address in the variable HTTPS_PROXY, and leave proxy_url out")
-	f(403, KindConfig, "token request: the proxy refuses a connection to HOST (403); check proxy_url and the proxy's rules")
+	f(403, KindConfig, "token request: the proxy refuses a connection to HOST (403); check proxy_url and the "+
+		"proxy's rules")
 	f(502, KindNetwork, "token request: the proxy cannot reach HOST (502); check proxy_url and the proxy's rules")
 
 	t.Run("not there", func(t *testing.T) {
@@ -246,7 +252,8 @@ func TestProxy(t *testing.T) {
 				t.Errorf("%q shows the proxy's password", sub)
 			}
 		}
-		if want := "token request: the proxy refused the connection; check proxy_url"; e.Kind != KindNetwork || e.Error() != want {
+		if want := "token request: the proxy refused the connection; check proxy_url"; e.Kind != KindNetwork ||
+			e.Error() != want {
 			t.Errorf("%v\n got %s\nwant %s", e.Kind, e, want)
 		}
 	})
@@ -258,7 +265,8 @@ func TestPlainHTTPNeverGoesThroughAProxy(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for address, want := range map[string]string{"http://127.0.0.1/token": "", "https://127.0.0.1/token": "http://proxy.test:3128"} {
+	for address, want := range map[string]string{"http://127.0.0.1/token": "",
+		"https://127.0.0.1/token": "http://proxy.test:3128"} {
 		u, _ := url.Parse(address)
 		got, err := choose(&http.Request{URL: u})
 		if err != nil || (got == nil) != (want == "") || (got != nil && got.String() != want) {
@@ -283,7 +291,8 @@ func TestEndlessHeads(t *testing.T) {
 		cfg.TokenURL = "http://" + addr + "/token"
 		c := connect(t, cfg, nil)
 		_, err := fetch(c)
-		want := "token request: the head of the answer from " + addr + " is larger than 64 KiB; check authority, token_url and cloud and proxy_url"
+		want := "token request: the head of the answer from " + addr + " is larger than 64 KiB; check authority, " +
+			"token_url and cloud and proxy_url"
 		if e := failure(t, err); e.Kind != KindService || e.Error() != want {
 			t.Errorf("%s: %v\n got %s\nwant %s", name, e.Kind, e, want)
 		}
@@ -314,7 +323,8 @@ func TestTimeoutsOnTheWire(t *testing.T) {
 		"where only a proxy reaches the internet, set proxy_url"
 	f("no TLS handshake", hang, "https", false, "token request: no connection to HOST"+firewall)
 	f("a proxy that never answers", hang, "https", true, "token request: no connection to login.test"+firewall)
-	f("no answer", hang, "http", false, "token request: no answer from HOST within 250ms (read_timeout); if it lasts, raise read_timeout")
+	f("no answer", hang, "http", false, "token request: no answer from HOST within 250ms (read_timeout); if it "+
+		"lasts, raise read_timeout")
 	f("a head that drips", func(nc net.Conn) {
 		nc.Read(make([]byte, 4096))
 		io.WriteString(nc, "HTTP/1.1 200 OK\r\n")
@@ -344,7 +354,8 @@ func TestWhatIsNotHTTP(t *testing.T) {
 			t.Errorf("%s: %v\n got %s\nwant %s", name, e.Kind, got, want)
 		}
 	}
-	const strange = "token request: the answer from HOST is not HTTP; check authority, token_url and cloud and proxy_url"
+	const strange = "token request: the answer from HOST is not HTTP; check authority, token_url and cloud " +
+		"and proxy_url"
 	f("mail", "220 mail.test ESMTP "+theSecret+"\r\n", strange)
 	f("a header without a colon", "HTTP/1.1 200 OK\r\n"+theSecret+"\r\n\r\n", strange)
 	f("nothing", "", "token request: HOST closed the connection before it answered; "+
@@ -368,7 +379,8 @@ func TestCutConnections(t *testing.T) {
 				nc.Close()
 			})
 			got, err := fetch(connect(t, cfg, nil))
-			if got != "[{" || !errors.Is(err, io.ErrUnexpectedEOF) || !strings.HasPrefix(err.Error(), "alerts request: answer cut after 2 ") {
+			if got != "[{" || !errors.Is(err, io.ErrUnexpectedEOF) || !strings.HasPrefix(err.Error(),
+				"alerts request: answer cut after 2 ") {
 				t.Errorf("got %q, %v", got, err)
 			}
 		})

@@ -93,15 +93,19 @@ func startServer() (*Server, error) {
 	}
 	etcdURL := fmt.Sprintf("http://127.0.0.1:%d", ports[0])
 	s.URL = fmt.Sprintf("https://127.0.0.1:%d", ports[1])
-	if s.etcd, err = s.run(os.Getenv("ETCD"), "etcd", "--data-dir="+s.path("etcd"), "--listen-client-urls="+etcdURL, "--advertise-client-urls="+etcdURL,
+	if s.etcd, err = s.run(os.Getenv("ETCD"), "etcd", "--data-dir="+s.path("etcd"), "--listen-client-urls="+etcdURL,
+		"--advertise-client-urls="+etcdURL,
 		"--listen-peer-urls=http://127.0.0.1:0", "--unsafe-no-fsync"); err != nil {
 		return nil, err
 	}
 	s.args = []string{"--etcd-servers=" + etcdURL, "--cert-dir=" + s.path("certs"), "--bind-address=127.0.0.1",
-		"--advertise-address=127.0.0.1", fmt.Sprintf("--secure-port=%d", ports[1]), "--token-auth-file=" + s.path("tokens.csv"), "--authorization-mode=RBAC",
-		"--service-cluster-ip-range=10.96.0.0/24", "--service-account-issuer=" + Issuer, "--service-account-key-file=" + s.path("sa.pub"),
+		"--advertise-address=127.0.0.1", fmt.Sprintf("--secure-port=%d", ports[1]), "--token-auth-file=" +
+			s.path("tokens.csv"), "--authorization-mode=RBAC",
+		"--service-cluster-ip-range=10.96.0.0/24", "--service-account-issuer=" + Issuer, "--service-account-key-file=" +
+			s.path("sa.pub"),
 		"--service-account-signing-key-file=" + s.path("sa.key"), "--endpoint-reconciler-type=none",
-		"--audit-policy-file=" + s.path("audit.yaml"), "--audit-log-path=" + s.path("audit.log"), "--audit-log-mode=blocking"}
+		"--audit-policy-file=" + s.path("audit.yaml"), "--audit-log-path=" + s.path("audit.log"),
+		"--audit-log-mode=blocking"}
 	if s.server, err = s.run(os.Getenv("KUBE_APISERVER"), "kube-apiserver", s.args...); err != nil {
 		return nil, err
 	}
@@ -139,7 +143,8 @@ func (s *Server) files() error {
 		"sa.key":     pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)}),
 		"sa.pub":     pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: public}),
 		"tokens.csv": []byte(adminToken + `,admin,admin,"system:masters"` + "\n"),
-		"audit.yaml": []byte("apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules: [{level: Metadata}]\n"),
+		"audit.yaml": []byte("apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules: " +
+			"[{level: Metadata}]\n"),
 	} {
 		if err := os.WriteFile(s.path(name), text, 0o600); err != nil {
 			return err
@@ -161,7 +166,8 @@ func (s *Server) run(program, name string, args ...string) (*exec.Cmd, error) {
 }
 
 func (s *Server) ready() (err error) {
-	s.Admin, err = kubernetes.NewForConfig(&rest.Config{Host: s.URL, BearerToken: adminToken, TLSClientConfig: rest.TLSClientConfig{Insecure: true}, QPS: -1})
+	s.Admin, err = kubernetes.NewForConfig(&rest.Config{Host: s.URL, BearerToken: adminToken,
+		TLSClientConfig: rest.TLSClientConfig{Insecure: true}, QPS: -1})
 	if err != nil {
 		return err
 	}
@@ -227,18 +233,22 @@ func (s *Server) Namespace(t *testing.T, name string, rules []rbac.PolicyRule) (
 		}
 	}
 	ctx := t.Context()
-	_, err := s.Admin.CoreV1().Namespaces().Create(ctx, &core.Namespace{ObjectMeta: meta.ObjectMeta{Name: name}}, meta.CreateOptions{})
+	_, err := s.Admin.CoreV1().Namespaces().Create(ctx, &core.Namespace{ObjectMeta: meta.ObjectMeta{Name: name}},
+		meta.CreateOptions{})
 	must(err)
 	named := meta.ObjectMeta{Name: "fluent-bit-defender"}
-	_, err = s.Admin.CoreV1().ServiceAccounts(name).Create(ctx, &core.ServiceAccount{ObjectMeta: named}, meta.CreateOptions{})
+	_, err = s.Admin.CoreV1().ServiceAccounts(name).Create(ctx, &core.ServiceAccount{ObjectMeta: named},
+		meta.CreateOptions{})
 	must(err)
 	_, err = s.Admin.RbacV1().Roles(name).Create(ctx, &rbac.Role{ObjectMeta: named, Rules: rules}, meta.CreateOptions{})
 	must(err)
 	_, err = s.Admin.RbacV1().RoleBindings(name).Create(ctx, &rbac.RoleBinding{ObjectMeta: named,
 		Subjects: []rbac.Subject{{Kind: "ServiceAccount", Name: named.Name, Namespace: name}},
-		RoleRef:  rbac.RoleRef{APIGroup: "rbac.authorization.k8s.io", Kind: "Role", Name: named.Name}}, meta.CreateOptions{})
+		RoleRef:  rbac.RoleRef{APIGroup: "rbac.authorization.k8s.io", Kind: "Role", Name: named.Name}},
+		meta.CreateOptions{})
 	must(err)
-	token, err := s.Admin.CoreV1().ServiceAccounts(name).CreateToken(ctx, named.Name, &auth.TokenRequest{}, meta.CreateOptions{})
+	token, err := s.Admin.CoreV1().ServiceAccounts(name).CreateToken(ctx, named.Name, &auth.TokenRequest{},
+		meta.CreateOptions{})
 	must(err)
 	return s.Kubeconfig(t, name, fmt.Sprintf(`"token": %q`, token.Status.Token))
 }

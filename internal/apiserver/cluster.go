@@ -21,7 +21,8 @@ func (s *Server) Cluster(t *testing.T) {
 	admin := "--kubeconfig=" + s.AdminKubeconfig(t, "default")
 	programs := map[string][]string{
 		"kube-controller-manager": {admin, "--leader-elect=false", "--secure-port=0", "--node-monitor-grace-period=1h",
-			"--service-account-private-key-file=" + s.path("sa.key"), "--root-ca-file=" + s.path("certs/apiserver.crt")},
+			"--service-account-private-key-file=" + s.path("sa.key"), "--root-ca-file=" +
+				s.path("certs/apiserver.crt")},
 		"kube-scheduler": {admin, "--leader-elect=false", "--secure-port=0"},
 		"kwok": {admin, "--config=" + filepath.Join(dir, "kwok.yaml"), "--node-port=0", "--node-ip=127.0.0.1",
 			"--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake"},

@@ -21,11 +21,13 @@ func TestEveryAlertExactlyOnceOverARestart(t *testing.T) {
 		Style: defendersim.MixedStyle, Groups: groups,
 		LateShare: 0.3, Late: overlap - 3*time.Second, TieShare: 0.1, UpdateShare: 0.05, PartShare: 0.05,
 	}
-	svc.Add(defendersim.Generate(rand.New(rand.NewPCG(1, 2)), 9_000, begin.Add(-time.Hour), begin.Add(-time.Minute), mix)...)
+	svc.Add(defendersim.Generate(rand.New(rand.NewPCG(1, 2)), 9_000, begin.Add(-time.Hour), begin.Add(-time.Minute),
+		mix)...)
 	svc.Add(defendersim.Generate(rand.New(rand.NewPCG(3, 4)), 1_000, begin, begin.Add(live), mix)...)
 
 	db := filepath.Join(t.TempDir(), "defender.db")
-	common := []string{"db " + db, "limit 100", "overlap 12s", "max_window 10m", "batch_size 512k", "max_alert_size 512k", "storage.type filesystem"}
+	common := []string{"db " + db, "limit 100", "overlap 12s", "max_window 10m", "batch_size 512k",
+		"max_alert_size 512k", "storage.type filesystem"}
 	uk := stanza(srv, ca, "uk", append(common, "machine_groups UKMachines")...)
 	rest := stanza(srv, ca, "rest", append(common, "machine_groups Rest & more, FranceMachines")...)
 	f := newFluentBit(t, "    storage.path "+t.TempDir(), uk+rest)

@@ -146,10 +146,12 @@ func newFluentBit(t *testing.T, service, inputs string, outputs ...string) *flue
 func (f *fluentBit) configure(service, inputs string, outputs ...string) {
 	f.t.Helper()
 	if len(outputs) == 0 {
-		outputs = []string{fmt.Sprintf("[OUTPUT]\n    name file\n    match *\n    path %s\n    mkdir on\n    format plain\n    retry_limit no_limits\n", f.out())}
+		outputs = []string{fmt.Sprintf("[OUTPUT]\n    name file\n    match *\n    path %s\n    mkdir on\n    format "+
+			"plain\n    retry_limit no_limits\n", f.out())}
 	}
 	needPlugins(f.t, inputs+strings.Join(outputs, ""))
-	text := "[SERVICE]\n    flush 0.2\n    grace 3\n    log_level info\n    hot_reload on\n" + service + "\n" + inputs + strings.Join(outputs, "")
+	text := "[SERVICE]\n    flush 0.2\n    grace 3\n    log_level info\n    hot_reload on\n" + service + "\n" + inputs +
+		strings.Join(outputs, "")
 	if err := os.WriteFile(f.conf, []byte(text), 0o600); err != nil {
 		f.t.Fatal(err)
 	}

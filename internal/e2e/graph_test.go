@@ -13,7 +13,8 @@ import (
 // graphStanza is an input of Microsoft Graph at the simulated service.
 func graphStanza(srv *defendersim.Server, ca, tag string, more ...string) string {
 	more = append(more, "api graph", "url "+srv.GraphURL(), "token_url "+srv.TokenURLV2())
-	return strings.ReplaceAll(stanza(srv, ca, tag, more...), "    url "+srv.AlertsURL()+"\n    token_url "+srv.TokenURL()+"\n", "")
+	return strings.ReplaceAll(stanza(srv, ca, tag, more...), "    url "+srv.AlertsURL()+"\n    token_url "+
+		srv.TokenURL()+"\n", "")
 }
 
 // 5,000 alerts with 2,000 updates of Microsoft Graph, over more than 40 pages with faults between them, 1,500 alerts
@@ -24,15 +25,21 @@ func TestGraphGivesEachUpdateOnce(t *testing.T) {
 	needFluentBit(t)
 	all, first := newGraphWorld(t), newGraphWorld(t) // apart, so that each tells what its own stanza was given
 	db := "db " + filepath.Join(t.TempDir(), "defender.db")
-	common := []string{db, "initial_lookback 37m", "overlap 10s", "max_window 1m", "limit 170", "storage.type filesystem"}
+	common := []string{db, "initial_lookback 37m", "overlap 10s", "max_window 1m", "limit 170",
+		"storage.type filesystem"}
 	f := newFluentBit(t, "    storage.path "+t.TempDir(),
-		graphStanza(all.srv, all.ca, "all", common...)+graphStanza(first.srv, first.ca, "first", append(common, "updates first")...))
+		graphStanza(all.srv, all.ca, "all", common...)+graphStanza(first.srv, first.ca, "first",
+			append(common, "updates first")...))
 	f.start()
-	f.await(60*time.Second, "the first alerts", func() bool { return len(f.lines("all")) > 100 && len(f.lines("first")) > 100 })
+	f.await(60*time.Second, "the first alerts", func() bool {
+		return len(f.lines("all")) > 100 &&
+			len(f.lines("first")) > 100
+	})
 	all.update()
 	first.update()
 	f.await(150*time.Second, "every alert", func() bool {
-		return all.svc.Now().After(all.end) && first.svc.Now().After(first.end) && len(f.lines("first")) >= len(first.ids) && all.unseen(f.arrived("all")) == 0
+		return all.svc.Now().After(all.end) && first.svc.Now().After(first.end) &&
+			len(f.lines("first")) >= len(first.ids) && all.unseen(f.arrived("all")) == 0
 	})
 	asked := all.svc.Stats().Graph
 	f.await(60*time.Second, "some more polls", func() bool { return all.svc.Stats().Graph > asked+20 })
@@ -45,7 +52,8 @@ func TestGraphGivesEachUpdateOnce(t *testing.T) {
 			continue // it was gone before a poll could see it
 		}
 		if seen++; came[v.Key()] != 1 {
-			t.Errorf("%s came %d times (visible %s, replaced %s, served %d times)", v.Key(), came[v.Key()], v.Visible, v.Replaced, v.Served)
+			t.Errorf("%s came %d times (visible %s, replaced %s, served %d times)", v.Key(), came[v.Key()], v.Visible,
+				v.Replaced, v.Served)
 		}
 	}
 	for key, n := range came {
@@ -70,8 +78,10 @@ func TestGraphGivesEachUpdateOnce(t *testing.T) {
 		}
 	}
 	stats := all.svc.Stats()
-	if len(all.ids) != graphAlerts || len(once) != graphAlerts || seen <= graphAlerts || pages < 2 || stats.Graph < 40 || len(stats.Faults) < 4 {
-		t.Errorf("%d and %d alerts, %d versions that could be seen, %d second pages of %d requests, faults %v", len(all.ids), len(once), seen, pages, stats.Graph, stats.Faults)
+	if len(all.ids) != graphAlerts || len(once) != graphAlerts || seen <= graphAlerts || pages < 2 ||
+		stats.Graph < 40 || len(stats.Faults) < 4 {
+		t.Errorf("%d and %d alerts, %d versions that could be seen, %d second pages of %d requests, faults %v",
+			len(all.ids), len(once), seen, pages, stats.Graph, stats.Faults)
 	}
 	t.Logf("%d records of %d alerts with %d updates; %d requests, %d of them for further pages; faults: %v",
 		len(f.lines("all")), graphAlerts, graphUpdates, stats.Graph, pages, stats.Faults)
@@ -99,12 +109,14 @@ type graphWorld struct {
 
 func newGraphWorld(t *testing.T) *graphWorld {
 	w := &graphWorld{
-		rnd: rand.New(rand.NewPCG(11, 12)), gen: defendersim.NewGraphGenerator(rand.New(rand.NewPCG(13, 14)), defendersim.GraphMix{}),
+		rnd: rand.New(rand.NewPCG(11, 12)), gen: defendersim.NewGraphGenerator(rand.New(rand.NewPCG(13, 14)),
+			defendersim.GraphMix{}),
 		last: map[string]defendersim.GraphAlert{},
 	}
 	w.svc, w.srv, w.ca = service(t, defendersim.Config{})
 	begin := w.svc.Now()
-	backlog := defendersim.GenerateGraph(w.rnd, graphAlerts-graphTies, graphUpdates-graphLive, begin.Add(-36*time.Minute), begin.Add(-time.Minute), defendersim.GraphMix{TieShare: 0.1})
+	backlog := defendersim.GenerateGraph(w.rnd, graphAlerts-graphTies, graphUpdates-graphLive,
+		begin.Add(-36*time.Minute), begin.Add(-time.Minute), defendersim.GraphMix{TieShare: 0.1})
 	for range graphTies {
 		backlog = append(backlog, w.gen.Alert(begin.Add(-20*time.Minute)))
 	}

@@ -41,7 +41,8 @@ func TestKilledAtRandomMoments(t *testing.T) {
 		svc, srv, ca := service(t, defendersim.Config{})
 		v := &hostVictim{T: t, came: map[string][]time.Time{}}
 		v.options = flbhost.Options{
-			Plugin: plugin, Interval: 100 * time.Millisecond, Slow: 2 * time.Second, OnRecord: v.add, // the machine may be busy
+			// the machine may be busy
+			Plugin: plugin, Interval: 100 * time.Millisecond, Slow: 2 * time.Second, OnRecord: v.add,
 			Config: "[SERVICE]\n    grace 3\n" + stanza(srv, ca, "all", append(common, db(t))...),
 		}
 		killAtRandomMoments(t, svc, v, 7) // a short life: what lies in the ring for 2 s counts as durable
@@ -52,8 +53,10 @@ func TestKilledAtRandomMoments(t *testing.T) {
 		svc, srv, ca := service(t, defendersim.Config{})
 		out := newSink(t)
 		service := "    scheduler.base 1\n    scheduler.cap 2\n    storage.path " + t.TempDir()
-		f := newFluentBit(t, service, stanza(srv, ca, "all", append(common, db(t), "storage.type filesystem")...), out.output("all"))
-		killAtRandomMoments(t, svc, &realVictim{fluentBit: f, out: out}, 6) // a long life: most of what waits is in Fluent Bit's storage alone
+		f := newFluentBit(t, service, stanza(srv, ca, "all", append(common, db(t), "storage.type filesystem")...),
+			out.output("all"))
+		// a long life: most of what waits is in Fluent Bit's storage alone
+		killAtRandomMoments(t, svc, &realVictim{fluentBit: f, out: out}, 6)
 	})
 }
 
@@ -249,7 +252,8 @@ func (v *hostVictim) times() map[string][]time.Time {
 // choke keeps the host from draining the plugin's ring: a kill loses what lies in it.
 func (v *hostVictim) choke() {
 	v.Helper()
-	v.host.MustAwait(v.T, 30*time.Second, "the start", func(view *flbhost.View) bool { return view.HasEvent("started") })
+	v.host.MustAwait(v.T, 30*time.Second, "the start",
+		func(view *flbhost.View) bool { return view.HasEvent("started") })
 	if err := v.host.Busy(); err != nil {
 		v.Fatal(err)
 	}

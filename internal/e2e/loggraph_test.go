@@ -35,7 +35,8 @@ func graphLinks(s *scenario) {
 	for range 1001 {
 		s.svc.AddGraph(gen.Alert(then))
 	}
-	refused := answers(400, `{"error":{"code":"BadRequest","message":"no such page"}}`, "Content-Type", "application/json")
+	refused := answers(400, `{"error":{"code":"BadRequest","message":"no such page"}}`, "Content-Type",
+		"application/json")
 	itself := s.edited(func(r *http.Request, text string) string {
 		link := `"@odata.nextLink":"http://` + r.Host + r.URL.RequestURI() + `"`
 		if nextLink.MatchString(text) {
@@ -44,13 +45,15 @@ func graphLinks(s *scenario) {
 		return strings.Replace(text, "{", "{"+link+",", 1)
 	})
 	linked := func(line string, pages, alerts []http.HandlerFunc) plight {
-		return plight{level: "warn", line: line, graph: true, keys: []string{"initial_lookback 30s"}, pages: pages, alerts: alerts}
+		return plight{level: "warn", line: line, graph: true, keys: []string{"initial_lookback 30s"}, pages: pages,
+			alerts: alerts}
 	}
 	unread := linked("cannot read the alerts processed from ", slices.Repeat([]http.HandlerFunc{refused}, 40), nil)
 	unread.level, unread.lasts = "error", true // no request fails: what is behind the link is unread
 	s.plights(
 		unread,
-		linked("alerts request: the link to the next page leads to its own page", []http.HandlerFunc{itself, itself}, nil),
+		linked("alerts request: the link to the next page leads to its own page", []http.HandlerFunc{itself, itself},
+			nil),
 		linked("alerts of ", nil, later(answers(206, `{"value":[]}`, "Warning", `199 - "a provider did not answer"`))),
 	)
 }

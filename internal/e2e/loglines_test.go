@@ -57,7 +57,8 @@ func TestLogLines(t *testing.T) {
 }
 
 // ofFluentBit are the lines that Fluent Bit itself prints for an input, and the host does not.
-var ofFluentBit = []string{"initializing", "storage_strategy='{kind}' ({kind})", "thread instance initialized", coreAfter}
+var ofFluentBit = []string{"initializing", "storage_strategy='{kind}' ({kind})", "thread instance initialized",
+	coreAfter}
 
 // scenario is a world in which something goes wrong.
 type scenario struct {
@@ -102,14 +103,18 @@ func (s *scenario) amiss(h *flbhost.Host, now flbhost.Samples) string {
 	stanzas := names(now)
 	for _, stanza := range stanzas {
 		of := func(name string) float64 { return metricOf(now, stanza, name) }
-		received, handed, twice, raw := of("rows_received_total"), of("alerts_delivered_total"), of("duplicates_dropped_total"), of("rows_raw_total")
+		received, handed, twice, raw := of("rows_received_total"), of("alerts_delivered_total"),
+			of("duplicates_dropped_total"), of("rows_raw_total")
 		if queue := of("queue_bytes"); queue != 0 || received != handed+twice+raw {
-			return fmt.Sprintf("%s: %g rows received, %g handed over, %g duplicates, %g raw, %g bytes in the queue", stanza, received, handed, twice, raw, queue)
+			return fmt.Sprintf("%s: %g rows received, %g handed over, %g duplicates, %g raw, %g bytes in the queue",
+				stanza, received, handed, twice, raw, queue)
 		}
 	}
 	total := func(name string) float64 { return now.Sum(ourMetrics + name) }
-	if handed, came := int(total("alerts_delivered_total")+total("rows_raw_total")), s.count()-s.before; handed != came || len(stanzas) == 0 || total("requests_total") == 0 {
-		return fmt.Sprintf("%g requests of the stanzas %q, %d records handed over, %d came", total("requests_total"), stanzas, handed, came)
+	if handed, came := int(total("alerts_delivered_total")+total("rows_raw_total")),
+		s.count()-s.before; handed != came || len(stanzas) == 0 || total("requests_total") == 0 {
+		return fmt.Sprintf("%g requests of the stanzas %q, %d records handed over, %d came", total("requests_total"),
+			stanzas, handed, came)
 	}
 	over := false
 	h.Look(func(v *flbhost.View) { over = v.HasLog("info", "alerts are pulled again after ") })
@@ -123,7 +128,8 @@ func (s *scenario) amiss(h *flbhost.Host, now flbhost.Samples) string {
 // prefix.
 func (s *scenario) said(h *flbhost.Host, levels ...string) (said []string) {
 	s.Helper()
-	secrets := []string{defendersim.DefaultSecret, url.QueryEscape(defendersim.DefaultSecret), url.PathEscape(defendersim.DefaultSecret),
+	secrets := []string{defendersim.DefaultSecret, url.QueryEscape(defendersim.DefaultSecret),
+		url.PathEscape(defendersim.DefaultSecret),
 		base64.StdEncoding.EncodeToString([]byte(defendersim.DefaultSecret))}
 	h.Look(func(v *flbhost.View) {
 		for _, l := range v.Logs {

@@ -98,10 +98,12 @@ func oddStatuses(s *scenario) {
 		at("warn", "the service refused the request (418)", answers(418, "")),
 		at("warn", "the service gave the request up (408)", answers(408, "", "Connection", "close")),
 		at("warn", "the service answered with status 202 instead of 200", answers(202, "")),
-		at("error", "redirected to elsewhere.example (302)", answers(302, "", "Location", "https://elsewhere.example/login")),
+		at("error", "redirected to elsewhere.example (302)", answers(302, "", "Location",
+			"https://elsewhere.example/login")),
 		at("error", "the answer is encoded as 'br'", answers(200, "[]", "Content-Encoding", "br")),
 		at("warn", "the answer from 127.0.0.1:", writes("SSH-2.0-OpenSSH_9.9\r\n\r\n")),
-		at("warn", "the head of the answer from 127.0.0.1:", answers(200, "[]", "Padding", strings.Repeat("x", 128<<10))),
+		at("warn", "the head of the answer from 127.0.0.1:", answers(200, "[]", "Padding",
+			strings.Repeat("x", 128<<10))),
 	)
 }
 
@@ -113,7 +115,8 @@ func brokenAnswers(s *scenario) {
 	s.plights(
 		slow(at("warn", "answer silent for 1s (read_timeout) after 1024 bytes", drips(0))),
 		slow(at("warn", "answer trickles: ", drips(100*time.Millisecond))),
-		at("warn", "answer ends in a malformed trailer", writes("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n[]\r\n0\r\nno trailer\r\n\r\n")),
+		at("warn", "answer ends in a malformed trailer", writes("HTTP/1.1 200 OK\r\nContent-Type: "+
+			"application/json\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n[]\r\n0\r\nno trailer\r\n\r\n")),
 		at("warn", "bad gzip after 0 decompressed bytes", answers(200, "no gzip at all", "Content-Encoding", "gzip")),
 	)
 }
@@ -123,7 +126,8 @@ func tokenAnswers(s *scenario) {
 		return answers(status, `{"error":"`+name+`","error_description":"because"}`, "Content-Type", "application/json")
 	}
 	token := func(kind, text string) http.HandlerFunc {
-		return answers(200, `{"token_type":"`+kind+`","access_token":"`+text+`","expires_in":"3599"}`, "Content-Type", "application/json")
+		return answers(200, `{"token_type":"`+kind+`","access_token":"`+text+`","expires_in":"3599"}`, "Content-Type",
+			"application/json")
 	}
 	s.plights(
 		atToken("error", "refused without a reason (403)", answers(403, "go away")),
@@ -133,8 +137,10 @@ func tokenAnswers(s *scenario) {
 		atToken("warn", "the token holds bytes that no header can carry", token("Bearer", `a\nb`)),
 		atToken("warn", "answer cut after 1 bytes", writes("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{")),
 		atToken("warn", "the token service is not available (503)", refusal(503, "temporarily_unavailable")),
-		atToken("error", "the application or its credential was refused (invalid_client)", refusal(401, "invalid_client")),
-		atToken("error", "the application may not ask for tokens this way (unauthorized_client)", refusal(400, "unauthorized_client")),
+		atToken("error", "the application or its credential was refused (invalid_client)",
+			refusal(401, "invalid_client")),
+		atToken("error", "the application may not ask for tokens this way (unauthorized_client)",
+			refusal(400, "unauthorized_client")),
 		atToken("error", "the resource was refused (invalid_resource)", refusal(400, "invalid_resource")),
 		atToken("error", "the request was refused (invalid_request)", refusal(400, "invalid_request")),
 		atToken("error", "no token was given (access_denied)", refusal(400, "access_denied")),
@@ -159,18 +165,27 @@ func credentials(s *scenario) {
 		p.without = []string{"client_id", "token_url"}
 		return with(p)
 	}
-	noIdentity := identity("token request: the machine has no such managed identity (invalid_request)", 400, `{"error":"invalid_request","error_description":"Identity not found"}`)
+	noIdentity := identity("token request: the machine has no such managed identity (invalid_request)", 400,
+		`{"error":"invalid_request","error_description":"Identity not found"}`)
 	noIdentity.level = "error"
 	s.plights(
 		with(keyed("error", "token request: client_secret_file: ", "client_secret_file "+missing)),
-		with(keyed("error", "token request: client_secret_file: ", "client_secret_file "+s.file("secret", "two\nlines\n", 0o600))),
-		with(keyed("error", "token request: client_certificate_file: ", "auth client_certificate", "client_certificate_file "+s.file("cert.pem", "none", 0o600))),
-		with(keyed("warn", "client_certificate_file: ", "auth client_certificate", "client_certificate_file "+s.file("cert.pem", string(cert.PEM()), 0o600))),
-		with(keyed("error", "token request: federated_token_file: ", "auth workload_identity", "federated_token_file "+missing)),
-		with(keyed("error", "token request: refresh_token_file: ", "auth authorization_code", "refresh_token_file "+missing)),
-		with(keyed("warn", "refresh_token_file: ", "auth authorization_code", "refresh_token_file "+s.file("login", "of-nobody", 0o644))),
-		with(keyed("error", "token request: the login is not accepted any more (invalid_grant)", "auth authorization_code", "refresh_token_file "+s.file("login", "of-old", 0o600)),
-			answers(400, `{"error":"invalid_grant","error_description":"it ended"}`, "Content-Type", "application/json")),
+		with(keyed("error", "token request: client_secret_file: ", "client_secret_file "+s.file("secret",
+			"two\nlines\n", 0o600))),
+		with(keyed("error", "token request: client_certificate_file: ", "auth client_certificate",
+			"client_certificate_file "+s.file("cert.pem", "none", 0o600))),
+		with(keyed("warn", "client_certificate_file: ", "auth client_certificate", "client_certificate_file "+
+			s.file("cert.pem", string(cert.PEM()), 0o600))),
+		with(keyed("error", "token request: federated_token_file: ", "auth workload_identity", "federated_token_file "+
+			missing)),
+		with(keyed("error", "token request: refresh_token_file: ", "auth authorization_code", "refresh_token_file "+
+			missing)),
+		with(keyed("warn", "refresh_token_file: ", "auth authorization_code", "refresh_token_file "+s.file("login",
+			"of-nobody", 0o644))),
+		with(keyed("error", "token request: the login is not accepted any more (invalid_grant)",
+			"auth authorization_code", "refresh_token_file "+s.file("login", "of-old", 0o600)),
+			answers(400, `{"error":"invalid_grant","error_description":"it ended"}`, "Content-Type",
+				"application/json")),
 		identity("token request: the metadata service is being updated, or is not there (404)", 404, ""),
 		noIdentity,
 	)
@@ -180,14 +195,17 @@ func credentials(s *scenario) {
 func servers(s *scenario) {
 	s.host.Env = append(s.host.Env, "NO_PROXY=*")
 	alerts := func(level, line, address string, keys ...string) plight {
-		return keyed(level, "alerts request: "+line, append(keys, "url "+address+"/api/alerts", "token_url "+s.srv.TokenURL())...)
+		return keyed(level, "alerts request: "+line, append(keys, "url "+address+"/api/alerts", "token_url "+
+			s.srv.TokenURL())...)
 	}
 	distrusted := func(line string, change func(*x509.Certificate, *tls.Config)) plight {
 		server := httptest.NewUnstartedServer(http.NotFoundHandler())
 		now := time.Now()
 		leaf := &x509.Certificate{
-			SerialNumber: big.NewInt(1), NotBefore: now.Add(-time.Hour), NotAfter: now.Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-			ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
+			SerialNumber: big.NewInt(1), NotBefore: now.Add(-time.Hour), NotAfter: now.Add(time.Hour),
+			IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+			ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}, IsCA: true, BasicConstraintsValid: true,
+			KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
 		}
 		config := &tls.Config{}
 		change(leaf, config)
@@ -201,13 +219,16 @@ func servers(s *scenario) {
 	proxy := func(level, line string, status int) plight {
 		server := httptest.NewServer(answers(status, ""))
 		s.Cleanup(server.Close)
-		return keyed(level, "token request: "+line, "proxy_url "+server.URL, "url "+s.srv.AlertsURL(), "token_url "+s.srv.TokenURL(), fmt.Sprintf("machine_groups proxy %d", status))
+		return keyed(level, "token request: "+line, "proxy_url "+server.URL, "url "+s.srv.AlertsURL(), "token_url "+
+			s.srv.TokenURL(), fmt.Sprintf("machine_groups proxy %d", status))
 	}
 	plain := httptest.NewServer(http.NotFoundHandler())
 	s.Cleanup(plain.Close)
 	s.plights(
-		distrusted("the certificate of 127.0.0.1:", func(c *x509.Certificate, _ *tls.Config) { c.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 9)} }),
-		distrusted("the certificate of 127.0.0.1:", func(c *x509.Certificate, _ *tls.Config) { c.NotAfter = c.NotBefore.Add(time.Minute) }),
+		distrusted("the certificate of 127.0.0.1:",
+			func(c *x509.Certificate, _ *tls.Config) { c.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 9)} }),
+		distrusted("the certificate of 127.0.0.1:",
+			func(c *x509.Certificate, _ *tls.Config) { c.NotAfter = c.NotBefore.Add(time.Minute) }),
 		distrusted("the certificate of 127.0.0.1:", func(c *x509.Certificate, _ *tls.Config) {
 			c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
 		}),
@@ -215,9 +236,11 @@ func servers(s *scenario) {
 			t.MinVersion, t.MaxVersion = tls.VersionTLS10, tls.VersionTLS11
 		}),
 		alerts("error", "127.0.0.1:", strings.Replace(plain.URL, "http:", "https:", 1)),
-		alerts("warn", "cannot find the address of nowhere-.invalid", "https://nowhere-.invalid"), // refused before any resolver is asked
+		// refused before any resolver is asked
+		alerts("warn", "cannot find the address of nowhere-.invalid", "https://nowhere-.invalid"),
 		alerts("warn", "no answer from 255.255.255.255: ", "https://255.255.255.255"),
-		keyed("warn", "token request: no connection to 127.0.0.1:", "token_url https://"+deaf(s.T)+"/token", "connect_timeout 1s"),
+		keyed("warn", "token request: no connection to 127.0.0.1:", "token_url https://"+deaf(s.T)+"/token",
+			"connect_timeout 1s"),
 		proxy("error", "the proxy wants a user name and password (407)", 407),
 		proxy("error", "the proxy refuses a connection to 127.0.0.1:", 403),
 		proxy("warn", "the proxy cannot reach 127.0.0.1:", 502),

@@ -58,26 +58,34 @@ func repeats(s *scenario) {
 
 // A failure that turns into another is told, with the count.
 func service500(s *scenario) {
-	said := s.through(nil, defendersim.Status(500), defendersim.HTML(), defendersim.Status(503), defendersim.EmptyBody())
-	s.once(said, "error in the service (500)", "HTML or XML", "(2 failures since ", "is not available (503)", "an empty body", "pulled again after 4 failures")
+	said := s.through(nil, defendersim.Status(500), defendersim.HTML(), defendersim.Status(503),
+		defendersim.EmptyBody())
+	s.once(said, "error in the service (500)", "HTML or XML", "(2 failures since ", "is not available (503)",
+		"an empty body", "pulled again after 4 failures")
 }
 
 func throttled(s *scenario) {
-	said := s.through(nil, defendersim.Throttle(time.Second), defendersim.NoAlerts(), defendersim.Status(400), defendersim.CutOf(0.5, defendersim.CutBroken))
-	s.once(said, "throttled (429), it asks to wait 1s", "an object without alert fields", "refused the query (400)", "answer cut after ")
+	said := s.through(nil, defendersim.Throttle(time.Second), defendersim.NoAlerts(), defendersim.Status(400),
+		defendersim.CutOf(0.5, defendersim.CutBroken))
+	s.once(said, "throttled (429), it asks to wait 1s", "an object without alert fields", "refused the query (400)",
+		"answer cut after ")
 }
 
 func forbidden(s *scenario) {
-	said := s.through(nil, defendersim.Status(403), defendersim.CutOf(0.5, defendersim.CutText), defendersim.Status(404),
-		defendersim.ResetEarly(), defendersim.ResetEarly()) // net/http itself asks again when a connection in use breaks
-	s.once(said, "access is forbidden (403)", "before its list of alerts does", "nothing answers at "+s.srv.AlertsURL()+" (404)",
+	said := s.through(nil, defendersim.Status(403), defendersim.CutOf(0.5, defendersim.CutText),
+		defendersim.Status(404),
+		// net/http itself asks again when a connection in use breaks
+		defendersim.ResetEarly(), defendersim.ResetEarly())
+	s.once(said, "access is forbidden (403)", "before its list of alerts does", "nothing answers at "+s.srv.AlertsURL()+
+		" (404)",
 		"closed the connection before it answered")
 }
 
 func tokens(s *scenario) {
 	s.svc.Queue(defendersim.KindToken, defendersim.Entra(7000215), defendersim.Entra(90033), defendersim.ResetEarly())
 	said := s.through([]string{"read_timeout 1s"}, defendersim.Hang())
-	s.once(said, "token request: AADSTS7000215: the client secret is wrong", "token request: AADSTS90033", "closed the connection before it answered",
+	s.once(said, "token request: AADSTS7000215: the client secret is wrong", "token request: AADSTS90033",
+		"closed the connection before it answered",
 		"pulled again after 3 failures", "within 1s (read_timeout)", "pulled again after 1 failure")
 }
 
@@ -87,7 +95,8 @@ func wrongAudience(s *scenario) {
 	s.polls(4)
 	s.says(h, 20*time.Second, "error", "the token is for https://api.securitycenter.microsoft.com (aud)")
 	s.end(h)
-	s.once(s.said(h, "error", "warn"), "(401), and a new one too: the token is for ", "no answer carried a usable Date header")
+	s.once(s.said(h, "error", "warn"), "(401), and a new one too: the token is for ", "no answer carried a usable "+
+		"Date header")
 }
 
 func nobodyThere(s *scenario) {
@@ -115,14 +124,16 @@ func oddRows(s *scenario) {
 	at := s.svc.Now().Add(-time.Minute)
 	for i := range 5 {
 		s.svc.Add(defendersim.Alert{LastProcessed: at, Text: fmt.Appendf(nil, `"row %d"`, i)},
-			defendersim.Alert{LastProcessed: at, Text: fmt.Appendf(nil, "{\"AlertId\":\"%d\",\"AlertTitle\":\"\xff\"}", i)})
+			defendersim.Alert{LastProcessed: at, Text: fmt.Appendf(nil, "{\"AlertId\":\"%d\",\"AlertTitle\":\"\xff\"}",
+				i)})
 	}
 	s.svc.Add(defendersim.Alert{LastProcessed: at, Text: []byte(`{"AlertId":"x" oops}`)})
 	h := s.start("", s.stanza(short...))
 	await(s.T, 20*time.Second, "all rows", func() bool { return s.count() == 11 })
 	s.polls(1)
 	s.end(h)
-	s.once(s.said(h, "warn"), `cannot become a record: not an object`, "bad UTF-8", "the answer is no valid JSON at byte ", "has the same syntax error again")
+	s.once(s.said(h, "warn"), `cannot become a record: not an object`, "bad UTF-8", "the answer is no valid "+
+		"JSON at byte ", "has the same syntax error again")
 }
 
 // A span that keeps failing becomes a gap, and is filled once it can be read and is older than overlap. Meanwhile the
@@ -144,7 +155,8 @@ func gapAndLostState(s *scenario) {
 	s.says(h, 25*time.Second, "info", "was read; unread ranges: 0")
 	s.says(h, 25*time.Second, "info", "the state is stored again")
 	s.end(h)
-	s.once(s.said(h, "error", "warn", "info"), "newer alerts go on, this range is asked again until it can be read; nothing to do unless it lasts for hours; unread ranges: 1", "was read; unread ranges: 0",
+	s.once(s.said(h, "error", "warn", "info"), "newer alerts go on, this range is asked again until it can be read; "+
+		"nothing to do unless it lasts for hours; unread ranges: 1", "was read; unread ranges: 0",
 		"cannot store what was pulled", "the state is stored again")
 }
 
@@ -170,12 +182,14 @@ func otherFilters(s *scenario) {
 
 func paused(s *scenario) {
 	s.host.OutputRate = 20_000
-	s.once(s.through([]string{"mem_buf_limit 6k", "batch_size 8k", "max_alert_size 8k"}), "Fluent Bit paused this input")
+	s.once(s.through([]string{"mem_buf_limit 6k", "batch_size 8k", "max_alert_size 8k"}),
+		"Fluent Bit paused this input")
 }
 
 func faultyStanza(s *scenario) {
 	db := filepath.Join(s.TempDir(), "missing", "defender.db")
-	for _, stanza := range []string{s.stanza("poll_interval 0", "limit -1", "machinegroups a"), s.stanza("db " + db), s.stanza() + s.stanza()} {
+	for _, stanza := range []string{s.stanza("poll_interval 0", "limit -1", "machinegroups a"), s.stanza("db " + db),
+		s.stanza() + s.stanza()} {
 		h := flbhost.Launch(s.T, s.options("", stanza))
 		if err := h.Wait(20 * time.Second); err == nil {
 			s.Error("the start was not refused")

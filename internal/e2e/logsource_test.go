@@ -59,7 +59,8 @@ func example(e ast.Expr) (text string, constant int) {
 		b, m := example(e.Y)
 		return a + b, n + m
 	case *ast.CallExpr:
-		if s, ok := e.Fun.(*ast.SelectorExpr); ok && (s.Sel.Name == "Sprintf" || s.Sel.Name == "Errorf" || s.Sel.Name == "New") && len(e.Args) > 0 {
+		if s, ok := e.Fun.(*ast.SelectorExpr); ok && (s.Sel.Name == "Sprintf" || s.Sel.Name == "Errorf" ||
+			s.Sel.Name == "New") && len(e.Args) > 0 {
 			format, n := example(e.Args[0])
 			return verb.ReplaceAllStringFunc(format, func(v string) string {
 				switch v[len(v)-1] {
@@ -148,7 +149,8 @@ func withSuffix(src source, line string) string {
 	switch filepath.Base(src.path) {
 	case "report.go":
 		line = strings.Replace(line, "7s after 7s", "alerts are pulled again after 7 failures", 1)
-		line = strings.Replace(line, "7s (7s so far)", "a row holds bad UTF-8 or lone surrogates: they are repaired as U+FFFD; nothing to do (7 such rows so far)", 1)
+		line = strings.Replace(line, "7s (7s so far)", "a row holds bad UTF-8 or lone surrogates: they are repaired "+
+			"as U+FFFD; nothing to do (7 such rows so far)", 1)
 	}
 	return line
 }
@@ -212,7 +214,8 @@ func TestEveryFailureIsDocumented(t *testing.T) {
 		seen++
 		if !slices.ContainsFunc(forms, func(line string) bool {
 			// A text in it may be empty, as that of a wait that nobody asked for.
-			return len(page.find("", line+again)) > 0 || len(page.find("", strings.Replace(line, "7s", "", 1)+again)) > 0
+			return len(page.find("", line+again)) > 0 ||
+				len(page.find("", strings.Replace(line, "7s", "", 1)+again)) > 0
 		}) {
 			t.Errorf("%s: %q is not on docs/operating.md", src.set.Position(at.Pos()), forms[0])
 		}
@@ -234,8 +237,11 @@ func TestEveryFailureIsDocumented(t *testing.T) {
 					}
 				}
 			case *ast.KeyValueExpr: // Error{What: ...}
-				if key, ok := n.Key.(*ast.Ident); ok && strings.EqualFold(key.Name, "what") && filepath.Base(src.path) != "aadsts.go" {
-					if what, constant := example(n.Value); constant > 3 && !strings.HasPrefix(what, "7s, so it is not") { // its beginning is known at run time
+				if key, ok := n.Key.(*ast.Ident); ok && strings.EqualFold(key.Name, "what") &&
+					filepath.Base(src.path) != "aadsts.go" {
+					// its beginning is known at run time
+					if what, constant := example(n.Value); constant > 3 &&
+						!strings.HasPrefix(what, "7s, so it is not") {
 						check(src, n, "alerts request: "+what+"; do it", "token request: "+what+"; do it")
 					}
 				}

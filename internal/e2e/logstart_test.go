@@ -12,15 +12,18 @@ import (
 // ofTheHost are the lines that only an old Fluent Bit, or one that was built with less, brings about. The bundled
 // host can be such a one.
 var ofTheHost = []string{
-	"this Fluent Bit cannot tell apart several stanzas that share a thread; leave out `threaded off`, or use Fluent Bit 4.1 or later",
-	"this Fluent Bit offers no metrics to a plugin: {why}; alerts flow all the same, but its endpoint shows no fluentbit_{name}_ metrics",
+	"this Fluent Bit cannot tell apart several stanzas that share a thread; leave out `threaded off`, or use Fluent " +
+		"Bit 4.1 or later",
+	"this Fluent Bit offers no metrics to a plugin: {why}; alerts flow all the same, but its endpoint shows no " +
+		"fluentbit_{name}_ metrics",
 }
 
 // faultyStart has files that cannot be used, each of which ends the start with a line.
 func faultyStart(s *scenario) {
 	dir := s.TempDir()
 	missing := filepath.Join(dir, "missing")
-	login := s.lone([]string{"client_secret"}, "auth authorization_code", "refresh_token_file "+filepath.Join(missing, "login"))
+	login := s.lone([]string{"client_secret"}, "auth authorization_code", "refresh_token_file "+filepath.Join(missing,
+		"login"))
 	for _, one := range []struct{ line, stanza string }{
 		{"ca_file: ", s.lone(nil, "ca_file "+missing)},
 		{"ca_file ", s.lone(nil, "ca_file "+s.file("ca.pem", "none", 0o600))},

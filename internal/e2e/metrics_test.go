@@ -97,7 +97,8 @@ func metricOf(s flbhost.Samples, stanza, name string, labels ...string) float64 
 
 // addUp tells whether this many alerts were handed over by a stanza, and each row that it received is accounted for.
 func addUp(s flbhost.Samples, stanza string, alerts, raw int) bool {
-	return metricOf(s, stanza, "alerts_delivered_total") == float64(alerts) && metricOf(s, stanza, "rows_raw_total") == float64(raw) &&
+	return metricOf(s, stanza, "alerts_delivered_total") == float64(alerts) &&
+		metricOf(s, stanza, "rows_raw_total") == float64(raw) &&
 		metricOf(s, stanza, "queue_bytes") == 0 && metricOf(s, stanza, "rows_received_total") ==
 		float64(alerts+raw)+metricOf(s, stanza, "duplicates_dropped_total")
 }
@@ -119,7 +120,8 @@ func TestMetricsInTheEndpoint(t *testing.T) {
 	everywhere(t, func(w *world) {
 		history(w.svc, 300, 5*time.Minute)
 		w.svc.Add(deep(w.T, w.svc.Now().Add(-time.Minute)))
-		w.svc.Queue(defendersim.KindAlerts, defendersim.Status(500), nil, defendersim.CutOf(0.5, defendersim.CutBroken), defendersim.Throttle(time.Second))
+		w.svc.Queue(defendersim.KindAlerts, defendersim.Status(500), nil, defendersim.CutOf(0.5, defendersim.CutBroken),
+			defendersim.Throttle(time.Second))
 		p := newEndpoint(w)
 		common := []string{"initial_lookback 15m", "overlap 10m"}
 		eu := w.stanza(append(common, "alias eu")...)
@@ -127,7 +129,8 @@ func TestMetricsInTheEndpoint(t *testing.T) {
 		group := len(of(w.svc, groups[0]))
 
 		first := p.await("metrics of both stanzas that add up", func(s flbhost.Samples) bool {
-			return addUp(s, "eu", 300, 1) && addUp(s, "defender.1", group, 0) && s.Sum(ourMetrics+"duplicates_dropped_total") > 0 &&
+			return addUp(s, "eu", 300, 1) && addUp(s, "defender.1", group, 0) &&
+				s.Sum(ourMetrics+"duplicates_dropped_total") > 0 &&
 				metricOf(s, "eu", "commits_total") > 0
 		})
 		if got, want := names(first), []string{"defender.1", "eu"}; !slices.Equal(got, want) {
@@ -137,7 +140,8 @@ func TestMetricsInTheEndpoint(t *testing.T) {
 		for _, outcome := range []string{"service", "throttled", "broken"} {
 			failed += first.Sum(ourMetrics+"requests_total", "outcome", outcome)
 		}
-		if all := first.Sum(ourMetrics + "requests_total"); failed != 3 || all != 3+first.Sum(ourMetrics+"requests_total", "outcome", "ok") {
+		if all := first.Sum(ourMetrics + "requests_total"); failed != 3 ||
+			all != 3+first.Sum(ourMetrics+"requests_total", "outcome", "ok") {
 			w.Errorf("%g requests failed of %g, three did", failed, all)
 		}
 		n := first.Sum(ourMetrics+"request_duration_seconds_bucket", "le", "+Inf")
@@ -159,13 +163,15 @@ func TestMetricsInTheEndpoint(t *testing.T) {
 			}
 		}
 
-		config := w.options(p.service(), eu+w.stanza(append(common, "alias france", "machine_groups "+groups[1])...)).Config
+		config := w.options(p.service(),
+			eu+w.stanza(append(common, "alias france", "machine_groups "+groups[1])...)).Config
 		if err := p.host.Reload(config, 20*time.Second); err != nil {
 			w.Fatal(err)
 		}
 		france := len(of(w.svc, groups[1]))
 		second := p.await("metrics after the reload that add up", func(s flbhost.Samples) bool {
-			return addUp(s, "eu", 0, 0) && metricOf(s, "eu", "duplicates_dropped_total") > 0 && addUp(s, "france", france, 0)
+			return addUp(s, "eu", 0, 0) && metricOf(s, "eu", "duplicates_dropped_total") > 0 &&
+				addUp(s, "france", france, 0)
 		})
 		if got, want := names(second), []string{"eu", "france"}; !slices.Equal(got, want) {
 			w.Errorf("metrics of %q after the reload, want %q", got, want)
@@ -200,12 +206,16 @@ func TestMetricsDuringAPauseOfOneOfTwoStanzas(t *testing.T) {
 	p := newEndpoint(w)
 	common := []string{"initial_lookback 15m", "overlap 10s", "max_alert_size 32k"}
 	f := newFluentBit(t, p.service(),
-		stanza(w.srv, w.ca, "slow", append(common, "alias slow", "mem_buf_limit 60k", "batch_size 40k", "machine_groups UKMachines")...)+
+		stanza(w.srv, w.ca, "slow", append(common, "alias slow", "mem_buf_limit 60k", "batch_size 40k",
+			"machine_groups UKMachines")...)+
 			stanza(w.srv, w.ca, "last", append(common, "alias last", "machine_groups FranceMachines, Rest & more")...),
 		slow.output("slow"), last.output("last"))
 	load := startLoad(t, w.svc, 60)
 	f.start()
-	f.await(20*time.Second, "the first alerts of both", func() bool { return len(slow.arrived()) > 0 && len(last.arrived()) > 0 })
+	f.await(20*time.Second, "the first alerts of both", func() bool {
+		return len(slow.arrived()) > 0 &&
+			len(last.arrived()) > 0
+	})
 
 	asked := func(s flbhost.Samples, stanza string) float64 { return metricOf(s, stanza, "requests_total") }
 	// later is a reading during the pause by which the paused stanza has told of two more requests.
@@ -228,7 +238,8 @@ func TestMetricsDuringAPauseOfOneOfTwoStanzas(t *testing.T) {
 	if w.svc.Stats().Alerts <= askedFor {
 		t.Error("nothing was asked during the pause")
 	}
-	if core, told := since.Sum("fluentbit_input_records_total", "name", "last"), metricOf(since, "last", "alerts_delivered_total"); core < told {
+	if core, told := since.Sum("fluentbit_input_records_total", "name", "last"),
+		metricOf(since, "last", "alerts_delivered_total"); core < told {
 		t.Errorf("Fluent Bit counts %g records of the last stanza, which tells of %g", core, told)
 	}
 
@@ -236,7 +247,8 @@ func TestMetricsDuringAPauseOfOneOfTwoStanzas(t *testing.T) {
 	load.stop()
 	p.await("both to add up after the resume", func(s flbhost.Samples) bool {
 		return metricOf(s, "slow", "paused") == 0 && asked(s, "last") > asked(since, "last") &&
-			addUp(s, "slow", len(of(w.svc, "UKMachines")), 0) && addUp(s, "last", len(of(w.svc, "FranceMachines", "Rest & more")), 0)
+			addUp(s, "slow", len(of(w.svc, "UKMachines")), 0) &&
+			addUp(s, "last", len(of(w.svc, "FranceMachines", "Rest & more")), 0)
 	})
 	f.stop(10 * time.Second)
 }
@@ -255,7 +267,8 @@ func ofStanza(s flbhost.Samples, stanza string) map[string]string {
 // deep is a row that cannot become a record.
 func deep(t *testing.T, at time.Time) defendersim.Alert {
 	t.Helper()
-	a, err := defendersim.ParseAlert(fmt.Appendf(nil, `{"FullId":"deep","AlertId":"deep","LastProcessedTimeUtc":%q,"Deep":%s1%s}`,
+	a, err := defendersim.ParseAlert(fmt.Appendf(nil,
+		`{"FullId":"deep","AlertId":"deep","LastProcessedTimeUtc":%q,"Deep":%s1%s}`,
 		at.UTC().Format("2006-01-02T15:04:05.9999999Z"), strings.Repeat("[", 40), strings.Repeat("]", 40)))
 	if err != nil {
 		t.Fatal(err)

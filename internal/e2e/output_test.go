@@ -69,7 +69,8 @@ func (f *fluentBit) arrived(tag string) map[string]int { return f.output(tag).ke
 // awaitAll waits until the file output of a tag has every alert that is due, then checks that it has each once.
 func (f *fluentBit) awaitAll(limit time.Duration, tag string, due []defendersim.Row) {
 	f.t.Helper()
-	f.await(limit, fmt.Sprintf("all %d alerts of %s", len(due), tag), func() bool { return missing(due, f.arrived(tag)) == 0 })
+	f.await(limit, fmt.Sprintf("all %d alerts of %s", len(due), tag),
+		func() bool { return missing(due, f.arrived(tag)) == 0 })
 	exactly(f.t, tag, due, f.arrived(tag))
 }
 

@@ -19,12 +19,16 @@ func TestASlowOutputPausesOneOfTwoStanzas(t *testing.T) {
 	history(svc, 300, 10*time.Minute)
 	slow, fast := newSink(t), newSink(t)
 	common := []string{"initial_lookback 15m", "overlap 10s", "max_alert_size 32k"}
-	inputs := stanza(srv, ca, "slow", append(common, "alias slow", "mem_buf_limit 60k", "batch_size 40k", "machine_groups UKMachines")...) +
+	inputs := stanza(srv, ca, "slow", append(common, "alias slow", "mem_buf_limit 60k", "batch_size 40k",
+		"machine_groups UKMachines")...) +
 		stanza(srv, ca, "fast", append(common, "alias fast", "machine_groups FranceMachines, Rest & more")...)
 	f := newFluentBit(t, "", inputs, slow.output("slow"), fast.output("fast"))
 	load := startLoad(t, svc, 60)
 	f.start()
-	f.await(20*time.Second, "the first alerts of both", func() bool { return len(slow.arrived()) > 0 && len(fast.arrived()) > 0 })
+	f.await(20*time.Second, "the first alerts of both", func() bool {
+		return len(slow.arrived()) > 0 &&
+			len(fast.arrived()) > 0
+	})
 	name, late := "slow", 2*time.Second+500*time.Millisecond
 	if realBefore("3.0.0") { // no alias in these lines, and times without fractions
 		name, late = "defender.0", late+time.Second
@@ -65,7 +69,8 @@ func TestASlowOutputPausesOneOfTwoStanzas(t *testing.T) {
 	exactly(t, "slow", of(svc, "UKMachines"), slow.arrived())
 	exactly(t, "fast", of(svc, "FranceMachines", "Rest & more"), fast.arrived())
 	advice := f.told("[input:defender:slow] Fluent Bit paused this input")
-	if len(advice) == 0 || !strings.Contains(advice[0], "[ warn]") || !strings.Contains(advice[0], "storage.type filesystem") {
+	if len(advice) == 0 || !strings.Contains(advice[0], "[ warn]") || !strings.Contains(advice[0],
+		"storage.type filesystem") {
 		t.Errorf("the warning that recommends filesystem storage: %q", advice)
 	}
 }

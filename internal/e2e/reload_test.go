@@ -57,10 +57,11 @@ func TestHotReloadUnderLoad(t *testing.T) {
 	// The last reload is an even one, as the second was: the same stanzas run. The Go runtime keeps a thread more or
 	// less, and the stanzas, which share their connections, have one for each that asks at the same time; one more for
 	// each of the reloads since would be a leak.
-	f.await(15*time.Second, fmt.Sprintf("as few descriptors and threads as after the second reload (%+v)", after2), func() bool {
-		p := f.process()
-		return p.fds <= after2.fds+theirs+len(groups) && p.threads <= after2.threads+2
-	})
+	f.await(15*time.Second, fmt.Sprintf("as few descriptors and threads as after the second reload (%+v)", after2),
+		func() bool {
+			p := f.process()
+			return p.fds <= after2.fds+theirs+len(groups) && p.threads <= after2.threads+2
+		})
 	if now := f.process(); now.rss > after2.rss+10<<20 {
 		t.Errorf("%d MB of memory after reload 2, %d MB after reload %d", after2.rss>>20, now.rss>>20, reloads)
 	}
@@ -76,7 +77,8 @@ func TestHotReloadUnderLoad(t *testing.T) {
 		f.await(15*time.Second, "five polls of a stanza", func() bool {
 			polls := 0
 			for _, e := range svc.Journal() {
-				if e.Kind != defendersim.KindAlerts || e.At.Before(from) || !slices.Equal(e.Query.Filter.MachineGroups, []string{group}) {
+				if e.Kind != defendersim.KindAlerts || e.At.Before(from) || !slices.Equal(e.Query.Filter.MachineGroups,
+					[]string{group}) {
 					continue
 				}
 				if polls++; polls == 1 {

@@ -81,7 +81,8 @@ func TestRoutingRecipes(t *testing.T) {
 			text := bytes.Split(bytes.TrimSpace(body), []byte("\n"))
 			for i := 0; i+1 < len(text); i += 2 {
 				var head struct{ Index map[string]string }
-				if err := json.Unmarshal(text[i], &head); err != nil || len(head.Index) != 2 || head.Index["_index"] != "defender-alerts" {
+				if err := json.Unmarshal(text[i], &head); err != nil || len(head.Index) != 2 ||
+					head.Index["_index"] != "defender-alerts" {
 					t.Errorf("an action is %s", text[i])
 				}
 				doc := object(t, text[i+1])
@@ -114,7 +115,8 @@ func TestRoutingRecipes(t *testing.T) {
 		r.each(r.came("/_bulk"), func(alert map[string]any) {
 			r.wantTime(alert, fmt.Sprint(alert["@timestamp"]), 100*time.Nanosecond)
 		})
-		if user, pass, ok := (&http.Request{Header: r.header("/_bulk")}).BasicAuth(); !ok || user != "fluent-bit" || pass != "password" {
+		if user, pass, ok := (&http.Request{Header: r.header("/_bulk")}).BasicAuth(); !ok || user != "fluent-bit" ||
+			pass != "password" {
 			t.Errorf("the user is %q, the password %q", user, pass)
 		}
 	})
@@ -140,7 +142,8 @@ func TestRoutingRecipes(t *testing.T) {
 			return nil
 		})
 		r.bulk = `{"took":1,"errors":true,"items":[{"create":{"status":409}}]}`
-		f := newFluentBit(t, "    scheduler.base 1\n    scheduler.cap 1\n    storage.path "+filepath.Join(r.dir, "chunks"), r.input, c.text)
+		f := newFluentBit(t, "    scheduler.base 1\n    scheduler.cap 1\n    storage.path "+filepath.Join(r.dir,
+			"chunks"), r.input, c.text)
 		f.start()
 		f.await(20*time.Second, "the same chunk again and again", func() bool {
 			r.mu.Lock()
@@ -217,7 +220,8 @@ func TestRoutingRecipes(t *testing.T) {
 				if err == io.EOF {
 					return out
 				}
-				if err != nil || event.Source != "defender" || event.Sourcetype != "defender:alert" || event.Index != "security" {
+				if err != nil || event.Source != "defender" || event.Sourcetype != "defender:alert" ||
+					event.Index != "security" {
 					t.Errorf("an event of %q, %q, %q: %v", event.Source, event.Sourcetype, event.Index, err)
 					return out
 				}
@@ -251,7 +255,8 @@ func TestRoutingRecipes(t *testing.T) {
 		c.replace("${INGESTION_SECRET}", "the-secret")
 		c.replace("https://defender-abcd.westeurope-1.ingest.monitor.azure.com", r.server.URL)
 		login := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
-			if err := q.ParseForm(); err != nil || q.Form.Get("client_secret") != "the-secret" || q.Form.Get("scope") != "https://monitor.azure.com/.default" {
+			if err := q.ParseForm(); err != nil || q.Form.Get("client_secret") != "the-secret" ||
+				q.Form.Get("scope") != "https://monitor.azure.com/.default" {
 				t.Errorf("asked for a token with %q: %v", q.Form, err)
 			}
 			w.Header().Set("Content-Type", "application/json")
@@ -288,7 +293,8 @@ func TestRoutingRecipes(t *testing.T) {
 		f := newFluentBit(t, "    storage.path "+filepath.Join(r.dir, "chunks"), r.input, c.text)
 		f.env = []string{"AWS_ACCESS_KEY_ID=key-id", "AWS_SECRET_ACCESS_KEY=secret-key"}
 		f.start()
-		f.await(30*time.Second, "all alerts", func() bool { return len(r.allCame("/defender-alerts/defender/")) >= len(r.due) })
+		f.await(30*time.Second, "all alerts",
+			func() bool { return len(r.allCame("/defender-alerts/defender/")) >= len(r.due) })
 		f.stop(10 * time.Second)
 		r.each(r.allCame("/defender-alerts/defender/"), func(alert map[string]any) {
 			r.wantTime(alert, fmt.Sprint(alert["date"]), time.Microsecond)

@@ -22,7 +22,8 @@ func TestDebugShowsEachRequestAndNoSecret(t *testing.T) {
 	everywhere(t, func(w *world) {
 		history(w.svc, 100, 10*time.Minute)
 		w.svc.Queue(defendersim.KindToken, defendersim.Entra(7000215), defendersim.Status(500), defendersim.HTML())
-		w.svc.Queue(defendersim.KindAlerts, defendersim.Status(401), defendersim.Status(403), defendersim.Status(500), defendersim.Status(500),
+		w.svc.Queue(defendersim.KindAlerts, defendersim.Status(401), defendersim.Status(403), defendersim.Status(500),
+			defendersim.Status(500),
 			defendersim.Throttle(time.Second), defendersim.HTML(), defendersim.CutOf(0.5, defendersim.CutBroken))
 		db := filepath.Join(w.TempDir(), "defender.db")
 		h := w.start("    log_level debug", w.stanza("db "+db, "initial_lookback 15m", "retry_max 1s"))

@@ -25,8 +25,8 @@ func TestShapesInFluentBit(t *testing.T) {
 	t.Parallel()
 	needFluentBit(t)
 
-	// An index whose mapping is ECS takes each document: no date, number, address or flag stands where the mapping wants
-	// another.
+	// An index whose mapping is ECS takes each document: no date, number, address or flag stands where the mapping
+	// wants another.
 	for _, output := range []string{"es", "opensearch"} {
 		t.Run("ECS to "+output, func(t *testing.T) {
 			t.Parallel()
@@ -82,7 +82,10 @@ func TestShapesInFluentBit(t *testing.T) {
 		f := r.run(c)
 		f.await(20*time.Second, "all findings", func() bool { return len(r.came("/alerts")) >= len(r.due) })
 		f.stop(10 * time.Second)
-		r.each(r.came("/alerts"), func(finding map[string]any) { checkFinding(t, finding, fmt.Sprint(finding["date"])) })
+		r.each(r.came("/alerts"), func(finding map[string]any) {
+			checkFinding(t, finding,
+				fmt.Sprint(finding["date"]))
+		})
 	})
 
 	t.Run("OCSF to Splunk", func(t *testing.T) {
@@ -137,7 +140,8 @@ func TestShapesInFluentBit(t *testing.T) {
 			}
 			events[e.Extension["externalId"]] = e
 		}
-		if len(came()) != len(r.due) || len(events) != len(r.due) || len(events[""].Header) == 0 || events[""].Header[4] != "raw" {
+		if len(came()) != len(r.due) || len(events) != len(r.due) || len(events[""].Header) == 0 ||
+			events[""].Header[4] != "raw" {
 			t.Errorf("%d lines of %d alerts and rows, of %d: %v", len(came()), len(events), len(r.due), events[""])
 		}
 		for _, row := range r.due {
@@ -148,7 +152,8 @@ func TestShapesInFluentBit(t *testing.T) {
 			if e.Header == nil || e.Header[5] != strings.ReplaceAll(fmt.Sprint(alert["AlertTitle"]), "\n", " ") {
 				t.Errorf("the name is %q, the title %q", e.Header, alert["AlertTitle"])
 			}
-			for key, field := range map[string]string{"msg": "Description", "cat": "Category", "fname": "FileName", "filePath": "FilePath", "suser": "UserName", "cs3": "CommandLine"} {
+			for key, field := range map[string]string{"msg": "Description", "cat": "Category", "fname": "FileName",
+				"filePath": "FilePath", "suser": "UserName", "cs3": "CommandLine"} {
 				want, _ := alert[field].(string)
 				if want = strings.NewReplacer("\u2028", "\n", "\t", " ").Replace(want); e.Extension[key] != want {
 					t.Errorf("%s is %q, %s %q", key, e.Extension[key], field, want)
@@ -206,7 +211,8 @@ func checkFinding(t *testing.T, finding map[string]any, at string) {
 	if class == 0 && finding["raw_data"] != nil {
 		return
 	}
-	if class != 2004 || finding["is_alert"] != true || info["uid"] == nil || info["title"] == nil || finding["evidences"] == nil || finding["observables"] == nil {
+	if class != 2004 || finding["is_alert"] != true || info["uid"] == nil || info["title"] == nil ||
+		finding["evidences"] == nil || finding["observables"] == nil {
 		t.Errorf("no Detection Finding: %v", finding)
 	}
 }

@@ -56,7 +56,8 @@ func TestOldCoresGoOnWithoutABadStanza(t *testing.T) {
 			w.Skip("this Fluent Bit ends where a stanza is refused")
 		}
 		history(w.svc, 20, 10*time.Minute)
-		h := flbhost.Launch(w.T, w.options("", w.stanza("alias bad", "limit none", "machine_groups a")+w.stanza("alias good")))
+		h := flbhost.Launch(w.T, w.options("", w.stanza("alias bad", "limit none", "machine_groups a")+
+			w.stanza("alias good")))
 		w.says(h, 20*time.Second, "error", "limit: ")
 		w.awaitAll(20*time.Second, of(w.svc))
 		if os.Getenv("SOAK") != "" {
@@ -78,9 +79,11 @@ func TestDaemonModeIsRefused(t *testing.T) {
 		if w.real() {
 			await(w.T, 20*time.Second, "the refusal in the log file", func() bool {
 				text, err := os.ReadFile(file)
-				return err == nil && strings.Contains(string(text), "[input:defender:back]") && strings.Contains(string(text), remedy)
+				return err == nil && strings.Contains(string(text), "[input:defender:back]") &&
+					strings.Contains(string(text), remedy)
 			})
-			if err := h.Wait(20 * time.Second); err != nil { // the one that went into the background failed, not this one
+			// the one that went into the background failed, not this one
+			if err := h.Wait(20 * time.Second); err != nil {
 				w.Fatal(err)
 			}
 		} else {
@@ -98,7 +101,8 @@ func TestDaemonModeIsRefused(t *testing.T) {
 				}
 			}
 		}
-		await(w.T, 20*time.Second, "the end of all processes", func() bool { return len(processesWith(w.T, mark)) == 0 })
+		await(w.T, 20*time.Second, "the end of all processes",
+			func() bool { return len(processesWith(w.T, mark)) == 0 })
 	})
 }
 
@@ -112,7 +116,8 @@ func processesWith(t *testing.T, setting string) []int {
 	var found []int
 	for _, file := range files {
 		env, err := os.ReadFile(file)
-		if err == nil && slices.ContainsFunc(bytes.Split(env, []byte{0}), func(s []byte) bool { return string(s) == setting }) {
+		if err == nil && slices.ContainsFunc(bytes.Split(env, []byte{0}),
+			func(s []byte) bool { return string(s) == setting }) {
 			pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file)))
 			if err != nil {
 				t.Fatal(err)
@@ -176,7 +181,8 @@ func TestTheYAMLExampleRuns(t *testing.T) {
 	replace("/var/lib/fluent-bit/storage", filepath.Join(f.dir, "chunks"))
 	replace("/var/lib/fluent-bit/defender.db", filepath.Join(f.dir, "defender.db"))
 	replace("/etc/fluent-bit/defender.secret", secret)
-	replace("region: eu\n", fmt.Sprintf("url: %s\n      token_url: %s\n      ca_file: %s\n", srv.AlertsURL(), srv.TokenURL(), ca))
+	replace("region: eu\n", fmt.Sprintf("url: %s\n      token_url: %s\n      ca_file: %s\n", srv.AlertsURL(),
+		srv.TokenURL(), ca))
 	replace("#machine_groups: UKMachines, FranceMachines", "machine_groups: UKMachines, Rest & more")
 	replace("poll_interval: 60s", "poll_interval: 1s")
 	config += "  outputs:\n    - {name: file, match: '*', path: " + f.out() + ", mkdir: on, format: plain}\n"

@@ -27,14 +27,16 @@ func TestTheSuccessorGoesOn(t *testing.T) {
 		t.Fatal(err)
 	}
 	rnd := rand.New(rand.NewPCG(1, 9))
-	gen, graph := defendersim.NewGenerator(rnd, defendersim.Mix{}), defendersim.NewGraphGenerator(rnd, defendersim.GraphMix{})
+	gen, graph := defendersim.NewGenerator(rnd, defendersim.Mix{}), defendersim.NewGraphGenerator(rnd,
+		defendersim.GraphMix{})
 	begin := svc.Now()
 	for i := range detections {
 		a := gen.Alert(begin.Add(-time.Duration(detections-i) * 100 * time.Millisecond))
 		svc.Add(a)
 		svc.AddGraph(graph.Of(a, a.LastProcessed.Add(time.Second)))
 	}
-	f := newFluentBit(t, "    storage.path "+t.TempDir(), stanza(srv, ca, "alerts", "db "+filepath.Join(t.TempDir(), "defender.db"), "storage.type filesystem",
+	f := newFluentBit(t, "    storage.path "+t.TempDir(), stanza(srv, ca, "alerts", "db "+filepath.Join(t.TempDir(),
+		"defender.db"), "storage.type filesystem",
 		"initial_lookback 5m", "overlap 30s", "successor graph", "successor_after 1m", "successor_url "+srv.GraphURL()))
 	f.start()
 	f.await(60*time.Second, "the detections", func() bool { return len(f.lines("alerts")) >= detections })
@@ -51,12 +53,16 @@ func TestTheSuccessorGoesOn(t *testing.T) {
 		}
 	}
 	add(alone - 10)
-	f.await(150*time.Second, "the alerts of Graph alone", func() bool { return len(f.lines("alerts")) >= detections+alone-10 })
+	f.await(150*time.Second, "the alerts of Graph alone", func() bool {
+		return len(f.lines("alerts")) >= detections+
+			alone-10
+	})
 	took := time.Since(ended)
 	f.stop(10 * time.Second)
 	add(10)
 	f.start()
-	f.await(60*time.Second, "the alerts of Graph after a restart", func() bool { return len(f.lines("alerts")) >= detections+alone })
+	f.await(60*time.Second, "the alerts of Graph after a restart",
+		func() bool { return len(f.lines("alerts")) >= detections+alone })
 	asked := svc.Stats().Graph
 	f.await(60*time.Second, "some more polls", func() bool { return svc.Stats().Graph > asked+5 })
 	f.stop(10 * time.Second)

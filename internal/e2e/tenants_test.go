@@ -35,8 +35,10 @@ func tenantID(i int) string { return fmt.Sprintf("%08d-2222-3333-4444-5555555555
 func newProvider(t *testing.T, host flbhost.Options, keys ...string) *provider {
 	t.Helper()
 	dir := t.TempDir()
-	p := &provider{T: t, cloud: defendersim.NewFleet(defendersim.Config{}), path: filepath.Join(dir, "tenants.yaml"), host: host,
-		gens: map[string]*defendersim.Generator{}, came: map[string]int{}, first: map[string]time.Time{}, tenant: map[string]string{}}
+	p := &provider{T: t, cloud: defendersim.NewFleet(defendersim.Config{}), path: filepath.Join(dir, "tenants.yaml"),
+		host: host,
+		gens: map[string]*defendersim.Generator{}, came: map[string]int{}, first: map[string]time.Time{},
+		tenant: map[string]string{}}
 	srv, err := defendersim.StartFleet(p.cloud, defendersim.ServerOptions{})
 	if err != nil {
 		t.Fatal(err)
@@ -46,7 +48,8 @@ func newProvider(t *testing.T, host flbhost.Options, keys ...string) *provider {
 	if err := srv.WriteCA(ca); err != nil {
 		t.Fatal(err)
 	}
-	p.input = "[INPUT]\n    name defender\n    " + strings.Join(append(keys, "tag alerts", "tenants_file "+p.path, "client_id "+defendersim.DefaultClientID,
+	p.input = "[INPUT]\n    name defender\n    " + strings.Join(append(keys, "tag alerts", "tenants_file "+p.path,
+		"client_id "+defendersim.DefaultClientID,
 		"client_secret "+defendersim.DefaultSecret, "url "+srv.AlertsURL(), "authority "+srv.Authority(), "ca_file "+ca,
 		"db "+filepath.Join(dir, "defender.db")), "\n    ") + "\n"
 	p.host.Plugin, p.host.OnRecord = plugin, p.add
@@ -103,7 +106,8 @@ func (p *provider) start() *flbhost.Host {
 	o := p.host
 	o.Config = "[SERVICE]\n    flush 0.2\n    grace 5\n    log_level info\n\n" + p.input
 	if o.FluentBit != "" { // the output that flbhost reads
-		o.Config += "[OUTPUT]\n    name stdout\n    match *\n    format json_lines\n    json_date_key date\n    json_date_format iso8601\n"
+		o.Config += "[OUTPUT]\n    name stdout\n    match *\n    format json_lines\n    json_date_key date\n    " +
+			"json_date_format iso8601\n"
 	}
 	return flbhost.Run(p.T, o)
 }
@@ -157,7 +161,8 @@ func TestManyTenantsInOneStanza(t *testing.T) {
 
 func manyTenants(t *testing.T, host flbhost.Options) {
 	const tenants, poll = 300, 4 * time.Second
-	p := newProvider(t, host, "poll_interval 4s", "overlap 10s", "initial_lookback 30m", "read_timeout 3s", "retry_max 5s")
+	p := newProvider(t, host, "poll_interval 4s", "overlap 10s", "initial_lookback 30m", "read_timeout 3s",
+		"retry_max 5s")
 	due := map[string]int{}
 	var all []int
 	for i := range tenants {
@@ -211,7 +216,8 @@ func manyTenants(t *testing.T, host flbhost.Options) {
 	h = p.start()
 	p.awaitAll(60*time.Second, "after the restart", due)
 	asked := p.cloud.Tenant(tenantID(added)).Stats().Alerts
-	await(t, 30*time.Second, "two more polls", func() bool { return p.cloud.Tenant(tenantID(added)).Stats().Alerts >= asked+2 })
+	await(t, 30*time.Second, "two more polls",
+		func() bool { return p.cloud.Tenant(tenantID(added)).Stats().Alerts >= asked+2 })
 	h.MustStop(t, 10*time.Second)
 	p.exactly(due)
 }

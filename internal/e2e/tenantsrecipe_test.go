@@ -13,7 +13,8 @@ import (
 )
 
 // customers starts a cloud with these tenants, to each of which the application is known by its certificate alone.
-func customers(t *testing.T, app string, cert *defendersim.Certificate, tenants ...string) (*defendersim.Fleet, *defendersim.Server) {
+func customers(t *testing.T, app string, cert *defendersim.Certificate, tenants ...string) (*defendersim.Fleet,
+	*defendersim.Server) {
 	t.Helper()
 	cloud := defendersim.NewFleet(defendersim.Config{ClientID: app})
 	for i, id := range tenants {
@@ -37,9 +38,10 @@ func TestTenantsRecipe(t *testing.T) {
 	t.Parallel()
 	needFluentBit(t)
 	const (
-		contoso, fabrikam, woodgrove = "72f988bf-86f1-41af-91ab-2d7cd011db47", "11111111-2222-3333-4444-555555555555", "22222222-3333-4444-5555-666666666666"
-		refuses                      = "33333333-4444-5555-6666-777777777777"
-		secret                       = "a-secret-of-their-own"
+		contoso, fabrikam, woodgrove = "72f988bf-86f1-41af-91ab-2d7cd011db47", "11111111-2222-3333-4444-555555555555",
+			"22222222-3333-4444-5555-666666666666"
+		refuses = "33333333-4444-5555-6666-777777777777"
+		secret  = "a-secret-of-their-own"
 	)
 	page, err := os.ReadFile("../../docs/tenants.md")
 	if err != nil {
@@ -64,7 +66,8 @@ func TestTenantsRecipe(t *testing.T) {
 	}
 	var certs [2]*defendersim.Certificate
 	for i := range certs {
-		if certs[i], err = defendersim.NewCertificate(time.Now().Add(-time.Hour), time.Now().Add(1000*time.Hour)); err != nil {
+		if certs[i], err = defendersim.NewCertificate(time.Now().Add(-time.Hour),
+			time.Now().Add(1000*time.Hour)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -89,13 +92,15 @@ func TestTenantsRecipe(t *testing.T) {
 	list := fence("The file of tenants", "```yaml")
 	list.replace("/etc/fluent-bit/fabrikam.secret", file("fabrikam.secret", secret))
 	list.replace("/etc/fluent-bit/provider-gov.pem", file("provider-gov.pem", string(certGov.PEM())))
-	list.replace("cloud: gcc_high", "cloud: gcc_high\n  authority: "+srvGov.Authority()+"\n  url: "+srvGov.GraphURL()+"\n  resource: "+defendersim.GraphHost)
+	list.replace("cloud: gcc_high", "cloud: gcc_high\n  authority: "+srvGov.Authority()+"\n  url: "+srvGov.GraphURL()+
+		"\n  resource: "+defendersim.GraphHost)
 	list.text += "- tenant_id: " + refuses + "\n  name: adatum\n"
 	input := fence("The stanza", "```")
 	input.replace("/etc/fluent-bit/tenants.yaml", file("tenants.yaml", list.text))
 	input.replace("/etc/fluent-bit/provider.pem", file("provider.pem", string(cert.PEM())))
 	input.replace("/var/lib/fluent-bit/defender.db", filepath.Join(dir, "defender.db"))
-	input.last("authority "+srv.Authority(), "url "+srv.GraphURL(), "ca_file "+file("ca.pem", cas), "poll_interval 1s", "initial_lookback 15m")
+	input.last("authority "+srv.Authority(), "url "+srv.GraphURL(), "ca_file "+file("ca.pem", cas), "poll_interval 1s",
+		"initial_lookback 15m")
 	rest := fence("Routing", "```")
 	rest.replace("/var/log/fabrikam", filepath.Join(dir, "fabrikam"))
 	rest.replace("/var/log/customers", filepath.Join(dir, "customers"))
@@ -105,7 +110,8 @@ func TestTenantsRecipe(t *testing.T) {
 	others := func() []string { return lines(t, filepath.Join(dir, "customers", "defender.alerts")) }
 	f.await(30*time.Second, "all alerts", func() bool { return len(own()) >= 2 && len(others()) >= 4 })
 	f.await(30*time.Second, "the word about the one who has not consented", func() bool {
-		return len(f.told("tenant adatum: token request: AADSTS7000229: the application was not admitted to this tenant")) == 1
+		return len(f.told("tenant adatum: token request: AADSTS7000229: the application was not admitted to "+
+			"this tenant")) == 1
 	})
 	f.stop(10 * time.Second)
 	count := map[string]int{}

@@ -90,7 +90,8 @@ func (w *world) options(service, inputs string) flbhost.Options {
 	o := w.host
 	o.Config = "[SERVICE]\n    flush 0.2\n    grace 5\n    hot_reload on\n" + service + "\n" + inputs
 	if w.real() { // the output that flbhost reads
-		o.Config += "[OUTPUT]\n    name stdout\n    match *\n    format json_lines\n    json_date_key date\n    json_date_format iso8601\n"
+		o.Config += "[OUTPUT]\n    name stdout\n    match *\n    format json_lines\n    json_date_key date\n    " +
+			"json_date_format iso8601\n"
 	}
 	return o
 }
@@ -178,7 +179,8 @@ func ours(h *flbhost.Host, level string) []string {
 // says waits until the plugin said something of this level that holds text.
 func (w *world) says(h *flbhost.Host, limit time.Duration, level, text string) {
 	w.Helper()
-	h.MustAwait(w.T, limit, fmt.Sprintf("a line with %q", text), func(v *flbhost.View) bool { return v.HasLog(level, text) })
+	h.MustAwait(w.T, limit, fmt.Sprintf("a line with %q", text),
+		func(v *flbhost.View) bool { return v.HasLog(level, text) })
 }
 
 // awaitAll waits until every alert that is due has come.
@@ -189,7 +191,8 @@ func (w *world) awaitAll(limit time.Duration, due []defendersim.Row) {
 			arrived := w.arrived()
 			for _, row := range due {
 				if arrived[row.ID] == 0 {
-					w.Logf("missing: %s of %s, visible at %s", row.ID, row.MachineGroup, row.VisibleAt.Format(time.StampMilli))
+					w.Logf("missing: %s of %s, visible at %s", row.ID, row.MachineGroup,
+						row.VisibleAt.Format(time.StampMilli))
 				}
 			}
 		}

@@ -118,7 +118,9 @@ func TestAPodCutOffFromTheAPIServer(t *testing.T) {
 	mend()
 	time.Sleep(8 * second) // the pod finds its way back
 	stop()
-	w.check(18 * 5) // what was delivered since the last commit: five seconds, two until it counts as durable, ten until the renew deadline
+	// what was delivered since the last commit: five seconds, two until it counts as durable, ten until the renew
+	// deadline
+	w.check(18 * 5)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	before, late := 0, 0

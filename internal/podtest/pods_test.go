@@ -54,7 +54,8 @@ type arrival struct {
 }
 
 func newWorld(t *testing.T) *world {
-	w := &world{T: t, server: apiserver.Get(t), came: map[string][]arrival{}, added: map[string]time.Time{}, gen: defendersim.NewGenerator(rand.New(rand.NewPCG(1, 2)), defendersim.Mix{})}
+	w := &world{T: t, server: apiserver.Get(t), came: map[string][]arrival{}, added: map[string]time.Time{},
+		gen: defendersim.NewGenerator(rand.New(rand.NewPCG(1, 2)), defendersim.Mix{})}
 	w.namespace = strings.ToLower(t.Name())
 	w.kubeconfig = w.server.Namespace(t, w.namespace, apiserver.Rules(t, role))
 	w.svc = defendersim.New(defendersim.Config{Seed: 1})
@@ -78,7 +79,8 @@ func (w *world) pod() (name string, h *flbhost.Host) {
 	name = fmt.Sprint("pod-", w.pods)
 	w.pods++
 	w.mu.Unlock()
-	o := flbhost.Options{Plugin: os.Getenv("IN_DEFENDER_KUBERNETES_SO"), Config: w.config(), Slow: 2 * second, Env: []string{"POD_NAME=" + name}}
+	o := flbhost.Options{Plugin: os.Getenv("IN_DEFENDER_KUBERNETES_SO"), Config: w.config(), Slow: 2 * second,
+		Env: []string{"POD_NAME=" + name}}
 	if program, ok := flbhost.FluentBit(); ok {
 		o.FluentBit = program
 	}
@@ -97,8 +99,10 @@ func (w *world) pod() (name string, h *flbhost.Host) {
 
 // config is the configuration of each pod.
 func (w *world) config() string {
-	return "[SERVICE]\n  flush 0.2\n  grace 1\n  hot_reload on\n[INPUT]\n  name defender\n  alias alerts\n  tag alerts\n  poll_interval 1s\n  initial_lookback 10m\n  overlap 1m\n" +
-		"  db kubernetes://alerts\n  kubeconfig " + w.kubeconfig + "\n  ca_file " + w.ca + "\n  client_id " + defendersim.DefaultClientID +
+	return "[SERVICE]\n  flush 0.2\n  grace 1\n  hot_reload on\n[INPUT]\n  name defender\n  alias alerts\n  tag " +
+		"alerts\n  poll_interval 1s\n  initial_lookback 10m\n  overlap 1m\n" +
+		"  db kubernetes://alerts\n  kubeconfig " + w.kubeconfig + "\n  ca_file " + w.ca + "\n  client_id " +
+		defendersim.DefaultClientID +
 		"\n  client_secret " + defendersim.DefaultSecret + "\n  url " + w.srv.AlertsURL() + "\n" + w.lines
 }
 

@@ -23,8 +23,10 @@ func TestStateOfPods(t *testing.T) {
 	w := newWorld(t)
 	w.started(2)
 	conf := filepath.Join(t.TempDir(), "fluent-bit.conf")
-	text := "[INPUT]\n  name defender\n  alias alerts\n  db kubernetes://alerts\n  kubeconfig " + w.kubeconfig + "\n  ca_file " + w.ca + "\n  client_id " +
-		defendersim.DefaultClientID + "\n  client_secret " + defendersim.DefaultSecret + "\n  url " + w.srv.AlertsURL() + "\n" + w.lines
+	text := "[INPUT]\n  name defender\n  alias alerts\n  db kubernetes://alerts\n  kubeconfig " + w.kubeconfig +
+		"\n  ca_file " + w.ca + "\n  client_id " +
+		defendersim.DefaultClientID + "\n  client_secret " + defendersim.DefaultSecret + "\n  url " +
+		w.srv.AlertsURL() + "\n" + w.lines
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -53,14 +55,17 @@ func TestStateOfPods(t *testing.T) {
 		if err := json.Unmarshal(out, &got); err != nil {
 			t.Fatal(err)
 		}
-		return len(got.Files) == 1 && len(got.Files[0].Workers) == 2 && len(got.Files[0].States) == 1 && got.Files[0].States[0].Watermark != nil &&
+		return len(got.Files) == 1 && len(got.Files[0].Workers) == 2 && len(got.Files[0].States) == 1 &&
+			got.Files[0].States[0].Watermark != nil &&
 			got.Files[0].States[0].Owner != "" && got.Files[0].States[0].Owner == w.owner()
 	}
-	w.await("two workers and a state", limit, shown) // a watermark is stored within five seconds; the source may move before
+	// a watermark is stored within five seconds; the source may move before
+	w.await("two workers and a state", limit, shown)
 	owner, owns := w.owner(), 0
 	f := got.Files[0]
 	for _, k := range f.Workers {
-		if owns += k.Sources; !strings.HasPrefix(k.Lease, "alerts-worker-") || !strings.HasPrefix(k.Pod, "pod-") || (k.Sources == 1) != (k.Pod == owner) {
+		if owns += k.Sources; !strings.HasPrefix(k.Lease, "alerts-worker-") || !strings.HasPrefix(k.Pod, "pod-") ||
+			(k.Sources == 1) != (k.Pod == owner) {
 			t.Errorf("worker %+v, the owner is %s", k, owner)
 		}
 	}
@@ -68,7 +73,8 @@ func TestStateOfPods(t *testing.T) {
 		t.Errorf("shown is %s, the owner is %s", out, owner)
 	}
 	plain, err := exec.Command(program, "state", "-c", conf).Output()
-	if err != nil || !strings.Contains(string(plain), "owner      "+owner+"\n") || !strings.Contains(string(plain), "pulls 1 source\n") {
+	if err != nil || !strings.Contains(string(plain), "owner      "+owner+"\n") || !strings.Contains(string(plain),
+		"pulls 1 source\n") {
 		t.Errorf("%v: %s", err, plain)
 	}
 }

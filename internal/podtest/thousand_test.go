@@ -48,12 +48,15 @@ func TestAThousandPodsAskLittle(t *testing.T) {
 	settings := share.Settings{Workers: 3, LeaseDuration: 15 * second, TakeoverOverlap: time.Minute}
 	var pods []*share.Pod
 	for n := range 1000 {
-		api, err := kube.Open(kube.Options{Kubeconfig: kubeconfig, Name: "alerts", Settings: settings, UserAgent: "podtest"})
+		api, err := kube.Open(kube.Options{Kubeconfig: kubeconfig, Name: "alerts", Settings: settings,
+			UserAgent: "podtest"})
 		if err != nil {
 			t.Fatal(err)
 		}
-		p := share.New(&share.Sources{API: api, Name: "alerts", Identity: fmt.Sprint("pod-", n), Log: slog.New(slog.DiscardHandler)}, settings)
-		if _, err := p.Join(&idle{stores: map[state.Key]*share.Store{}}, []state.Key{{API: "siem", Place: "eu", Tenant: "contoso"}}); err != nil {
+		p := share.New(&share.Sources{API: api, Name: "alerts", Identity: fmt.Sprint("pod-", n),
+			Log: slog.New(slog.DiscardHandler)}, settings)
+		if _, err := p.Join(&idle{stores: map[state.Key]*share.Store{}},
+			[]state.Key{{API: "siem", Place: "eu", Tenant: "contoso"}}); err != nil {
 			t.Fatal(err)
 		}
 		pods = append(pods, p)

@@ -30,7 +30,8 @@ func TestATokenIsRenewed(t *testing.T) {
 		}
 		time.Sleep(200 * time.Millisecond)
 	}
-	t.Logf("the API server refused the old token %s after its object was deleted", time.Since(revoked).Round(100*time.Millisecond))
+	t.Logf("the API server refused the old token %s after its object was deleted",
+		time.Since(revoked).Round(100*time.Millisecond))
 	w.mu.Lock()
 	before := len(w.came)
 	w.mu.Unlock()

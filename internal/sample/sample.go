@@ -14,8 +14,10 @@ import (
 // 64-digit hashes, escaped paths, some titles beyond ASCII. The body is what the service sends: one array, compact.
 func Alerts(n int) []byte {
 	titles := []string{
-		"Suspicious PowerShell commandline", "Malware was detected", "Verdächtige Anmeldung an einem Gerät", "不審なプロセスの実行",
-		"An uncommon file was created and added to a Run Key", "Соединение с подозрительным адресом", "Anomalous token", "Ransomware behavior detected",
+		"Suspicious PowerShell commandline", "Malware was detected", "Verdächtige Anmeldung an einem Gerät",
+		"不審なプロセスの実行",
+		"An uncommon file was created and added to a Run Key", "Соединение с подозрительным адресом", "Anomalous token",
+		"Ransomware behavior detected",
 	}
 	severities := []string{"Informational", "Low", "Medium", "High"}
 	start := time.Date(2024, 3, 1, 0, 0, 0, 0, time.UTC)
@@ -42,8 +44,10 @@ func Alerts(n int) []byte {
 			`"InternalIPv6List":"fe80::%x:47ff;::1","ReportID":%d,"LinkToMTP":null,"IncidentLinkToMTP":null,"UserDomain":null,"LogOnUsers":"CONTOSO\\user%d",`+
 			`"MachineGroup":"UKMachines","DeviceCreatedMachineTags":"","CloudCreatedMachineTags":null,"CommandLine":"\"powershell.exe\" -NoP -Enc %x",`+
 			`"DeviceID":"%x","Description":"A process ran a command line that is often used to hide what it does."}`,
-			at.Format("2006-01-02T15:04:05.0000000Z"), i, titles[i%len(titles)], severities[i%4], id, id, sum[:20], i>>16&255, i>>8&255, i&255,
-			user, i%2, id, sum, at.Add(4*time.Minute).Format("2006-01-02T15:04:05.0000000Z"), sum, i%5 == 0, sum[:20], sum, i,
+			at.Format("2006-01-02T15:04:05.0000000Z"), i, titles[i%len(titles)], severities[i%4], id, id, sum[:20],
+			i>>16&255, i>>8&255, i&255,
+			user, i%2, id, sum, at.Add(4*time.Minute).Format("2006-01-02T15:04:05.0000000Z"), sum, i%5 == 0, sum[:20],
+			sum, i,
 			i&255, i&0xffff, 1000000+i, i%977, sum[:12], sum[:20])
 	}
 	b.WriteByte(']')
