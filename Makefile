@@ -190,7 +190,7 @@ soak: build ## the long form: a million histories, a hundred kills and reloads, 
 
 bench: build ## speed and memory, as ratios measured in one run
 	cd bench && $(GO) run . $(BENCH_FLAGS)
-	$(GO) test -run '^$$' -bench . -benchmem ./record ./state
+	$(GO) test -run '^$$' -bench . -benchmem ./record ./shape ./state
 
 vuln: ## needs the vulnerability database, so it is not part of lint
 	$(GO) run $(GOVULNCHECK) ./...

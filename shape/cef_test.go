@@ -108,6 +108,8 @@ func FuzzCEF(f *testing.F) {
 	f.Add("title", "value")
 	f.Add(`a|b\`, "x=y \\\r\n\u2028")
 	f.Add("\u0085", "\xc2\xe2\x80\xa8")
+	f.Add("x|10|src=1.2.3.4", "a\nCEF:0|Microsoft|Windows Defender ATP|2.0|1|forged|10|src=1.2.3.4")
+	f.Add("\\|", "\\\\= dst=5.6.7.8 \\n")
 	f.Fuzz(func(t *testing.T, title, value string) {
 		if !utf8.ValidString(title+value) || title == "" || value == "" {
 			return

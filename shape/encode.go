@@ -22,11 +22,10 @@ type encoder struct {
 	rest  [][]byte // fields without a place, as they stand: key and value
 	restN int      // how many
 
-	scratch  []byte   // values that were made
-	of       []*value // what a derived target is made of
-	seen     [][]met  // by source: the fields in the order they came last
-	known    []map[string]*met
-	stranger met // a field that is not remembered
+	scratch []byte   // values that were made
+	of      []*value // what a derived target is made of
+	seen    [][]met  // by source: the fields in the order they came last
+	known   []map[string]met
 }
 
 // value is what goes to one target, as MessagePack.
@@ -44,7 +43,7 @@ type claim struct {
 }
 
 func newEncoder(p *program, native bool) *encoder {
-	return &encoder{program: p, native: native, claims: make([]claim, len(p.groups)), seen: make([][]met, p.sources), known: make([]map[string]*met, p.sources)}
+	return &encoder{program: p, native: native, claims: make([]claim, len(p.groups)), seen: make([][]met, p.sources), known: make([]map[string]met, p.sources)}
 }
 
 // fill reads the alert into the values.

@@ -10,34 +10,31 @@ import (
 // met is a field that was met at some place of an object. Objects at one path mostly have their fields in the same
 // order.
 type met struct {
-	words [4]uint64 // the key
-	masks [4]uint64 // of the bits that count
-	size  int       // of the key; 0: too long to be compared so
-	key   string    // the name as a MessagePack string; empty: not remembered
-	field *field    // nil: no row names it
+	words, masks [longestMet / 8]uint64 // the key, and its bits that count
+	size         int                    // of the key
+	field        *field                 // nil: no row names it
 }
 
-// stands tells whether the key stands at b[i].
-func (m *met) stands(b []byte, i int) bool {
-	if m.size == 0 || len(b)-i < 32 {
-		return m.key != "" && len(b)-i > len(m.key) && string(b[i:i+len(m.key)]) == m.key
-	}
-	w := (*[32]byte)(b[i:])
-	return (binary.LittleEndian.Uint64(w[:])^m.words[0])&m.masks[0]|(binary.LittleEndian.Uint64(w[8:])^m.words[1])&m.masks[1]|
-		(binary.LittleEndian.Uint64(w[16:])^m.words[2])&m.masks[2]|(binary.LittleEndian.Uint64(w[24:])^m.words[3])&m.masks[3] == 0
+const longestMet = 32 // bytes of a key that is remembered
+
+// stands tells whether the key stands at the beginning of b.
+func (m *met) stands(b *[longestMet]byte) bool {
+	return (binary.LittleEndian.Uint64(b[:])^m.words[0])&m.masks[0]|(binary.LittleEndian.Uint64(b[8:])^m.words[1])&m.masks[1]|
+		(binary.LittleEndian.Uint64(b[16:])^m.words[2])&m.masks[2]|(binary.LittleEndian.Uint64(b[24:])^m.words[3])&m.masks[3] == 0
 }
 
-func (m *met) remember(key []byte) {
-	m.key = string(key)
-	if len(key) > 32 {
-		return
+// newMet is of a key, a MessagePack string; one that is too long stands nowhere.
+func newMet(key []byte, f *field) met {
+	var text [longestMet]byte
+	m := met{size: len(key), field: f}
+	if copy(text[:], key) < len(key) {
+		text = [longestMet]byte{} // no string begins so
 	}
-	var text [32]byte
-	m.size = copy(text[:], key)
 	for i := range m.words {
 		m.words[i] = binary.LittleEndian.Uint64(text[8*i:])
 		m.masks[i] = ^uint64(0) >> (64 - 8*max(0, min(8, m.size-8*i)))
 	}
+	return m
 }
 
 // object goes through the fields of the object that stands at i in the native record, and returns where it ends.
@@ -49,18 +46,13 @@ func (e *encoder) object(src *source, i int, root bool) int {
 	for k := range n {
 		at := i
 		var f *field
-		if k < len(seen) && seen[k].stands(b, i) {
+		if k < len(seen) && cap(b)-i >= longestMet && seen[k].stands((*[longestMet]byte)(b[i:i+longestMet])) {
 			f = seen[k].field
-			i += len(seen[k].key)
+			i += seen[k].size
 		} else {
 			i = after(b, i)
-			m := e.meet(src, b[at:i])
-			if f = m.field; k < len(seen) {
-				seen[k] = *m
-			} else if k < maxMet {
-				seen = append(seen, *m)
-				e.seen[src.id] = seen
-			}
+			f = e.meet(src, k, b[at:i])
+			seen = e.seen[src.id]
 		}
 		taken, from := true, i
 		switch c := b[i]; {
@@ -102,27 +94,27 @@ func (e *encoder) object(src *source, i int, root bool) int {
 // maxMet is the most fields of an object that are remembered.
 const maxMet = 256
 
-// meet looks a field up by its key, a MessagePack string. What it returns is good until the next call.
-func (e *encoder) meet(src *source, key []byte) *met {
+// meet looks the field at place k of an object up by its key, a MessagePack string, and remembers it.
+func (e *encoder) meet(src *source, k int, key []byte) *field {
 	known := e.known[src.id]
-	if m := known[string(key)]; m != nil {
-		return m
-	}
-	m := &e.stranger
-	*m = met{field: src.fields[string(textIn(key))]}
-	if len(known) < maxMet && len(key) <= maxKey {
-		if known == nil {
-			known = map[string]*met{}
-			e.known[src.id] = known
+	m, found := known[string(key)]
+	if !found {
+		m = newMet(key, src.fields[string(textIn(key))])
+		if len(known) < maxMet && len(key) <= longestMet {
+			if known == nil {
+				known = map[string]met{}
+				e.known[src.id] = known
+			}
+			known[string(key)] = m
 		}
-		m = &met{field: m.field}
-		m.remember(key)
-		known[m.key] = m
 	}
-	return m
+	if seen := e.seen[src.id]; k < len(seen) {
+		seen[k] = m
+	} else if k < maxMet { // places come one after the other
+		e.seen[src.id] = append(seen, m)
+	}
+	return m.field
 }
-
-const maxKey = 128 // bytes of a field's key that is remembered
 
 // open goes into a map or array.
 func open(b []byte, i int) (n, at int) {
