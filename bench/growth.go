@@ -33,8 +33,9 @@ func growth(most int) error {
 			return defendersim.BigBody(int64(rows) * rowSize)
 		})
 		text := map[string]string{
-			"tenant_id": defendersim.DefaultTenant, "client_id": defendersim.DefaultClientID, "client_secret": defendersim.DefaultSecret,
-			"region": "us", "poll_interval": "1d", "max_window": "1d",
+			"tenant_id": defendersim.DefaultTenant, "client_id": defendersim.DefaultClientID,
+			"client_secret": defendersim.DefaultSecret,
+			"region":        "us", "poll_interval": "1d", "max_window": "1d",
 		}
 		cfg, err := conf.Load(func(key string) string { return text[key] })
 		if err != nil {
@@ -71,7 +72,8 @@ func growth(most int) error {
 		runtime.GC()
 		var mem runtime.MemStats
 		runtime.ReadMemStats(&mem)
-		fmt.Printf("| %d | %.2f | %d | %.0f |\n", stats.Rows, float64(took.Microseconds())/float64(stats.Rows), stats.IDs, float64(mem.HeapAlloc)/1e6)
+		fmt.Printf("| %d | %.2f | %d | %.0f |\n", stats.Rows, float64(took.Microseconds())/float64(stats.Rows),
+			stats.IDs, float64(mem.HeapAlloc)/1e6)
 		if err := e.Stop(context.Background()); err != nil {
 			return err
 		}

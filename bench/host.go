@@ -15,11 +15,14 @@ import (
 
 // inHost runs the shared object in the bundled host against one answer of size bytes, with further keys, and calls
 // look while records come.
-func inHost(so string, size int64, interval time.Duration, keys string, look func(h *flbhost.Host, records *atomic.Int64) error) error {
+func inHost(
+	so string, size int64, interval time.Duration, keys string, look func(h *flbhost.Host, records *atomic.Int64) error,
+) error {
 	svc := defendersim.New(defendersim.Config{})
 	var first atomic.Bool
 	svc.OnRequest(func(r defendersim.Request) *defendersim.Fault {
-		if r.Kind != defendersim.KindAlerts || r.Query.Limit == 1 || size == 0 || first.Swap(true) { // a limit of 1: for the Date alone
+		// a limit of 1: for the Date alone
+		if r.Kind != defendersim.KindAlerts || r.Query.Limit == 1 || size == 0 || first.Swap(true) {
 			return nil
 		}
 		return defendersim.BigBody(size)
@@ -38,8 +41,10 @@ func inHost(so string, size int64, interval time.Duration, keys string, look fun
 	if err := srv.WriteCA(ca); err != nil {
 		return err
 	}
-	config := fmt.Sprintf("[INPUT]\n    name defender\n    tag t\n    tenant_id %s\n    client_id %s\n    client_secret %s\n    url %s\n    token_url %s\n    ca_file %s\n    poll_interval 5m\n    max_window 1d\n%s",
-		defendersim.DefaultTenant, defendersim.DefaultClientID, defendersim.DefaultSecret, srv.AlertsURL(), srv.TokenURL(), ca, keys)
+	config := fmt.Sprintf("[INPUT]\n    name defender\n    tag t\n    tenant_id %s\n    client_id %s\n    "+
+		"client_secret %s\n    url %s\n    token_url %s\n    ca_file %s\n    poll_interval 5m\n    max_window 1d\n%s",
+		defendersim.DefaultTenant, defendersim.DefaultClientID, defendersim.DefaultSecret, srv.AlertsURL(),
+		srv.TokenURL(), ca, keys)
 	var records atomic.Int64
 	// A copy, as it is installed: the file as the linker wrote it lies in the page cache in larger pieces, of which the
 	// kernel maps half a megabyte more than is used.
@@ -49,12 +54,14 @@ func inHost(so string, size int64, interval time.Duration, keys string, look fun
 	} else if err := os.WriteFile(installed, text, 0o600); err != nil {
 		return err
 	}
-	h, err := flbhost.Start(flbhost.Options{Plugin: installed, Config: config, Interval: interval, Drain: min(interval, 250*time.Millisecond), OnRecord: func(flbhost.Record) { records.Add(1) }})
+	h, err := flbhost.Start(flbhost.Options{Plugin: installed, Config: config, Interval: interval,
+		Drain: min(interval, 250*time.Millisecond), OnRecord: func(flbhost.Record) { records.Add(1) }})
 	if err != nil {
 		return err
 	}
 	defer h.Close()
-	if err := h.Await(30*time.Second, "the start", func(v *flbhost.View) bool { return v.HasEvent("started") }); err != nil {
+	if err := h.Await(30*time.Second, "the start",
+		func(v *flbhost.View) bool { return v.HasEvent("started") }); err != nil {
 		return err
 	}
 	return look(h, &records)
@@ -74,8 +81,10 @@ func memory(so string) error {
 		idle = resident(h.Pid(), "VmRSS")
 		cpu := cpuTicks(h.Pid())
 		time.Sleep(60 * time.Second)
-		fmt.Printf("| the whole host, between polls | %.1f |\n| the host with an input in C that does nothing | %.1f |\n| so the plugin: its .so, runtime and engine | %.1f |\n", idle, bare, idle-bare)
-		fmt.Printf("| *CPU in a minute between polls: the host with the plugin, with the input in C* | *%d ms, %d ms* |\n", (cpuTicks(h.Pid())-cpu)*10, bareTicks*10)
+		fmt.Printf("| the whole host, between polls | %.1f |\n| the host with an input in C that does nothing | %.1f "+
+			"|\n| so the plugin: its .so, runtime and engine | %.1f |\n", idle, bare, idle-bare)
+		fmt.Printf("| *CPU in a minute between polls: the host with the plugin, with the input in C* | *%d "+
+			"ms, %d ms* |\n", (cpuTicks(h.Pid())-cpu)*10, bareTicks*10)
 		return nil
 	})
 	for _, size := range []int64{85e6, 1e9} {
@@ -95,7 +104,8 @@ func memory(so string) error {
 				}
 				last = now
 			}
-			fmt.Printf("| peak over idle, an answer of %d MB, %d records | %.1f |\n", size/1e6, records.Load(), resident(h.Pid(), "VmHWM")-idle)
+			fmt.Printf("| peak over idle, an answer of %d MB, %d records | %.1f |\n", size/1e6, records.Load(),
+				resident(h.Pid(), "VmHWM")-idle)
 			return nil
 		})
 	}
@@ -114,12 +124,14 @@ func bareHost() (size float64, ticks int, err error) {
 	if err := flbhost.BuildC("../internal/flbhost/testdata/probe/probe.c", so); err != nil {
 		return 0, 0, err
 	}
-	h, err := flbhost.Start(flbhost.Options{Plugin: so, Config: "[INPUT]\n    name probe\n    tag t\n", Interval: time.Second})
+	h, err := flbhost.Start(flbhost.Options{Plugin: so, Config: "[INPUT]\n    name probe\n    tag t\n",
+		Interval: time.Second})
 	if err != nil {
 		return 0, 0, err
 	}
 	defer h.Close()
-	if err := h.Await(30*time.Second, "the start", func(v *flbhost.View) bool { return v.HasEvent("started") }); err != nil {
+	if err := h.Await(30*time.Second, "the start",
+		func(v *flbhost.View) bool { return v.HasEvent("started") }); err != nil {
 		return 0, 0, err
 	}
 	time.Sleep(time.Second)
@@ -130,18 +142,20 @@ func bareHost() (size float64, ticks int, err error) {
 
 // catchUp prints how long a million alerts of backlog take with the largest batches, one callback a second.
 func catchUp(so string, alerts int64) error {
-	return inHost(so, alerts*rowSize, time.Second, "    batch_size 16M\n    queue_limit 32M\n", func(h *flbhost.Host, records *atomic.Int64) error {
-		began := time.Now()
-		for records.Load() < alerts*99/100 {
-			time.Sleep(50 * time.Millisecond)
-			if time.Since(began) > 10*time.Minute {
-				return fmt.Errorf("%d of %d alerts after ten minutes", records.Load(), alerts)
+	return inHost(so, alerts*rowSize, time.Second, "    batch_size 16M\n    queue_limit 32M\n",
+		func(h *flbhost.Host, records *atomic.Int64) error {
+			began := time.Now()
+			for records.Load() < alerts*99/100 {
+				time.Sleep(50 * time.Millisecond)
+				if time.Since(began) > 10*time.Minute {
+					return fmt.Errorf("%d of %d alerts after ten minutes", records.Load(), alerts)
+				}
 			}
-		}
-		took := time.Since(began)
-		fmt.Printf("\nA backlog of %d alerts, batch_size 16M, one callback a second: %.0f s, %.0f alerts a second\n", records.Load(), took.Seconds(), float64(records.Load())/took.Seconds())
-		return nil
-	})
+			took := time.Since(began)
+			fmt.Printf("\nA backlog of %d alerts, batch_size 16M, one callback a second: %.0f s, %.0f "+
+				"alerts a second\n", records.Load(), took.Seconds(), float64(records.Load())/took.Seconds())
+			return nil
+		})
 }
 
 // resident reads a size of /proc/PID/status in MB.

@@ -74,7 +74,8 @@ func report(rows, runs int) error {
 	} {
 		a := kind.make(rows)
 		mb := float64(len(a.body)) / 1e6
-		fmt.Printf("\n| JSON to records: %d %s, %.0f MB | ms | MB/s | allocations a row | times ours |\n", len(a.rows), kind.name, mb)
+		fmt.Printf("\n| JSON to records: %d %s, %.0f MB | ms | MB/s | allocations a row | times ours |\n", len(a.rows),
+			kind.name, mb)
 		fmt.Println("|---|---|---|---|---|")
 		mine := 0.0
 		for _, c := range []struct {
@@ -92,7 +93,8 @@ func report(rows, runs int) error {
 			if mine == 0 {
 				mine = ms
 			}
-			fmt.Printf("| %s | %.0f | %.0f | %.1f | %.2f |\n", c.name, ms, mb/ms*1000, float64(r.AllocsPerOp())/float64(rows), ms/mine)
+			fmt.Printf("| %s | %.0f | %.0f | %.1f | %.2f |\n", c.name, ms, mb/ms*1000,
+				float64(r.AllocsPerOp())/float64(rows), ms/mine)
 		}
 		if base == 0 {
 			base = mine
@@ -103,7 +105,8 @@ func report(rows, runs int) error {
 	for _, c := range []struct {
 		name       string
 		plain, zip bool
-	}{{"plain HTTP", true, false}, {"plain HTTP, gzip", true, true}, {"TLS", false, false}, {"TLS, gzip", false, true}} {
+	}{{"plain HTTP", true, false}, {"plain HTTP, gzip", true, true}, {"TLS", false, false},
+		{"TLS, gzip", false, true}} {
 		var all []pulled
 		for range runs {
 			p, err := whole(int64(rows)*rowLike, c.plain, c.zip)
@@ -114,7 +117,8 @@ func report(rows, runs int) error {
 		}
 		slices.SortFunc(all, func(a, b pulled) int { return int(a.cpu - b.cpu) })
 		p := all[len(all)/2]
-		fmt.Printf("| %s | %.3f | %.3f | %.1f |\n", c.name, p.cpu.Seconds(), p.wall.Seconds(), p.cpu.Seconds()*1000/base)
+		fmt.Printf("| %s | %.3f | %.3f | %.1f |\n", c.name, p.cpu.Seconds(), p.wall.Seconds(),
+			p.cpu.Seconds()*1000/base)
 	}
 	return nil
 }

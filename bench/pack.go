@@ -89,5 +89,6 @@ func (c *fluentBitC) close() {
 
 // contender is it among others.
 func (c *fluentBitC) contender() *sample.Contender {
-	return &sample.Contender{Name: "Fluent Bit's flb_pack_json", Run: c.turn, Took: func() time.Duration { return c.took }}
+	return &sample.Contender{Name: "Fluent Bit's flb_pack_json", Run: c.turn,
+		Took: func() time.Duration { return c.took }}
 }

@@ -39,7 +39,8 @@ func startService(size int64, plainHTTP, gzip bool) (*service, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &service{cmd: exec.Command(self, "-serve", strconv.FormatInt(size, 10), fmt.Sprintf("-plain=%v", plainHTTP), fmt.Sprintf("-gzip=%v", gzip), "-ca", filepath.Join(dir, "ca.pem"))}
+	s := &service{cmd: exec.Command(self, "-serve", strconv.FormatInt(size, 10), fmt.Sprintf("-plain=%v", plainHTTP),
+		fmt.Sprintf("-gzip=%v", gzip), "-ca", filepath.Join(dir, "ca.pem"))}
 	stdin, err := s.cmd.StdinPipe()
 	if err != nil {
 		return nil, err
@@ -62,7 +63,10 @@ func (s *service) close() { s.stop.Close(); s.cmd.Wait() }
 func serve(size int64, plainHTTP, gzip bool, ca string) error {
 	svc := defendersim.New(defendersim.Config{Modes: defendersim.Modes{Gzip: gzip, ContentLength: !gzip}})
 	body := seedLike(int(size/rowLike) + 1).body
-	page := defendersim.Page("sample", "application/json", func(w io.Writer) error { _, err := w.Write(body); return err })
+	page := defendersim.Page("sample", "application/json", func(w io.Writer) error {
+		_, err := w.Write(body)
+		return err
+	})
 	if gzip {
 		body = gzipped(body)
 		page.Encoded = true
@@ -85,7 +89,8 @@ func serve(size int64, plainHTTP, gzip bool, ca string) error {
 			return err
 		}
 	}
-	if err := json.NewEncoder(os.Stdout).Encode(service{Alerts: srv.AlertsURL(), Token: srv.TokenURL(), CAFile: ca}); err != nil {
+	if err := json.NewEncoder(os.Stdout).Encode(service{Alerts: srv.AlertsURL(), Token: srv.TokenURL(),
+		CAFile: ca}); err != nil {
 		return err
 	}
 	io.Copy(io.Discard, os.Stdin) // until the other side ends
@@ -102,8 +107,9 @@ type pulled struct {
 // pullOnce runs the real engine and client against the service until its one answer was handed over.
 func pullOnce(s *service, rows uint64) (pulled, error) {
 	text := map[string]string{
-		"tenant_id": defendersim.DefaultTenant, "client_id": defendersim.DefaultClientID, "client_secret": defendersim.DefaultSecret,
-		"url": s.Alerts, "token_url": s.Token, "poll_interval": "1h", "max_window": "1d",
+		"tenant_id": defendersim.DefaultTenant, "client_id": defendersim.DefaultClientID,
+		"client_secret": defendersim.DefaultSecret,
+		"url":           s.Alerts, "token_url": s.Token, "poll_interval": "1h", "max_window": "1d",
 	}
 	if strings.HasPrefix(s.Alerts, "https:") {
 		text["ca_file"] = s.CAFile

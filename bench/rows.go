@@ -43,7 +43,8 @@ func seedLike(n int) answer {
 // rows.
 func motley(n int) answer {
 	now := time.Now().UTC()
-	alerts := defendersim.Generate(rand.New(rand.NewPCG(1, 2)), n, now.Add(-time.Hour), now, defendersim.Mix{Style: defendersim.WideStyle})
+	alerts := defendersim.Generate(rand.New(rand.NewPCG(1, 2)), n, now.Add(-time.Hour), now,
+		defendersim.Mix{Style: defendersim.WideStyle})
 	a := answer{schema: record.SIEM, timeKey: "AlertTime"}
 	for _, al := range alerts {
 		a.rows = append(a.rows, al.Text)
@@ -57,7 +58,8 @@ func motley(n int) answer {
 func graph(n int) answer {
 	now := time.Now().UTC()
 	a := answer{schema: record.Graph, timeKey: "createdDateTime"}
-	made := defendersim.GenerateGraph(rand.New(rand.NewPCG(1, 2)), n, 0, now.Add(-time.Hour), now, defendersim.GraphMix{})
+	made := defendersim.GenerateGraph(rand.New(rand.NewPCG(1, 2)), n, 0, now.Add(-time.Hour), now,
+		defendersim.GraphMix{})
 	for _, al := range made {
 		a.rows = append(a.rows, al.Text)
 	}

@@ -16,7 +16,8 @@ import (
 
 // tenants prints what stanzas of so many tenants cost, an alert a minute each, with the default keys.
 func tenants(so, counts string) error {
-	fmt.Println("\n| tenants in one stanza, an alert a minute each | s until all are up to date | MB resident | over one tenant | threads | CPU ms a minute | s until a further one is |")
+	fmt.Println("\n| tenants in one stanza, an alert a minute each | s until all are up to date | MB resident | over " +
+		"one tenant | threads | CPU ms a minute | s until a further one is |")
 	fmt.Println("|---|---|---|---|---|---|---|")
 	first := 0.0
 	for _, text := range strings.Split(counts, ",") {
@@ -64,11 +65,14 @@ func ofTenants(so string, n int, first *float64) error {
 	for i := range n {
 		cloud.Tenant(name(i)).Add(gen.Alert(time.Now().Add(-10 * time.Minute)))
 	}
-	config := fmt.Sprintf("[INPUT]\n    name defender\n    tag t\n    tenants_file %s\n    client_id %s\n    client_secret %s\n    url %s\n    authority %s\n    ca_file %s\n    db %s\n",
-		list, defendersim.DefaultClientID, defendersim.DefaultSecret, srv.AlertsURL(), srv.Authority(), ca, filepath.Join(dir, "defender.db"))
+	config := fmt.Sprintf("[INPUT]\n    name defender\n    tag t\n    tenants_file %s\n    client_id %s\n    "+
+		"client_secret %s\n    url %s\n    authority %s\n    ca_file %s\n    db %s\n",
+		list, defendersim.DefaultClientID, defendersim.DefaultSecret, srv.AlertsURL(), srv.Authority(), ca,
+		filepath.Join(dir, "defender.db"))
 	var records atomic.Int64
 	began := time.Now()
-	h, err := flbhost.Start(flbhost.Options{Plugin: so, Config: config, Interval: time.Second, OnRecord: func(flbhost.Record) { records.Add(1) }})
+	h, err := flbhost.Start(flbhost.Options{Plugin: so, Config: config, Interval: time.Second,
+		OnRecord: func(flbhost.Record) { records.Add(1) }})
 	if err != nil {
 		return err
 	}
@@ -83,7 +87,8 @@ func ofTenants(so string, n int, first *float64) error {
 		}
 		return time.Since(since).Seconds(), nil
 	}
-	if _, err := until(3*time.Minute, "all tenants up to date", func() bool { return records.Load() >= int64(n) }); err != nil {
+	if _, err := until(3*time.Minute, "all tenants up to date",
+		func() bool { return records.Load() >= int64(n) }); err != nil {
 		return err
 	}
 	ready := time.Since(began).Seconds()

@@ -19,7 +19,8 @@ import (
 // ours reads the whole answer into records, with time and identity, as the plugin does.
 func ours(a answer) func(*testing.B) {
 	return func(b *testing.B) {
-		r := record.NewReader(record.Options{Schema: a.schema, TimeKey: a.timeKey, MaxAlert: 1 << 20, MaxRecord: 1 << 20})
+		r := record.NewReader(record.Options{Schema: a.schema, TimeKey: a.timeKey, MaxAlert: 1 << 20,
+			MaxRecord: 1 << 20})
 		now := func() time.Time { return time.Unix(1700000000, 0) }
 		var dst []byte
 		b.SetBytes(int64(len(a.body)))
@@ -120,7 +121,8 @@ func fast(a answer) func(*testing.B) {
 				}
 				at, _ := time.Parse(time.RFC3339Nano, string(v.GetStringBytes(a.timeKey)))
 				dst = msgp.AppendArrayHeader(dst[:0], 2)
-				dst = append(dst, 0xd7, 0, byte(at.Unix()>>24), byte(at.Unix()>>16), byte(at.Unix()>>8), byte(at.Unix()), 0, 0, 0, 0)
+				dst = append(dst, 0xd7, 0, byte(at.Unix()>>24), byte(at.Unix()>>16), byte(at.Unix()>>8),
+					byte(at.Unix()), 0, 0, 0, 0)
 				dst = appendValue(dst, v)
 			}
 		}

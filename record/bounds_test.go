@@ -24,10 +24,11 @@ func TestNoAllocationPerRow(t *testing.T) {
 		opt  Options
 		body []byte
 	}{
-		"plain":                  {siemOptions(), siem},
-		"event id, without null": {Options{Schema: SIEM, TimeKey: "AlertTime", EventIDKey: "event_id", DropNull: true}, siem},
-		"Graph":                  {graphOptions(), graph},
-		"copied by Encode":       {Options{Schema: Graph, TimeKey: "createdDateTime", Encode: verbatim}, graph},
+		"plain": {siemOptions(), siem},
+		"event id, without null": {Options{Schema: SIEM, TimeKey: "AlertTime", EventIDKey: "event_id", DropNull: true},
+			siem},
+		"Graph":            {graphOptions(), graph},
+		"copied by Encode": {Options{Schema: Graph, TimeKey: "createdDateTime", Encode: verbatim}, graph},
 	} {
 		r, body := NewReader(c.opt), c.body
 		dst := make([]byte, 0, 1<<16)
@@ -113,7 +114,8 @@ func bounded(t *testing.T, opt Options, resync bool, body io.Reader) (rows int, 
 			}
 			r.Reset(strings.NewReader("[]"), clock)
 			if len(r.w.buf) != windowSize+pad || len(r.t.table.slots) > keptTable || cap(r.t.idText) > keptText {
-				t.Errorf("after a Reset: window %d, table %d, text %d", len(r.w.buf), len(r.t.table.slots), cap(r.t.idText))
+				t.Errorf("after a Reset: window %d, table %d, text %d", len(r.w.buf), len(r.t.table.slots),
+					cap(r.t.idText))
 			}
 			if err == io.EOF {
 				err = nil
@@ -146,7 +148,8 @@ func TestHostileRows(t *testing.T) {
 	mega := 1 << 20 / scale
 	opt := siemOptions()
 	opt.MaxAlert = mega
-	large, record := fmt.Sprintf("larger than %d bytes", mega), fmt.Sprintf("its record would be larger than %d bytes", 2*mega)
+	large, record := fmt.Sprintf("larger than %d bytes", mega), fmt.Sprintf("its record would be larger than %d bytes",
+		2*mega)
 	keys := make([]string, 1_000_000/scale)
 	for i := range keys {
 		keys[i] = `"` + strconv.Itoa(i) + `":0`
@@ -157,7 +160,8 @@ func TestHostileRows(t *testing.T) {
 		row    []part
 		reason string // "": a record
 	}{
-		{"200 MB in one string", []part{{`{"AlertId":"x","s":"`, 1}, {strings.Repeat("abcdefgh", 1024), 200 * 128 / scale / scale}, {`"}`, 1}}, large},
+		{"200 MB in one string", []part{{`{"AlertId":"x","s":"`, 1}, {strings.Repeat("abcdefgh", 1024),
+			200 * 128 / scale / scale}, {`"}`, 1}}, large},
 		{"4 MB of escapes", []part{{`{"AlertId":"x","s":"`, 1}, {`\ud83d\ude00\\`, 4 * mega / 14}, {`"}`, 1}}, large},
 		{"4 MB of numbers", []part{{`{"AlertId":"x","s":[1`, 1}, {`,-1.5e3`, 4 * mega / 7}, {`]}`, 1}}, large},
 		{"a number of 4 MB", []part{{`{"AlertId":"x","s":`, 1}, {`7`, 4 * mega}, {`}`, 1}}, large},
@@ -165,14 +169,20 @@ func TestHostileRows(t *testing.T) {
 		{"a million keys, too large", []part{{`{"AlertId":"x",` + million + `}`, 1}}, large},
 		{"100,000 keys", []part{{`{"AlertId":"x",` + strings.Join(keys[:100_000/scale], ",") + `}`, 1}}, ""},
 		{"one key 200,000 times", []part{{`{"AlertId":"x"`, 1}, {`,"":0`, 200_000 / scale}, {`}`, 1}}, ""},
-		{"100,000 objects with duplicates", []part{{`{"AlertId":"x","AlertId":"x","l":[0`, 1}, {`,{"":0}`, 100_000 / scale}, {`]}`, 1}}, ""},
-		{"deep", []part{{`{"AlertId":"x","d":`, 1}, {`[`, 100_000 / scale}, {`]`, 100_000 / scale}, {`}`, 1}}, "nested deeper than 28 levels"},
-		{"deep and large", []part{{`{"AlertId":"x","d":`, 1}, {`[`, 1_000_000 / scale}, {`]`, 1_000_000 / scale}, {`}`, 1}}, large},
-		{"numbers of 400 digits", []part{{`{"AlertId":"x","d":[0`, 1}, {"," + strings.Repeat("9", 400), 2000 / scale}, {`]}`, 1}}, ""},
+		{"100,000 objects with duplicates", []part{{`{"AlertId":"x","AlertId":"x","l":[0`, 1},
+			{`,{"":0}`, 100_000 / scale}, {`]}`, 1}}, ""},
+		{"deep", []part{{`{"AlertId":"x","d":`, 1}, {`[`, 100_000 / scale}, {`]`, 100_000 / scale}, {`}`, 1}},
+			"nested deeper than 28 levels"},
+		{"deep and large", []part{{`{"AlertId":"x","d":`, 1}, {`[`, 1_000_000 / scale}, {`]`, 1_000_000 / scale},
+			{`}`, 1}}, large},
+		{"numbers of 400 digits", []part{{`{"AlertId":"x","d":[0`, 1}, {"," + strings.Repeat("9", 400), 2000 / scale},
+			{`]}`, 1}}, ""},
 		{"lone surrogates", []part{{`{"AlertId":"x","d":"`, 1}, {`\udc00`, 100_000 / scale}, {`"}`, 1}}, ""},
 		{"invalid UTF-8", []part{{`{"AlertId":"x","d":"`, 1}, {"\xff", 600_000 / scale}, {`"}`, 1}}, ""},
-		{"more invalid UTF-8 than the record holds", []part{{`{"AlertId":"x","d":"`, 1}, {"\xff", 900_000 / scale}, {`"}`, 1}}, record},
-		{"more doubles than the record holds", []part{{`{"AlertId":"x","d":[0`, 1}, {",1e1", 260_000 / scale}, {`]}`, 1}}, record},
+		{"more invalid UTF-8 than the record holds", []part{{`{"AlertId":"x","d":"`, 1}, {"\xff", 900_000 / scale},
+			{`"}`, 1}}, record},
+		{"more doubles than the record holds", []part{{`{"AlertId":"x","d":[0`, 1}, {",1e1", 260_000 / scale},
+			{`]}`, 1}}, record},
 		{"NUL as escapes", []part{{`{"AlertId":"x","d":"`, 1}, {`\u0000`, 100_000 / scale}, {`"}`, 1}}, ""},
 	}
 	for _, c := range cases {
@@ -181,7 +191,8 @@ func TestHostileRows(t *testing.T) {
 			for _, p := range c.row {
 				size += len(p.text) * p.times
 			}
-			bodies := [][2]string{{"[" + alertA + ",", "," + alertB + "]"}, {`{"value":[` + alertA + ",", "," + alertB + "]}"}, {"", ""}}
+			bodies := [][2]string{{"[" + alertA + ",", "," + alertB + "]"}, {`{"value":[` + alertA + ",", "," + alertB +
+				"]}"}, {"", ""}}
 			if size > mega {
 				bodies = bodies[:1]
 			}
@@ -199,7 +210,8 @@ func TestHostileRows(t *testing.T) {
 					continue
 				}
 				text, reason := raw[0].raw(t)
-				if reason != c.reason || raw[0].Size != size || !strings.HasPrefix(text, `{"AlertId":"x"`) || len(text) < mega/2 && c.reason[0] != 'n' {
+				if reason != c.reason || raw[0].Size != size || !strings.HasPrefix(text, `{"AlertId":"x"`) ||
+					len(text) < mega/2 && c.reason[0] != 'n' {
 					t.Errorf("%s; %d of %d bytes; %.20q, %d bytes", reason, raw[0].Size, size, text, len(text))
 				}
 			}
@@ -217,19 +229,28 @@ func TestHostileBodies(t *testing.T) {
 		resync bool
 		want   string // the beginning of the error
 	}{
-		{"depth without end", []part{{"[", 2 << 20}}, false, "the answer is no valid JSON at byte 1048577: brackets nested too deep"},
-		{"an object without alert fields", []part{{`{"a":[0`, 1}, {",0", 4 * mega}, {"]}", 1}}, false, "the answer is no list of alerts: an object without alert fields"},
-		{"many fields without alert fields", []part{{`{"a":0`, 1}, {`,"b":{}`, mega / 2}, {"}", 1}}, false, "the answer is no list of alerts: an object without alert fields"},
-		{"a broken object without alert fields", []part{{`{"a":0`, 1}, {`,"b":{}`, mega / 2}, {"]", 1}}, false, "the answer is no list of alerts: an object without alert fields that is no JSON"},
-		{"a key without end", []part{{`{"`, 1}, {"value", 2 * mega}}, false, fmt.Sprintf("the answer ends at byte %d before", 10*mega+2)},
-		{"a next link without end", []part{{`{"value":[],"@odata.nextLink":"`, 1}, {"x", 4 * mega}}, false, fmt.Sprintf("the answer ends at byte %d before", 4*mega+31)},
+		{"depth without end", []part{{"[", 2 << 20}}, false, "the answer is no valid JSON at byte 1048577: brackets " +
+			"nested too deep"},
+		{"an object without alert fields", []part{{`{"a":[0`, 1}, {",0", 4 * mega}, {"]}", 1}}, false,
+			"the answer is no list of alerts: an object without alert fields"},
+		{"many fields without alert fields", []part{{`{"a":0`, 1}, {`,"b":{}`, mega / 2}, {"}", 1}}, false,
+			"the answer is no list of alerts: an object without alert fields"},
+		{"a broken object without alert fields", []part{{`{"a":0`, 1}, {`,"b":{}`, mega / 2}, {"]", 1}}, false,
+			"the answer is no list of alerts: an object without alert fields that is no JSON"},
+		{"a key without end", []part{{`{"`, 1}, {"value", 2 * mega}}, false,
+			fmt.Sprintf("the answer ends at byte %d before", 10*mega+2)},
+		{"a next link without end", []part{{`{"value":[],"@odata.nextLink":"`, 1}, {"x", 4 * mega}}, false,
+			fmt.Sprintf("the answer ends at byte %d before", 4*mega+31)},
 		{"white space without end", []part{{" ", 8 * mega}}, false, "the answer is no list of alerts: an empty body"},
 		{"resync of garbage", []part{{"[{},x", 1}, {"garbage ", mega / 2}, {"]", 1}}, true, ""},
 		{"resync of braces", []part{{"[{},x", 1}, {`,{`, mega / 2}, {"]", 1}}, true, ""},
 		{"resync of rows without alert fields", []part{{"[{},x", 1}, {`,{"a":1}`, mega / 2}, {"]", 1}}, true, ""},
 		{"resync of nested rows", []part{{"[{},x", 1}, {`,{"AlertId":[0`, mega / 16}, {"]", 1}}, true, ""},
-		{"resync of nested rows far from the bound", []part{{"[{},x", 1}, {strings.Repeat(`,{"AlertId":[0`, 12) + strings.Repeat(",0", mega/10), 8}, {"]", 1}}, true, ""},
-		{"resync of rows with much white space", []part{{"[{},x", 1}, {`,{"AlertId":0}` + strings.Repeat(" ", 100_000), 50}, {"x]", 1}}, true, ""},
+		{"resync of nested rows far from the bound",
+			[]part{{"[{},x", 1}, {strings.Repeat(`,{"AlertId":[0`, 12) + strings.Repeat(",0", mega/10), 8}, {"]", 1}},
+			true, ""},
+		{"resync of rows with much white space", []part{{"[{},x", 1}, {`,{"AlertId":0}` + strings.Repeat(" ", 100_000),
+			50}, {"x]", 1}}, true, ""},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -258,7 +279,8 @@ func TestHostileBodies(t *testing.T) {
 func TestLateDecision(t *testing.T) {
 	const mega = 1 << 20
 	filler := part{`"x":[1,{"value":[2],"AlertId":3}],`, 3 * mega / 33}
-	rows, raw, err := bounded(t, siemOptions(), false, &stream{parts: []part{{"{", 1}, filler, {`"value":[` + alertA + "," + alertB + "]}", 1}}})
+	rows, raw, err := bounded(t, siemOptions(), false,
+		&stream{parts: []part{{"{", 1}, filler, {`"value":[` + alertA + "," + alertB + "]}", 1}}})
 	if err != nil || rows != 2 || len(raw) != 0 {
 		t.Errorf("a list: %d rows, %d raw, %v", rows, len(raw), err)
 	}
@@ -276,7 +298,8 @@ func TestATableOfManyKeysGoesWithItsRow(t *testing.T) {
 		fmt.Fprintf(&all, `,"%d":0`, i)
 	}
 	keys := all.String()
-	for name, row := range map[string]string{"a record": keys + "}", "too deep": keys + `,"d":` + strings.Repeat("[", 30) + strings.Repeat("]", 30) + "}"} {
+	for name, row := range map[string]string{"a record": keys + "}", "too deep": keys + `,"d":` + strings.Repeat("[",
+		30) + strings.Repeat("]", 30) + "}"} {
 		r := NewReader(siemOptions())
 		r.Reset(strings.NewReader("["+row+","+alertB+"]"), clock)
 		_, got, err := r.Next(nil)

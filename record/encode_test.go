@@ -65,7 +65,8 @@ func checkEncode(t rapid.TB, opt Options, body []byte) {
 	want, wantErr := readAll(NewReader(opt), bytes.NewReader(body))
 	var alerts []Alert // with a time and a native record as in want
 	opt.Encode = func(dst []byte, a *Alert) ([]byte, int) {
-		alerts = append(alerts, Alert{Row: a.Row, Time: a.Time, Text: bytes.Clone(a.Text), Native: bytes.Clone(a.Native)})
+		alerts = append(alerts, Alert{Row: a.Row, Time: a.Time, Text: bytes.Clone(a.Text),
+			Native: bytes.Clone(a.Native)})
 		return verbatim(dst, a)
 	}
 	got, err := readAll(NewReader(opt), bytes.NewReader(body))
@@ -74,7 +75,8 @@ func checkEncode(t rapid.TB, opt Options, body []byte) {
 	}
 	for i, row := range got {
 		if row.Row != want[i].Row || row.End != want[i].End || !bytes.Equal(row.Data, want[i].Data) {
-			t.Fatalf("row %d of %q with Encode: %+v %x, want %+v %x", i, body, row.Row, row.Data, want[i].Row, want[i].Data)
+			t.Fatalf("row %d of %q with Encode: %+v %x, want %+v %x", i, body, row.Row, row.Data, want[i].Row,
+				want[i].Data)
 		}
 		if row.Raw {
 			continue
@@ -100,10 +102,13 @@ func checkEncode(t rapid.TB, opt Options, body []byte) {
 
 func TestEncode(t *testing.T) {
 	checkEncode(t, siemOptions(), sample.Alerts(20))
-	checkEncode(t, graphOptions(), []byte(graphPageOf("", "", graphAlertOf("a", graphTime, 8), graphAlertOf("b", graphTime, 3))))
+	checkEncode(t, graphOptions(), []byte(graphPageOf("", "", graphAlertOf("a", graphTime, 8),
+		graphAlertOf("b", graphTime, 3))))
 	rows := []string{`{"AlertId":"a","AlertTime":"2024-01-01T00:00:00Z","n":[0,-1,-33,-129,-40000,-3000000000,200,60000,5000000000,18446744073709551615,1.5,1e400]}`,
-		`{}`, `17`, `{"a":1,"a":{"b":null,"b":[true,false,null,{}]}}`, `{"x":` + strings.Repeat("[", 40) + strings.Repeat("]", 40) + `}`,
-		"{\"\xff\":\"\xff\"}", `{"big":"` + strings.Repeat("x", 1<<16) + `"}`, `{"l":[` + strings.Repeat("1,", 70000) + `2]}`}
+		`{}`, `17`, `{"a":1,"a":{"b":null,"b":[true,false,null,{}]}}`, `{"x":` + strings.Repeat("[", 40) +
+			strings.Repeat("]", 40) + `}`,
+		"{\"\xff\":\"\xff\"}", `{"big":"` + strings.Repeat("x", 1<<16) + `"}`, `{"l":[` + strings.Repeat("1,", 70000) +
+			`2]}`}
 	for _, null := range []bool{false, true} {
 		opt := siemOptions()
 		opt.DropNull, opt.EventIDKey, opt.MaxRecord = null, "event_id", 1<<17

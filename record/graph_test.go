@@ -55,7 +55,8 @@ var graphTime = time.Date(2021, 4, 27, 12, 19, 46, 333333300, time.UTC)
 
 // graphPageOf is an answer with these alerts and what Graph puts before and behind them.
 func graphPageOf(before, behind string, alerts ...string) string {
-	return `{"@odata.context":"https://graph.microsoft.com/v1.0/$metadata#security/alerts_v2","@odata.count":7,` + before + `"value":[` + strings.Join(alerts, ",") + "]" + behind + "}"
+	return `{"@odata.context":"https://graph.microsoft.com/v1.0/$metadata#security/alerts_v2","@odata.count":7,` +
+		before + `"value":[` + strings.Join(alerts, ",") + "]" + behind + "}"
 }
 
 func TestPagesOfGraph(t *testing.T) {
@@ -64,7 +65,8 @@ func TestPagesOfGraph(t *testing.T) {
 	a, b := graphAlertOf("a", graphTime, 2), graphAlertOf("b", graphTime, 3)
 	f := func(name, body, want string) {
 		t.Helper()
-		for how, wrap := range map[string]func(io.Reader) io.Reader{"whole": func(r io.Reader) io.Reader { return r }, "byte by byte": iotest.OneByteReader} {
+		for how, wrap := range map[string]func(io.Reader) io.Reader{"whole": func(r io.Reader) io.Reader { return r },
+			"byte by byte": iotest.OneByteReader} {
 			r := NewReader(graphOptions())
 			rows, err := readAll(r, wrap(strings.NewReader(body)))
 			if err != nil || len(rows) != 2 || r.NextLink() != want {
@@ -85,7 +87,8 @@ func TestPagesOfGraph(t *testing.T) {
 	f("no link after all", graphPageOf("", `,"@odata.nextLink":null`, a, b), "")
 
 	r := NewReader(graphOptions())
-	if rows, err := readAll(r, strings.NewReader(graphPageOf("", ","+next))); err != nil || len(rows) != 0 || r.NextLink() != link {
+	if rows, err := readAll(r, strings.NewReader(graphPageOf("", ","+next))); err != nil || len(rows) != 0 ||
+		r.NextLink() != link {
 		t.Errorf("an empty page: %d rows, link %q, %v", len(rows), r.NextLink(), err)
 	}
 	if _, err := readAll(r, strings.NewReader(graphPageOf("", ""))); err != nil || r.NextLink() != "" {
@@ -95,10 +98,13 @@ func TestPagesOfGraph(t *testing.T) {
 
 // A link that is not known must not look like the end of the pages.
 func TestALinkTooLongToKeepStillTellsOfMore(t *testing.T) {
-	for name, link := range map[string]string{"plain": strings.Repeat("x", 2*maxKeptText), "escapes": strings.Repeat(`\u0026`, maxKeptText)} {
+	for name, link := range map[string]string{"plain": strings.Repeat("x", 2*maxKeptText),
+		"escapes": strings.Repeat(`\u0026`, maxKeptText)} {
 		r := NewReader(graphOptions())
-		rows, err := readAll(r, strings.NewReader(graphPageOf("", `,"@odata.nextLink":"https://x/?`+link+`"`, graphAlertOf("a", graphTime, 0))))
-		if err != nil || len(rows) != 1 || !strings.HasPrefix(r.NextLink(), "https://x/?") || len(r.NextLink()) > maxKeptText {
+		rows, err := readAll(r, strings.NewReader(graphPageOf("", `,"@odata.nextLink":"https://x/?`+link+`"`,
+			graphAlertOf("a", graphTime, 0))))
+		if err != nil || len(rows) != 1 || !strings.HasPrefix(r.NextLink(), "https://x/?") ||
+			len(r.NextLink()) > maxKeptText {
 			t.Errorf("%s: %d rows, link of %d bytes, %v", name, len(rows), len(r.NextLink()), err)
 		}
 	}
@@ -116,11 +122,13 @@ func TestAnAlertOfGraphIsOneRecord(t *testing.T) {
 	}
 	evidence := fields[len(fields)-1].Value.([]any)
 	for i, kind := range []string{"device", "file", "process", "registryKey", "ip", "user"} {
-		if f := evidence[i].(object)[0]; f.Name != "@odata.type" || f.Value != "#microsoft.graph.security."+kind+"Evidence" {
+		if f := evidence[i].(object)[0]; f.Name != "@odata.type" || f.Value != "#microsoft.graph.security."+kind+
+			"Evidence" {
 			t.Errorf("evidence %d: %v", i, f)
 		}
 	}
-	if want := time.Date(2021, 4, 27, 12, 19, 27, 721130500, time.UTC); !row.time(t).Equal(want) || row.Updated != graphTime.UnixNano() {
+	if want := time.Date(2021, 4, 27, 12, 19, 27, 721130500, time.UTC); !row.time(t).Equal(want) ||
+		row.Updated != graphTime.UnixNano() {
 		t.Errorf("time %v, want %v; updated %d, want %d", row.time(t), want, row.Updated, graphTime.UnixNano())
 	}
 }
@@ -128,14 +136,18 @@ func TestAnAlertOfGraphIsOneRecord(t *testing.T) {
 func TestALargeAlertOfGraphPassesWhole(t *testing.T) {
 	const size = 1 << 20
 	text := graphAlertOf("a", graphTime, 400)
-	text = strings.Replace(text, "has been launched", "has been launched "+strings.Repeat("again ", (size-len(text))/6), 1)
+	text = strings.Replace(text, "has been launched", "has been launched "+strings.Repeat("again ", (size-len(text))/6),
+		1)
 	if len(text) > size || len(text) < size-6 || strings.Count(text, "#microsoft.graph.security.") != 401 {
 		t.Fatalf("the test's alert has %d bytes", len(text))
 	}
 	opt := graphOptions()
 	opt.MaxAlert = len(text)
-	for name, wrap := range map[string]func(io.Reader) io.Reader{"in halves": iotest.HalfReader, "in pieces": func(r io.Reader) io.Reader { return smallReads{r} }} {
-		rows, err := readAll(NewReader(opt), wrap(strings.NewReader(graphPageOf("", "", graphAlertOf("x", graphTime, 1), text, graphAlertOf("y", graphTime, 1)))))
+	for name, wrap := range map[string]func(io.Reader) io.Reader{"in halves": iotest.HalfReader,
+		"in pieces": func(r io.Reader) io.Reader { return smallReads{r} }} {
+		rows, err := readAll(NewReader(opt),
+			wrap(strings.NewReader(graphPageOf("", "", graphAlertOf("x", graphTime, 1), text,
+				graphAlertOf("y", graphTime, 1)))))
 		if err != nil || len(rows) != 3 || rows[1].Raw || rows[1].Size != len(text) {
 			t.Fatalf("%s: %d rows, %v", name, len(rows), err)
 		}
@@ -157,7 +169,8 @@ func TestALargeAlertOfGraphPassesWhole(t *testing.T) {
 func TestNestedEvidenceOfGraph(t *testing.T) {
 	// The alert, its list, the piece of evidence: three levels before what stands in it.
 	alert := func(levels int) string {
-		within := strings.Repeat(`{"childProcesses":[`, levels/2) + strings.Repeat(`{"x":`, levels%2) + "1" + strings.Repeat("}", levels%2) + strings.Repeat("]}", levels/2)
+		within := strings.Repeat(`{"childProcesses":[`, levels/2) + strings.Repeat(`{"x":`, levels%2) + "1" +
+			strings.Repeat("}", levels%2) + strings.Repeat("]}", levels/2)
 		return strings.Replace(graphAlertOf("a", graphTime, 1), `"osBuild":22424`, `"osBuild":`+within, 1)
 	}
 	for levels, deep := range map[int]bool{2: false, maxDepth - 4: false, maxDepth - 3: false, maxDepth - 2: true} {
@@ -190,7 +203,8 @@ func TestEvidenceOfManyKinds(t *testing.T) {
 		}
 		evidence = append(evidence, e+"}")
 	}
-	text := strings.Replace(graphAlertOf("a", graphTime, 0), `"evidence":[`, `"evidence":[`+strings.Join(evidence, ","), 1)
+	text := strings.Replace(graphAlertOf("a", graphTime, 0), `"evidence":[`, `"evidence":[`+strings.Join(evidence, ","),
+		1)
 	for range 3 {
 		row := one(t, graphOptions(), graphPageOf("", "", text))
 		if diff := cmp.Diff(modelFields([]byte(text)), row.fields(t)); diff != "" {
@@ -203,7 +217,8 @@ func TestIdentityOfGraph(t *testing.T) {
 	first := graphOptions()
 	first.Schema.FirstOnly = true
 	later := graphTime.Add(3333300)
-	a, again := graphAlertOf("a", graphTime, 2), strings.Replace(graphAlertOf("a", graphTime, 3), `"new"`, `"resolved"`, 1)
+	a, again := graphAlertOf("a", graphTime, 2), strings.Replace(graphAlertOf("a", graphTime, 3), `"new"`, `"resolved"`,
+		1)
 	updated, other := graphAlertOf("a", later, 2), graphAlertOf("b", graphTime, 2)
 	nameless := func(text string) string { return strings.Replace(text, `"id":"a"`, `"id":null`, 1) }
 	f := func(name string, opt Options, one1, one2 string, same bool) {
@@ -222,12 +237,16 @@ func TestIdentityOfGraph(t *testing.T) {
 	f("the same update", first, a, again, true)
 	f("another update", first, a, updated, true)
 	f("another alert", first, a, other, false)
-	f("an update at a time that no UTF-8 tells", first, a, strings.Replace(a, graphTime.Format("2006-01-02T"), "\xff", 1), true)
-	f("an update at a time that is no text", first, a, strings.Replace(a, `"lastUpdateDateTime":`, `"lastUpdateDateTime":[],"x":`, 1), true)
-	f("updates at times that are no text", all, strings.Replace(a, `"lastUpdateDateTime":`, `"lastUpdateDateTime":[1],"x":`, 1),
+	f("an update at a time that no UTF-8 tells", first, a, strings.Replace(a, graphTime.Format("2006-01-02T"), "\xff",
+		1), true)
+	f("an update at a time that is no text", first, a, strings.Replace(a, `"lastUpdateDateTime":`,
+		`"lastUpdateDateTime":[],"x":`, 1), true)
+	f("updates at times that are no text", all, strings.Replace(a, `"lastUpdateDateTime":`,
+		`"lastUpdateDateTime":[1],"x":`, 1),
 		strings.Replace(a, `"lastUpdateDateTime":`, `"lastUpdateDateTime":[2],"x":`, 1), false)
 	f("no id, another text", first, nameless(a), nameless(updated), false)
-	f("the id's own repair", first, strings.Replace(a, `"id":"a"`, "\"id\":\"\xff\"", 1), strings.Replace(a, `"id":"a"`, "\"id\":\"\xfe\"", 1), false)
+	f("the id's own repair", first, strings.Replace(a, `"id":"a"`, "\"id\":\"\xff\"", 1), strings.Replace(a, `"id":"a"`,
+		"\"id\":\"\xfe\"", 1), false)
 
 	if row := one(t, first, "["+updated+"]"); row.Updated != later.UnixNano() {
 		t.Errorf("first only: updated %d, want %d", row.Updated, later.UnixNano())
@@ -247,22 +266,27 @@ func TestWhatIsAnAlertOfGraph(t *testing.T) {
 		t.Helper()
 		got, err := readAll(NewReader(graphOptions()), strings.NewReader(body))
 		var no *NotAlertsError
-		if errors.As(err, &no) != (wantErr != "") || len(got) != rows || wantErr != "" && !strings.HasPrefix(no.What, wantErr) {
+		if errors.As(err, &no) != (wantErr != "") || len(got) != rows || wantErr != "" && !strings.HasPrefix(no.What,
+			wantErr) {
 			t.Errorf("%s: %d rows, %v", name, len(got), err)
 		}
 	}
 	f("a single alert", graphAlertOf("a", graphTime, 2), 1, "")
 	f("a list beside an id", `{"id":"x","value":[`+graphAlertOf("a", graphTime, 0)+`]}`, 1, "")
 	f("a bare list", "["+graphAlertOf("a", graphTime, 0)+"]", 1, "")
-	f("an error", `{"error":{"code":"UnknownError","message":"","innerError":{"date":"2024-05-06T10:00:00"}}}`, 0, "an object without alert fields")
-	f("another object of Graph's", `{"@odata.context":"x","id":"b3c1b5fc","displayName":"Contoso"}`, 0, "an object without alert fields")
+	f("an error", `{"error":{"code":"UnknownError","message":"","innerError":{"date":"2024-05-06T10:00:00"}}}`, 0,
+		"an object without alert fields")
+	f("another object of Graph's", `{"@odata.context":"x","id":"b3c1b5fc","displayName":"Contoso"}`, 0,
+		"an object without alert fields")
 	f("the SIEM API's alert", `{"AlertId":"a","AlertTime":"2024-01-01T00:00:00Z"}`, 0, "an object without alert fields")
 	f("a value that is no list", `{"value":{"id":"a"}}`, 0, "an object without alert fields")
 }
 
 func FuzzGraph(f *testing.F) {
-	f.Add([]byte(graphPageOf("", `,"@odata.nextLink":"https://x/?$skiptoken=a\u0026b"`, graphAlertOf("a", graphTime, 1), graphAlertOf("a", graphTime.Add(1e7), 0))))
-	f.Add([]byte(graphPageOf(`"@odata.nextLink":"l",`, "", `{"id":"a"}`, `{"id":"a","lastUpdateDateTime":"2024-01-01T00:00:00Z"}`)))
+	f.Add([]byte(graphPageOf("", `,"@odata.nextLink":"https://x/?$skiptoken=a\u0026b"`, graphAlertOf("a", graphTime, 1),
+		graphAlertOf("a", graphTime.Add(1e7), 0))))
+	f.Add([]byte(graphPageOf(`"@odata.nextLink":"l",`, "", `{"id":"a"}`,
+		`{"id":"a","lastUpdateDateTime":"2024-01-01T00:00:00Z"}`)))
 	f.Add([]byte(`{"@odata.nextLink":1,"value":[],"@odata.nextLink":"\ud800"}`))
 	f.Add([]byte(`{"error":{"code":"x"}}`))
 	f.Add([]byte(`{"createdDateTime":"2024-01-01T00:00:00Z","id":"a"}`))
@@ -275,7 +299,8 @@ func FuzzGraph(f *testing.F) {
 		only := NewReader(first)
 		firsts, errFirst := readAll(only, iotest.OneByteReader(bytes.NewReader(body)))
 		if (err == nil) != (errFirst == nil) || len(rows) != len(firsts) || all.NextLink() != only.NextLink() {
-			t.Fatalf("%d rows, %q, %v; first only %d rows, %q, %v", len(rows), all.NextLink(), err, len(firsts), only.NextLink(), errFirst)
+			t.Fatalf("%d rows, %q, %v; first only %d rows, %q, %v", len(rows), all.NextLink(), err, len(firsts),
+				only.NextLink(), errFirst)
 		}
 		for i := range rows {
 			if !reflect.DeepEqual(rows[i].Data, firsts[i].Data) || rows[i].Updated != firsts[i].Updated {
@@ -288,7 +313,8 @@ func FuzzGraph(f *testing.F) {
 			}
 		}
 		// encoding/json stops at a depth of 10,000.
-		if text := bytes.TrimPrefix(body, byteOrderMark); err == nil && all.NextLink() != "" && len(text) < 10_000 && !json.Valid(text) {
+		if text := bytes.TrimPrefix(body, byteOrderMark); err == nil && all.NextLink() != "" && len(text) < 10_000 &&
+			!json.Valid(text) {
 			t.Fatalf("a link out of what is no JSON: %q", all.NextLink())
 		}
 	})

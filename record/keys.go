@@ -137,7 +137,8 @@ func (t *transcoder) missedKey(i, o int, in *objects) (int, int, *field) {
 
 func (k *keys) newField(name, coded []byte) *field {
 	f := &field{coded: string(coded), next: k.noFollow()}
-	escaped := func(r rune) bool { return r < ' ' || r == '"' || r == '\\' } // which cannot stand in the text as they are
+	// which cannot stand in the text as they are
+	escaped := func(r rune) bool { return r < ' ' || r == '"' || r == '\\' }
 	if len(name) > maxPredicted || bytes.ContainsFunc(name, escaped) {
 		return f
 	}

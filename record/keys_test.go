@@ -27,7 +27,8 @@ func (r *reads) Read(p []byte) (int, error) {
 // it stand NULs.
 func TestKeysThatCannotBePredicted(t *testing.T) {
 	for _, key := range []string{
-		strings.Repeat("k", 30), strings.Repeat("k", 61), strings.Repeat("k", 100), strings.Repeat("k", 128), strings.Repeat("k", 129), `a\"b`, `\u0001`,
+		strings.Repeat("k", 30), strings.Repeat("k", 61), strings.Repeat("k", 100), strings.Repeat("k", 128),
+		strings.Repeat("k", 129), `a\"b`, `\u0001`,
 	} {
 		row := func(n int) string { return fmt.Sprintf(`{"AlertId":"a%d","%s":%d,"o":{"%s":1}}`, n, key, n, key) }
 		body := []byte("[" + row(1) + "," + row(2) + "," + row(3) + "]")
@@ -53,10 +54,12 @@ func TestKeysThatCannotBePredicted(t *testing.T) {
 
 // NULs are no key, whatever was predicted.
 func TestNULsAreNoKey(t *testing.T) {
-	for _, key := range []string{"short", strings.Repeat("k", 29), strings.Repeat("k", 30), strings.Repeat("k", 40), strings.Repeat("k", 128)} {
+	for _, key := range []string{"short", strings.Repeat("k", 29), strings.Repeat("k", 30), strings.Repeat("k", 40),
+		strings.Repeat("k", 128)} {
 		for n := 1; n < 140; n++ {
 			for _, first := range []string{`"AlertId":"a",`, ""} {
-				body := fmt.Sprintf(`[{%s"%s":1},{%s%s%s7,"x":1}]`, first, key, first, strings.Repeat("\x00", n), strings.Repeat("z", len(key)-len(key)/10))
+				body := fmt.Sprintf(`[{%s"%s":1},{%s%s%s7,"x":1}]`, first, key, first, strings.Repeat("\x00", n),
+					strings.Repeat("z", len(key)-len(key)/10))
 				rows, err := readAll(NewReader(siemOptions()), strings.NewReader(body))
 				if err == nil || len(rows) != 1 {
 					t.Fatalf("%d NULs for the key %s: %d rows, %v", n, key, len(rows), err)

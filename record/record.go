@@ -70,8 +70,8 @@ var Graph = Schema{
 type Options struct {
 	Schema Schema
 
-	// TimeKey is the field of the alert that gives the record's time. When it is missing, unreadable, before 1970 or after
-	// 2106, the record gets the time of the pull.
+	// TimeKey is the field of the alert that gives the record's time. When it is missing, unreadable, before 1970 or
+	// after 2106, the record gets the time of the pull.
 	TimeKey string
 
 	// EventIDKey, if not empty, adds Row.ID as 32 hex digits under this name, as the last field, to raw records too. A
@@ -109,8 +109,9 @@ func (id ID) String() string { return hex.EncodeToString(id[:]) }
 
 // Row tells what the reader found out about a row beside its record.
 type Row struct {
-	ID       ID
-	Updated  int64  // Schema.Updated in Unix nanoseconds; 0: none, unreadable, before 1970 or after 2106; 0 for a raw row
+	ID ID
+	// Schema.Updated in Unix nanoseconds; 0: none, unreadable, before 1970 or after 2106; 0 for a raw row
+	Updated  int64
 	Raw      bool   // delivered as {"raw": ..., "error": Reason}
 	Reason   string // why it is raw
 	Repaired bool   // U+FFFD stands for what was no UTF-8

@@ -47,12 +47,14 @@ func BenchmarkTranscode(b *testing.B) {
 
 // BenchmarkReader is the whole row stream, from a body in memory.
 func BenchmarkReader(b *testing.B) {
-	benchReader(b, siemOptions(), sample.Alerts(benchRows), func(body []byte) io.Reader { return bytes.NewReader(body) })
+	benchReader(b, siemOptions(), sample.Alerts(benchRows),
+		func(body []byte) io.Reader { return bytes.NewReader(body) })
 }
 
 // BenchmarkReaderOfTLS reads no more at once than a TLS connection gives.
 func BenchmarkReaderOfTLS(b *testing.B) {
-	benchReader(b, siemOptions(), sample.Alerts(benchRows), func(body []byte) io.Reader { return smallReads{bytes.NewReader(body)} })
+	benchReader(b, siemOptions(), sample.Alerts(benchRows),
+		func(body []byte) io.Reader { return smallReads{bytes.NewReader(body)} })
 }
 
 type smallReads struct{ r io.Reader }
@@ -97,10 +99,12 @@ func BenchmarkKinds(b *testing.B) {
 	}
 	var motleyGraph, motley [][]byte
 	from := time.Date(2024, 3, 1, 0, 0, 0, 0, time.UTC)
-	for _, a := range defendersim.GenerateGraph(rand.New(rand.NewPCG(1, 2)), rows, 0, from, from.Add(time.Hour), defendersim.GraphMix{}) {
+	for _, a := range defendersim.GenerateGraph(rand.New(rand.NewPCG(1, 2)), rows, 0, from, from.Add(time.Hour),
+		defendersim.GraphMix{}) {
 		motleyGraph = append(motleyGraph, a.Text)
 	}
-	for _, a := range defendersim.Generate(rand.New(rand.NewPCG(1, 2)), rows, from, from.Add(time.Hour), defendersim.Mix{Style: defendersim.WideStyle}) {
+	for _, a := range defendersim.Generate(rand.New(rand.NewPCG(1, 2)), rows, from, from.Add(time.Hour),
+		defendersim.Mix{Style: defendersim.WideStyle}) {
 		motley = append(motley, a.Text)
 	}
 	list := func(rows [][]byte) []byte { return append(append([]byte{'['}, bytes.Join(rows, []byte{','})...), ']') }

@@ -16,7 +16,8 @@ import (
 // invalidText is what was found to be bad. It begins at the window's first untaken byte.
 type invalidText struct {
 	reason string
-	id     ID   // of the piece before: each piece's ID depends on all before, so that equal pieces of one text stay apart
+	// of the piece before: each piece's ID depends on all before, so that equal pieces of one text stay apart
+	id     ID
 	list   bool // it began among the rows of a list
 	tail   bool // it began behind the list, in the rest of its object
 	search int  // where to look for the next row
@@ -91,7 +92,8 @@ func (r *Reader) passLarge(signature ID) bool {
 
 // startResync begins with invalid text at the first untaken byte. comma: a row may begin there.
 func (r *Reader) startResync(msg string, comma bool) {
-	r.invalid = invalidText{reason: "no valid JSON: " + msg, list: r.state < atTail && !r.single, tail: r.state == atTail}
+	r.invalid = invalidText{reason: "no valid JSON: " + msg, list: r.state < atTail && !r.single,
+		tail: r.state == atTail}
 	if comma {
 		r.invalid.last = ','
 	}

@@ -15,25 +15,33 @@ func always(ID) bool { return true }
 
 func TestResync(t *testing.T) {
 	cases := []struct{ name, body, want string }{
-		{"a bad row between good ones", "[" + alertA + `,{"AlertId":"c","x":1 2} , ` + alertB + "]", `a raw({"AlertId":"c","x":1 2}) b`},
+		{"a bad row between good ones", "[" + alertA + `,{"AlertId":"c","x":1 2} , ` + alertB + "]",
+			`a raw({"AlertId":"c","x":1 2}) b`},
 		{"the first row", `[{"AlertId":"c",} ,` + alertB + "]", `raw({"AlertId":"c",}) b`},
 		{"the last row", "[" + alertA + `,{"AlertId":"c",} ] `, `a raw({"AlertId":"c",})`},
-		{"the last row of an object's list", `{"value":[` + alertA + `,{"AlertId":"c",} ] } `, `a raw({"AlertId":"c",})`},
-		{"two bad rows", `[{"AlertId":"c",},{"AlertId":"d",},` + alertA + "]", `raw({"AlertId":"c",},{"AlertId":"d",}) a`},
-		{"two bad rows apart", `[{"AlertId":"c",},` + alertA + `,{"AlertId":"d",},` + alertB + "]", `raw({"AlertId":"c",}) a raw({"AlertId":"d",}) b`},
+		{"the last row of an object's list", `{"value":[` + alertA + `,{"AlertId":"c",} ] } `,
+			`a raw({"AlertId":"c",})`},
+		{"two bad rows", `[{"AlertId":"c",},{"AlertId":"d",},` + alertA + "]",
+			`raw({"AlertId":"c",},{"AlertId":"d",}) a`},
+		{"two bad rows apart", `[{"AlertId":"c",},` + alertA + `,{"AlertId":"d",},` + alertB + "]",
+			`raw({"AlertId":"c",}) a raw({"AlertId":"d",}) b`},
 		{"no comma between rows", "[" + alertA + alertB + "]", "a b"},
 		{"two commas", "[" + alertA + ",, " + alertB + "]", "a b"},
 		{"comma behind the last row", "[" + alertA + ",]", "a"},
 		{"text between rows", "[" + alertA + "<!-- --> ," + alertB + "]", "a raw(<!-- -->) b"},
 		{"no closing quote", `[{"AlertId":"c","x":"},` + alertA + "," + alertB + "]", `raw({"AlertId":"c","x":"}) a b`},
 		{"no closing brace", `[{"AlertId":"c","x":1,` + alertA + "," + alertB + "]", `raw({"AlertId":"c","x":1) a b`},
-		{"nested objects are no rows", `[{"AlertId":"c",,"x":[{"y":1},{"y":2}],"z":3},` + alertB + "]", `raw({"AlertId":"c",,"x":[{"y":1},{"y":2}],"z":3}) b`},
+		{"nested objects are no rows", `[{"AlertId":"c",,"x":[{"y":1},{"y":2}],"z":3},` + alertB + "]",
+			`raw({"AlertId":"c",,"x":[{"y":1},{"y":2}],"z":3}) b`},
 		{"rows in a string are no rows", `[{"AlertId":"c",,"x":"\"},{\"AlertId\":\"z\"},{}"},` + alertB + "]",
 			`raw({"AlertId":"c",,"x":"\"},{\"AlertId\":\"z\"},{}"}) b`},
-		{"what looks like a row but is followed by something else", `[{"AlertId":"c",,{"AlertId":"d"}x},` + alertB + "]", `raw({"AlertId":"c",,{"AlertId":"d"}x}) b`},
-		{"a row too deep to go on with", `[{"AlertId":"c",},{"AlertId":"d","x":` + strings.Repeat("[", 40) + strings.Repeat("]", 40) + "}," + alertB + "]",
+		{"what looks like a row but is followed by something else", `[{"AlertId":"c",,{"AlertId":"d"}x},` + alertB +
+			"]", `raw({"AlertId":"c",,{"AlertId":"d"}x}) b`},
+		{"a row too deep to go on with", `[{"AlertId":"c",},{"AlertId":"d","x":` + strings.Repeat("[", 40) +
+			strings.Repeat("]", 40) + "}," + alertB + "]",
 			`raw({"AlertId":"c",},{"AlertId":"d","x":` + strings.Repeat("[", 40) + strings.Repeat("]", 40) + "}) b"},
-		{"the list's end inside invalid text", `[{"AlertId":"c",},` + alertA + `],"more":1}`, `raw({"AlertId":"c",}) a raw(,"more":1})`},
+		{"the list's end inside invalid text", `[{"AlertId":"c",},` + alertA + `],"more":1}`,
+			`raw({"AlertId":"c",}) a raw(,"more":1})`},
 		{"a body that ends there", `[{"AlertId":"c",`, ""},    // truncated, not bad
 		{"bad and then cut", `[{"AlertId":"c",},{"Alert`, ""}, // rows behind it may be missing
 		{"a single alert", `{"AlertId":"c",}`, `raw({"AlertId":"c",})`},
@@ -43,11 +51,13 @@ func TestResync(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			for _, wrap := range []func(io.Reader) io.Reader{func(r io.Reader) io.Reader { return r }, iotest.OneByteReader} {
+			for _, wrap := range []func(io.Reader) io.Reader{func(r io.Reader) io.Reader { return r },
+				iotest.OneByteReader} {
 				r := NewReader(siemOptions())
 				r.Resync(always)
 				rows, err := readAll(r, wrap(strings.NewReader(c.body)))
-				if truncated := new(TruncatedError); errors.As(err, &truncated) != unclosed(c.body) || err != nil && !unclosed(c.body) {
+				if truncated := new(TruncatedError); errors.As(err, &truncated) != unclosed(c.body) || err != nil &&
+					!unclosed(c.body) {
 					t.Fatal(err)
 				}
 				if ids(rows) != c.want {
@@ -94,7 +104,8 @@ func TestResyncdRowsHaveTheSameIDsEverywhere(t *testing.T) {
 	bad := `{"AlertId":"c","x":1 2,"y":[{"z":1},{"z":2}]}`
 	var want ID
 	for i, body := range []string{
-		"[" + bad + "]", "[" + alertA + "," + bad + "," + alertB + "]", `{"value":[` + bad + " ]\n}", "[" + bad + " , " + alertA + "]", bad,
+		"[" + bad + "]", "[" + alertA + "," + bad + "," + alertB + "]", `{"value":[` + bad + " ]\n}",
+		"[" + bad + " , " + alertA + "]", bad,
 	} {
 		r := NewReader(siemOptions())
 		r.Resync(always)
@@ -177,7 +188,8 @@ func TestResyncEndsWithTheBodysError(t *testing.T) {
 	errReset := errors.New("connection reset")
 	r := NewReader(siemOptions())
 	r.Resync(always)
-	rows, err := readAll(r, io.MultiReader(strings.NewReader("["+alertA+`,{"AlertId":"c",},`), iotest.ErrReader(errReset)))
+	rows, err := readAll(r, io.MultiReader(strings.NewReader("["+alertA+`,{"AlertId":"c",},`),
+		iotest.ErrReader(errReset)))
 	if !errors.Is(err, errReset) || ids(rows) != "a" {
 		t.Errorf("rows %q, %v", ids(rows), err)
 	}
@@ -227,7 +239,8 @@ func TestLargeGoodRowsAreNotAskedFor(t *testing.T) {
 	r := NewReader(opt)
 	r.Resync(func(ID) bool { t.Error("asked"); return true })
 	for range 4 {
-		rows, err := readAll(r, iotest.HalfReader(strings.NewReader(`[{"AlertId":"`+strings.Repeat("x", windowSize)+`"},`+alertA+`]`)))
+		rows, err := readAll(r, iotest.HalfReader(strings.NewReader(`[{"AlertId":"`+strings.Repeat("x", windowSize)+
+			`"},`+alertA+`]`)))
 		if err != nil || len(rows) != 2 || !rows[0].Raw || rows[1].Raw {
 			t.Fatal(len(rows), err)
 		}
@@ -241,11 +254,15 @@ func TestALargeRowThatBeginsLikeABrokenOne(t *testing.T) {
 	opt.MaxAlert = 64
 	long := strings.Repeat("x", 200)
 	for name, bodies := range map[string][]string{
-		"in a list":                     {`[{"AlertId":"` + long + `" 2},` + alertA + "]", `[{"AlertId":"` + long + `"},` + alertA + "]"},
-		"a single alert":                {`{"AlertId":"` + long + `" 2}`, `{"AlertId":"` + long + `"}`},
-		"a marker beyond MaxAlert":      {`{"x":"` + long + `","AlertId":"1","y":"` + long + `" 2}`, `{"x":"` + long + `","AlertId":"1"}`},
-		"a list that begins like it":    {`{"x":"` + long + `","AlertId":"1","y":"` + long + `" 2}`, `{"x":"` + long + `","value":[` + alertA + "]}"},
-		"no alert, but begins like one": {`{"x":"` + long + `","AlertId":"1","y":"` + long + `" 2}`, `{"x":"` + long + `"}`},
+		"in a list": {`[{"AlertId":"` + long + `" 2},` + alertA + "]", `[{"AlertId":"` + long +
+			`"},` + alertA + "]"},
+		"a single alert": {`{"AlertId":"` + long + `" 2}`, `{"AlertId":"` + long + `"}`},
+		"a marker beyond MaxAlert": {`{"x":"` + long + `","AlertId":"1","y":"` + long + `" 2}`, `{"x":"` + long +
+			`","AlertId":"1"}`},
+		"a list that begins like it": {`{"x":"` + long + `","AlertId":"1","y":"` + long + `" 2}`, `{"x":"` + long +
+			`","value":[` + alertA + "]}"},
+		"no alert, but begins like one": {`{"x":"` + long + `","AlertId":"1","y":"` + long + `" 2}`, `{"x":"` + long +
+			`"}`},
 	} {
 		for _, from := range []int{1, 2, 3} { // the ask at which text is passed over
 			var asked [2][]ID

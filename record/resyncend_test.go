@@ -79,16 +79,20 @@ func TestWhatStandsBehindALinkInInvalidTextIsHandedOver(t *testing.T) {
 func TestALinkIsFoundWhateverIsBad(t *testing.T) {
 	for _, c := range []struct{ body, rows, link string }{
 		{`{"value":[{"AlertId":"1" x}],"@odata.count":1,"@odata.nextLink":"l"}`, `raw({"AlertId":"1" x})`, "l"},
-		{`{"value":[{"AlertId":"1" x} ] , "@odata.count":1 , "@a":"b" ,"@odata.nextLink" : "l" } `, `raw({"AlertId":"1" x})`, "l"},
+		{`{"value":[{"AlertId":"1" x} ] , "@odata.count":1 , "@a":"b" ,"@odata.nextLink" : "l" } `,
+			`raw({"AlertId":"1" x})`, "l"},
 		{`{"value":[{"AlertId":"1"}],"@odata.count":NaN,"@odata.nextLink":"l"}`, `1 raw(NaN)`, "l"},
 		{`{"value":[{"AlertId":"1"}],,"@odata.nextLink":"l"}`, `1`, "l"},
 		{`{"value":[{"AlertId":"1"}],"@odata.nextLink":"l" x}`, `1 raw(x})`, "l"},
 		{`{"value":[{"AlertId":"1"}],"@odata.nextLink":"l\x"}`, `1 raw(x"})`, `l\`},
 		{"{\"value\":[{\"AlertId\":\"1\"}],\"@odata.nextLink\":\"\x01\"}", "1 raw(\x01\"})", "\x01"},
-		{`{"value":[{"AlertId":"1" x}],"@odata.nextLink":"l\x"}`, `raw({"AlertId":"1" x}],"@odata.nextLink":"l\x"})`, `l\x`},
-		{"{\"value\":[{\"AlertId\":\"1\" x}],\"@odata.nextLink\":\"\x01\"}", "raw({\"AlertId\":\"1\" x}],\"@odata.nextLink\":\"\x01\"})", "\x01"},
+		{`{"value":[{"AlertId":"1" x}],"@odata.nextLink":"l\x"}`, `raw({"AlertId":"1" x}],"@odata.nextLink":"l\x"})`,
+			`l\x`},
+		{"{\"value\":[{\"AlertId\":\"1\" x}],\"@odata.nextLink\":\"\x01\"}", "raw({\"AlertId\":\"1\" " +
+			"x}],\"@odata.nextLink\":\"\x01\"})", "\x01"},
 	} {
-		for name, wrap := range map[string]func(io.Reader) io.Reader{"whole": func(r io.Reader) io.Reader { return r }, "byte by byte": iotest.OneByteReader} {
+		for name, wrap := range map[string]func(io.Reader) io.Reader{"whole": func(r io.Reader) io.Reader { return r },
+			"byte by byte": iotest.OneByteReader} {
 			r := NewReader(siemOptions())
 			r.Resync(always)
 			rows, err := readAll(r, wrap(strings.NewReader(c.body)))
@@ -105,7 +109,8 @@ func TestALinkWithinPiecesOfInvalidText(t *testing.T) {
 	opt.MaxAlert = 200
 	for size := range 500 {
 		for _, behind := range []string{"}", `,"a":NaN}`, `,"a":"` + strings.Repeat("z", 300) + `"}`} {
-			body := `{"value":[],"a":"` + strings.Repeat("y", size) + "\x01\",\"@odata.nextLink\" : \"the link\"" + behind
+			body := `{"value":[],"a":"` + strings.Repeat("y", size) + "\x01\",\"@odata.nextLink\" : \"the link\"" +
+				behind
 			r := NewReader(opt)
 			r.Resync(always)
 			if _, err := readAll(r, strings.NewReader(body)); err != nil || r.NextLink() != "the link" {
@@ -140,9 +145,11 @@ func TestInvalidTextIsTheSameWhereverItStands(t *testing.T) {
 			bad := `{"AlertId":"c",,"` + strings.Repeat("y", size) + end
 			seen := map[string]string{}
 			for _, around := range [][2]string{
-				{"[" + alertA + ",", "]"}, {"[" + alertA + ",", "," + alertB + "]"}, {"[", "]"}, {"[", " \n\t , " + alertB + "]"}, {"", "\n"},
+				{"[" + alertA + ",", "]"}, {"[" + alertA + ",", "," + alertB + "]"}, {"[", "]"},
+				{"[", " \n\t , " + alertB + "]"}, {"", "\n"},
 				{`{"value":[`, "]}"}, {`{"value":[`, " ] } \n"}, {`{"value":[` + alertA + ",", "," + alertB + "]}"},
-				{`{"value":[` + alertA + ",", `],"@odata.count":12345,"@odata.nextLink":"https://x/?` + strings.Repeat("z", 150) + `"}`},
+				{`{"value":[` + alertA + ",", `],"@odata.count":12345,"@odata.nextLink":"https://x/?` +
+					strings.Repeat("z", 150) + `"}`},
 			} {
 				if strings.HasSuffix(end, "l\"") && !strings.HasPrefix(around[0], `{"value":[`) {
 					continue // only in an object it may be a link

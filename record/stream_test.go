@@ -46,22 +46,28 @@ func TestBodies(t *testing.T) {
 		{"rows without alert fields", `[{"z":"1"},{}]`, "1 {}", ""},
 		{"object with a list", `{"value":[` + alertA + "," + alertB + "]}", "a b", ""},
 		{"object with an empty list", `{"value":[]}`, "", ""},
-		{"fields before the list", `{"@odata.context":"https://x/$metadata#alerts","n":{"value":[1]}, "value" : [ ` + alertA + "]}", "a", ""},
-		{"fields behind the list", `{"value":[` + alertA + `],"@odata.nextLink":"https://x/?$skip=1\u0026y=%22","n":[{}],"AlertId":1}`, "a", `https://x/?$skip=1&y=%22`},
+		{"fields before the list", `{"@odata.context":"https://x/$metadata#alerts","n":{"value":[1]}, "value" : [ ` +
+			alertA + "]}", "a", ""},
+		{"fields behind the list", `{"value":[` + alertA +
+			`],"@odata.nextLink":"https://x/?$skip=1\u0026y=%22","n":[{}],"AlertId":1}`, "a",
+			`https://x/?$skip=1&y=%22`},
 		{"next link before the list", `{"@odata.nextLink":"l","a":"b","value":[` + alertA + `]}`, "a", "l"},
 		{"next link last", `{"value":[],"@odata.nextLink":"l"}`, "", "l"},
-		{"next link that is no string", `{"@odata.nextLink":{"a":"x"},"value":[],"@odata.nextLink":null,"z":"y"}`, "", ""},
+		{"next link that is no string", `{"@odata.nextLink":{"a":"x"},"value":[],"@odata.nextLink":null,"z":"y"}`, "",
+			""},
 		{"two lists", `{"value":[` + alertA + `],"x":1,"value":[` + alertB + `]}`, "a b", ""},
 		{"escaped list key", `{"v\u0061lue":[` + alertA + `]}`, "a", ""},
 		{"single alert", alertA, "a", ""},
 		{"single alert with white space", "\n" + alertB + "\n", "b", ""},
-		{"single alert with the marker late", `{"z":"1","value":{"a":2},"x":[1,2],"LastProcessedTimeUtc":null}`, "1", ""},
+		{"single alert with the marker late", `{"z":"1","value":{"a":2},"x":[1,2],"LastProcessedTimeUtc":null}`, "1",
+			""},
 		{"single alert with a list behind its marker", `{"AlertId":"a","value":[{"AlertId":"b"}]}`, "a", ""},
 		{"escaped marker", `{"\u0041lertId":"a"}`, "a", ""},
 	}
 	for _, c := range cases {
 		for name, wrap := range map[string]func(io.Reader) io.Reader{
-			"whole": func(r io.Reader) io.Reader { return r }, "byte by byte": iotest.OneByteReader, "data with EOF": iotest.DataErrReader,
+			"whole": func(r io.Reader) io.Reader { return r }, "byte by byte": iotest.OneByteReader,
+			"data with EOF": iotest.DataErrReader,
 		} {
 			t.Run(c.name+"/"+name, func(t *testing.T) {
 				r := NewReader(siemOptions())
@@ -85,13 +91,16 @@ func TestBodiesThatAreNoAlerts(t *testing.T) {
 		{"empty", "", "", "an empty body"},
 		{"white space", " \n", "", "an empty body"},
 		{"byte order mark alone", "\xef\xbb\xbf", "", "an empty body"},
-		{"HTML", "\n<html>\n <body>Sign \"in\" ä \x00 " + strings.Repeat("x", 100), "", `HTML or XML: "<html> <body>Sign .in. .. . xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"`},
+		{"HTML", "\n<html>\n <body>Sign \"in\" ä \x00 " + strings.Repeat("x", 100), "",
+			`HTML or XML: "<html> <body>Sign .in. .. . xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"`},
 		{"a word", "null", "", `neither an array nor an object: "null"`},
 		{"a control byte", " \x01[]", "", `neither an array nor an object: byte 0x01 before "[]"`},
 		{"a word beyond ASCII", "äh", "", `neither an array nor an object: byte 0xc3 before ".h"`},
-		{"an error", `{"error":{"code":"x","AlertId":1}}`, "", `an object without alert fields: "{.error.:{.code.:.x.,.AlertId.:1}}"`},
+		{"an error", `{"error":{"code":"x","AlertId":1}}`, "",
+			`an object without alert fields: "{.error.:{.code.:.x.,.AlertId.:1}}"`},
 		{"empty object", "{}", "", `an object without alert fields: "{}"`},
-		{"a value that is no list", `{"value":{"AlertId":1}}`, "", `an object without alert fields: "{.value.:{.AlertId.:1}}"`},
+		{"a value that is no list", `{"value":{"AlertId":1}}`, "",
+			`an object without alert fields: "{.value.:{.AlertId.:1}}"`},
 		{"an object that is no JSON", `{"a" 1}`, "", `an object without alert fields that is no JSON: "{.a. 1}"`},
 		{"text behind an array", "[" + alertA + "] x", "a", `text behind the end: "x"`},
 		{"a second array", "[" + alertA + "][]", "a", `text behind the end: "[]"`},
@@ -105,7 +114,8 @@ func TestBodiesThatAreNoAlerts(t *testing.T) {
 		if !errors.As(err, &no) || no.What != c.want || ids(rows) != c.rows {
 			t.Errorf("%s: rows %q, %v", c.name, ids(rows), err)
 		}
-		if _, err = readAll(NewReader(siemOptions()), iotest.OneByteReader(strings.NewReader(c.body))); !errors.As(err, &no) {
+		if _, err = readAll(NewReader(siemOptions()), iotest.OneByteReader(strings.NewReader(c.body))); !errors.As(err,
+			&no) {
 			t.Errorf("%s, byte by byte: %v", c.name, err)
 		}
 	}
@@ -148,7 +158,8 @@ func TestSyntaxErrors(t *testing.T) {
 		{"in a row that is no object", `[[1,2}]`, "", 5, "a closing bracket of the other kind"},
 	}
 	for _, c := range cases {
-		for _, wrap := range []func(io.Reader) io.Reader{func(r io.Reader) io.Reader { return r }, iotest.OneByteReader} {
+		for _, wrap := range []func(io.Reader) io.Reader{func(r io.Reader) io.Reader { return r },
+			iotest.OneByteReader} {
 			r := NewReader(siemOptions())
 			rows, err := readAll(r, wrap(strings.NewReader(c.body)))
 			var syntax *SyntaxError
@@ -174,12 +185,14 @@ func TestSignatureIsOfTheInvalidTextAlone(t *testing.T) {
 	}
 	bad := `{"AlertId":"c","x":1 2}`
 	one := signature("[" + bad + "]")
-	for _, body := range []string{"[" + alertA + "," + bad + "," + alertB + "]", "[" + alertA + " ,\n" + bad, `{"value":[` + bad + "]}", bad} {
+	for _, body := range []string{"[" + alertA + "," + bad + "," + alertB + "]", "[" + alertA + " ,\n" + bad,
+		`{"value":[` + bad + "]}", bad} {
 		if signature(body) != one {
 			t.Errorf("another signature in %s", body)
 		}
 	}
-	for _, body := range []string{`[{"AlertId":"d","x":1 2}]`, `[{"AlertId":"c","x":1 3}]`, `[{"AlertId":"c","x": 1 2}]`} {
+	for _, body := range []string{`[{"AlertId":"d","x":1 2}]`, `[{"AlertId":"c","x":1 3}]`,
+		`[{"AlertId":"c","x": 1 2}]`} {
 		if signature(body) == one {
 			t.Errorf("the same signature for other invalid text: %s", body)
 		}
@@ -213,7 +226,8 @@ func TestBodyEndsTooEarly(t *testing.T) {
 			}
 		}
 		// also behind the end an error is an error: the body may have been longer
-		if _, err := readAll(NewReader(siemOptions()), io.MultiReader(strings.NewReader(body), iotest.ErrReader(errReset))); !errors.Is(err, errReset) {
+		if _, err := readAll(NewReader(siemOptions()), io.MultiReader(strings.NewReader(body),
+			iotest.ErrReader(errReset))); !errors.Is(err, errReset) {
 			t.Errorf("%s and then a reset: %v", body, err)
 		}
 	}

@@ -38,7 +38,8 @@ func TestTheTenantIsAddedToEachRecord(t *testing.T) {
 		f(tenant, `[{}]`, nil)
 		f(tenant, `[17]`, object{{"raw", "17"}, {"error", "not an object"}})
 	}
-	f("a.com", `[{"TenantId":"theirs","AlertId":"a","o":{"TenantId":2},"TenantId":{}}]`, object{{"AlertId", "a"}, {"o", object{{"TenantId", int64(2)}}}})
+	f("a.com", `[{"TenantId":"theirs","AlertId":"a","o":{"TenantId":2},"TenantId":{}}]`,
+		object{{"AlertId", "a"}, {"o", object{{"TenantId", int64(2)}}}})
 	f("", `[{"TenantId":"theirs"}]`, object{{"TenantId", "theirs"}})
 	plain := one(t, siemOptions(), `[{"AlertId":"a","x":1}]`)
 	if got := ofTenant(t, r, "a.com", `[{"AlertId":"a","x":1}]`); got.ID != plain.ID {
@@ -97,11 +98,13 @@ func TestRowsNameTheirAlerts(t *testing.T) {
 	if a[0] == (ID{}) || a[1] != (ID{}) {
 		t.Errorf("a detection names the alerts %v", a)
 	}
-	if got, want := alert(graph, `[{"id":"a1","providerAlertId":"p","lastUpdateDateTime":"2026-01-01T00:00:00Z"}]`), alert(graph, `[{"id":"p","providerAlertId":"a1"}]`); got[0] != a[0] ||
+	if got, want := alert(graph, `[{"id":"a1","providerAlertId":"p","lastUpdateDateTime":"2026-01-01T00:00:00Z"}]`),
+		alert(graph, `[{"id":"p","providerAlertId":"a1"}]`); got[0] != a[0] ||
 		got[1] != want[0] || want[1] != a[0] || got[0] == got[1] {
 		t.Errorf("alerts of Graph name %v and %v, the detection %v", got, want, a)
 	}
-	for _, body := range []string{`[{"AlertId":null}]`, `[{"AlertId":""}]`, `[{"AlertId":{"a":1}}]`, "[{\"AlertId\":\"a\xff\"}]", `[{"FullId":"a1","AlertTime":""}]`} {
+	for _, body := range []string{`[{"AlertId":null}]`, `[{"AlertId":""}]`, `[{"AlertId":{"a":1}}]`,
+		"[{\"AlertId\":\"a\xff\"}]", `[{"FullId":"a1","AlertTime":""}]`} {
 		if got := alert(siem, body); got != ([2]ID{}) {
 			t.Errorf("%s names the alerts %v", body, got)
 		}

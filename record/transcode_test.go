@@ -127,7 +127,8 @@ func TestValues(t *testing.T) {
 		{"beyond ASCII and escaped", `"ä\\ö\nü"`, "ä\\ö\nü"},
 		{"empty list", `[]`, []any{}},
 		{"empty object", `{}`, object{}},
-		{"nested", `[1,[2,{"a":[null,{"b":"c"}]}]]`, []any{int64(1), []any{int64(2), object{{"a", []any{nil, object{{"b", "c"}}}}}}}},
+		{"nested", `[1,[2,{"a":[null,{"b":"c"}]}]]`,
+			[]any{int64(1), []any{int64(2), object{{"a", []any{nil, object{{"b", "c"}}}}}}}},
 		{"white space", " [ 1 ,\t2\r\n, {\n\"a\" :\t[ ] } ] ", []any{int64(1), int64(2), object{{"a", []any{}}}}},
 	}
 	for _, c := range cases {
@@ -210,7 +211,8 @@ func TestDuplicateKeys(t *testing.T) {
 		{"nested", `{"o":{"a":1,"a":2},"l":[{"b":1,"c":null,"b":"x"}]}`, false,
 			object{{"o", object{{"a", int64(2)}}}, {"l", []any{object{{"c", nil}, {"b", "x"}}}}}},
 		{"of two levels are none", `{"a":{"a":{"a":1}}}`, false, object{{"a", object{{"a", object{{"a", int64(1)}}}}}}},
-		{"of siblings are none", `{"l":[{"a":1},{"a":2}]}`, false, object{{"l", []any{object{{"a", int64(1)}}, object{{"a", int64(2)}}}}}},
+		{"of siblings are none", `{"l":[{"a":1},{"a":2}]}`, false,
+			object{{"l", []any{object{{"a", int64(1)}}, object{{"a", int64(2)}}}}}},
 		{"by an escape", `{"a":1,"\u0061":2}`, false, object{{"a", int64(2)}}},
 		{"by a repair", "{\"\xff\":1,\"\xfe\":2}", false, object{{"\uFFFD", int64(2)}}},
 		{"null last", `{"a":1,"a":null,"b":1}`, false, object{{"a", nil}, {"b", int64(1)}}},
@@ -276,7 +278,8 @@ func TestDepth(t *testing.T) {
 
 func TestRowsThatAreNoObjects(t *testing.T) {
 	texts := []string{"1", `"a"`, "null", "true", "[1,2]", "-1.5e3", "[]"}
-	rows, err := readAll(NewReader(siemOptions()), strings.NewReader("["+strings.Join(texts, " , ")+`,{"AlertId":"a"}]`))
+	rows, err := readAll(NewReader(siemOptions()), strings.NewReader("["+strings.Join(texts, " , ")+
+		`,{"AlertId":"a"}]`))
 	if err != nil || len(rows) != len(texts)+1 {
 		t.Fatal(len(rows), err)
 	}
@@ -311,7 +314,8 @@ func TestRecordTime(t *testing.T) {
 		{"the last", `"2106-02-07T06:28:13.9999999Z"`, time.Date(2106, 2, 7, 6, 28, 13, 999999900, time.UTC)},
 	}
 	for _, c := range cases {
-		if row := one(t, siemOptions(), `[{"AlertId":"a","AlertTime":`+c.value+`}]`); !row.time(t).Equal(c.want) || row.Raw {
+		if row := one(t, siemOptions(), `[{"AlertId":"a","AlertTime":`+c.value+`}]`); !row.time(t).Equal(c.want) ||
+			row.Raw {
 			t.Errorf("%s: %v, want %v", c.name, row.time(t), c.want)
 		}
 	}
@@ -424,7 +428,8 @@ func TestEventID(t *testing.T) {
 	opt := siemOptions()
 	opt.EventIDKey = "event_id"
 	row := one(t, opt, `[{"AlertId":"a","x":1}]`)
-	if diff := cmp.Diff(object{{"AlertId", "a"}, {"x", int64(1)}, {"event_id", row.ID.String()}}, row.fields(t)); diff != "" {
+	if diff := cmp.Diff(object{{"AlertId", "a"}, {"x", int64(1)}, {"event_id", row.ID.String()}},
+		row.fields(t)); diff != "" {
 		t.Error(diff)
 	}
 	row = one(t, opt, `[{"event_id":"theirs","AlertId":"a","o":{"event_id":2},"event_id":{}}]`)
@@ -437,7 +442,8 @@ func TestEventID(t *testing.T) {
 		t.Error("an empty alert:", diff)
 	}
 	row = one(t, opt, `[17]`)
-	if diff := cmp.Diff(object{{"raw", "17"}, {"error", "not an object"}, {"event_id", row.ID.String()}}, row.fields(t)); diff != "" {
+	if diff := cmp.Diff(object{{"raw", "17"}, {"error", "not an object"}, {"event_id", row.ID.String()}},
+		row.fields(t)); diff != "" {
 		t.Error("a raw row:", diff)
 	}
 	opt.EventIDKey = "FullId" // odd, but then the identity still comes from the field
@@ -455,9 +461,11 @@ func TestRowsOfManyShapes(t *testing.T) {
 	texts := []string{
 		`{"a":1,"b":2,"c":3}`, `{"a":1,"c":3}`, `{"c":3,"b":2,"a":1}`, `{"b":2}`, `{}`, `{"a":1,"b":2,"c":3,"d":4}`,
 		`{"` + strings.Repeat("n", 29) + `":1,"` + strings.Repeat("n", 30) + `":2,"` + strings.Repeat("n", 61) + `":3}`,
-		`{"` + strings.Repeat("n", 61) + `":1,"` + strings.Repeat("n", 62) + `":2,"` + strings.Repeat("n", 300) + `":3}`,
+		`{"` + strings.Repeat("n", 61) + `":1,"` + strings.Repeat("n", 62) + `":2,"` + strings.Repeat("n", 300) +
+			`":3}`,
 		`{"` + strings.Repeat("n", 60) + `m":1,"` + strings.Repeat("n", 61) + `":2}`,
-		`{ "a" : 1 , "b" : 2 }`, `{"a": 1, "b": 2}`, "{\"a\":1,\n\"b\":2}", `{"":1,"a":2}`, `{"ä":1,"\u00e4x":2,"a\"b":3}`,
+		`{ "a" : 1 , "b" : 2 }`, `{"a": 1, "b": 2}`, "{\"a\":1,\n\"b\":2}", `{"":1,"a":2}`,
+		`{"ä":1,"\u00e4x":2,"a\"b":3}`,
 		`{"a":{"b":{"c":1}},"b":{"a":1}}`, `{"a":[{"b":1},{"c":2},{"b":1,"c":2},{"c":1,"b":2}]}`,
 	}
 	var all []string
@@ -513,7 +521,8 @@ func TestManyKeysAndElements(t *testing.T) {
 			if row.Raw || len(list) != n || len(keys) != n || fields[2].Value != "a" {
 				t.Fatalf("%d: %d elements, %d keys, %+v", n, len(list), len(keys), row.Row)
 			}
-			if keys[n-1].Value != int64(n-1) || list[n-1] != int64(n-1) || row.ID != one(t, siemOptions(), `[{"AlertId":"a"}]`).ID {
+			if keys[n-1].Value != int64(n-1) || list[n-1] != int64(n-1) || row.ID != one(t, siemOptions(),
+				`[{"AlertId":"a"}]`).ID {
 				t.Fatalf("%d: %v, %v", n, keys[n-1], list[n-1])
 			}
 		}

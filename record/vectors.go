@@ -34,7 +34,8 @@ func (x block) is(f *field) bool {
 // stops marks the bytes that do not stand for themselves in a JSON string. Those beyond ASCII are negative here, and
 // so below 0x21 as control characters are; the quote is moved there.
 func (x block) stops() uint32 {
-	two, low, backslash := archsimd.LoadInt8x32(&all2), archsimd.LoadInt8x32(&all21), archsimd.LoadInt8x32(&allBackslash)
+	two, low, backslash := archsimd.LoadInt8x32(&all2), archsimd.LoadInt8x32(&all21),
+		archsimd.LoadInt8x32(&allBackslash)
 	c := x.AsInt8x32()
 	return low.Greater(c.Xor(two)).Or(c.Equal(backslash)).ToBits()
 }

@@ -38,7 +38,8 @@ func cefLabel(api, key string) string {
 // cefMost is the most characters of a value, where ArcSight's schema has fewer than for most (1023). externalId, for
 // which it has 40, is never cut: an id that is cut is none.
 var cefMost = map[string]int{
-	"name": 512, "act": 63, "dvchost": 100, "sntdom": 255, "sourceDnsDomain": 255, "fileHash": 255, "deviceExternalId": 255, "cs1": 4000, "cs2": 4000, "cs3": 4000,
+	"name": 512, "act": 63, "dvchost": 100, "sntdom": 255, "sourceDnsDomain": 255, "fileHash": 255,
+	"deviceExternalId": 255, "cs1": 4000, "cs2": 4000, "cs3": 4000,
 	"cs4": 4000, "cs5": 4000, "cs6": 4000, "externalId": 1 << 20,
 }
 
@@ -59,7 +60,8 @@ type cefLayout struct {
 }
 
 func newCEFLayout(p *program, api string) *cefLayout {
-	l := &cefLayout{id: p.target("header.id").slot, name: p.target("header.name").slot, severity: p.target("header.severity").slot}
+	l := &cefLayout{id: p.target("header.id").slot, name: p.target("header.name").slot,
+		severity: p.target("header.severity").slot}
 	for _, group := range p.targets {
 		if group.name == "header" {
 			continue

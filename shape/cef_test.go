@@ -13,11 +13,16 @@ import (
 
 // cefKeys are those of CEF's dictionary that may come, and whether their value is a number.
 var cefKeys = map[string]bool{
-	"rt": true, "deviceCustomDate1": true, "start": true, "end": true, "cn1": true, "cn2": true, "spid": true, "fsize": true,
-	"externalId": false, "cat": false, "sourceServiceName": false, "msg": false, "act": false, "flexString1": false, "flexString2": false, "outcome": false,
-	"cs1": false, "cs2": false, "cs3": false, "cs4": false, "cs5": false, "cs6": false, "shost": false, "dvchost": false, "sourceDnsDomain": false,
-	"deviceExternalId": false, "dvc": false, "suser": false, "sntdom": false, "suid": false, "duser": false, "sproc": false, "fname": false,
-	"filePath": false, "fileHash": false, "src": false, "dst": false, "c6a1": false, "c6a2": false, "c6a3": false, "request": false,
+	"rt": true, "deviceCustomDate1": true, "start": true, "end": true, "cn1": true, "cn2": true, "spid": true,
+	"fsize":      true,
+	"externalId": false, "cat": false, "sourceServiceName": false, "msg": false, "act": false, "flexString1": false,
+	"flexString2": false, "outcome": false,
+	"cs1": false, "cs2": false, "cs3": false, "cs4": false, "cs5": false, "cs6": false, "shost": false,
+	"dvchost": false, "sourceDnsDomain": false,
+	"deviceExternalId": false, "dvc": false, "suser": false, "sntdom": false, "suid": false, "duser": false,
+	"sproc": false, "fname": false,
+	"filePath": false, "fileHash": false, "src": false, "dst": false, "c6a1": false, "c6a2": false, "c6a3": false,
+	"request": false,
 }
 
 // checkCEF holds a record's line against the format, and returns what it says.
@@ -25,7 +30,8 @@ func checkCEF(t testing.TB, r *encoded) cefline.Event {
 	t.Helper()
 	line, _ := r.fields(t)["message"].(string)
 	for _, c := range line {
-		if c < ' ' || c == 0x7f || c == 0x85 || c == 0x2028 || c == 0x2029 || c == utf8.RuneError && !r.row.Repaired && !strings.Contains(line, "\uFFFD") {
+		if c < ' ' || c == 0x7f || c == 0x85 || c == 0x2028 || c == 0x2029 || c == utf8.RuneError && !r.row.Repaired &&
+			!strings.Contains(line, "\uFFFD") {
 			t.Fatalf("the line holds %q: %q", c, line)
 		}
 	}
@@ -34,7 +40,8 @@ func checkCEF(t testing.TB, r *encoded) cefline.Event {
 		t.Fatalf("%v: %s", err, line)
 	}
 	severity, err := strconv.Atoi(e.Header[6])
-	if want := []string{"0", "Microsoft", "Windows Defender ATP", "2.0"}; !slices.Equal(e.Header[:4], want) || err != nil || severity < 0 || severity > 10 ||
+	if want := []string{"0", "Microsoft", "Windows Defender ATP", "2.0"}; !slices.Equal(e.Header[:4], want) ||
+		err != nil || severity < 0 || severity > 10 ||
 		e.Header[4] == "" || e.Header[5] == "" {
 		t.Errorf("the header is %q", e.Header)
 	}
@@ -59,7 +66,8 @@ func checkCEF(t testing.TB, r *encoded) cefline.Event {
 
 func TestCEFLinesAreValid(t *testing.T) {
 	for _, api := range []string{siem, graph} {
-		records := readAll(t, optionsOf(t, CEF, api, true), list(append(sampleRows(t, api, thousand), []byte(`"no object"`), []byte(`[[]]`))...))
+		records := readAll(t, optionsOf(t, CEF, api, true),
+			list(append(sampleRows(t, api, thousand), []byte(`"no object"`), []byte(`[[]]`))...))
 		for i := range records {
 			checkCEF(t, &records[i])
 		}
@@ -76,7 +84,8 @@ func TestCEFValuesComeBack(t *testing.T) {
 		}
 		r := readAll(t, optionsOf(t, CEF, siem, false), list(row))
 		e := checkCEF(t, &r[0])
-		if e.Header[5] != header || e.Extension["msg"] != value || e.Extension["externalId"] != value || len(e.Extension) != 4 {
+		if e.Header[5] != header || e.Extension["msg"] != value || e.Extension["externalId"] != value ||
+			len(e.Extension) != 4 {
 			t.Errorf("%q: name %q, msg %q, of %v", title, e.Header[5], e.Extension["msg"], e.Extension)
 		}
 	}
@@ -92,7 +101,9 @@ func TestCEFValuesComeBack(t *testing.T) {
 
 func TestCEFValuesAreCut(t *testing.T) {
 	long := strings.Repeat("ü", 5000)
-	r := readAll(t, optionsOf(t, CEF, siem, false), list([]byte(`{"AlertId":"`+long+`","AlertTitle":"`+long+`","Description":"`+long+`","CommandLine":"`+long+`"}`)))
+	r := readAll(t, optionsOf(t, CEF, siem, false),
+		list([]byte(`{"AlertId":"`+long+`","AlertTitle":"`+long+`","Description":"`+long+`","CommandLine":"`+long+
+			`"}`)))
 	e := checkCEF(t, &r[0])
 	for _, c := range []struct {
 		text string
@@ -114,7 +125,8 @@ func FuzzCEF(f *testing.F) {
 		if !utf8.ValidString(title+value) || title == "" || value == "" {
 			return
 		}
-		row, err := json.Marshal(map[string]any{"id": value, "title": title, "createdDateTime": value, "description": value, "severity": title,
+		row, err := json.Marshal(map[string]any{"id": value, "title": title, "createdDateTime": value,
+			"description": value, "severity": title,
 			"evidence": []any{map[string]any{"@odata.type": "#microsoft.graph.security.urlEvidence", "url": value}}})
 		if err != nil {
 			t.Fatal(err)

@@ -8,7 +8,8 @@ import (
 
 // compile makes a program of a table. A table that contradicts itself is a fault of the code: it panics.
 func compile(t table) *program {
-	p := &program{single: map[slot][]claimant{}, names: map[string]*target{}, inPiece: map[*target]bool{}, groupN: map[string]int{}, groups: make([]slotSet, 1)}
+	p := &program{single: map[slot][]claimant{}, names: map[string]*target{}, inPiece: map[*target]bool{},
+		groupN: map[string]int{}, groups: make([]slotSet, 1)}
 	p.root = p.newSource()
 	for i, r := range t.rows {
 		p.addRow(i, r)
@@ -81,7 +82,8 @@ func nodes(targets []*target) (out []node) {
 		n := t.node()
 		if last := len(out) - 1; last >= 0 && n.kind == kindText && out[last].kind == kindText {
 			before := out[last].branch
-			out[last].branch = &branch{always: true, fields: before.fields + n.fields, text: padded(slices.Concat(before.text, n.text))}
+			out[last].branch = &branch{always: true, fields: before.fields + n.fields,
+				text: padded(slices.Concat(before.text, n.text))}
 			continue
 		}
 		out = append(out, n)
@@ -216,14 +218,16 @@ func spread(root *source) {
 }
 
 // lone are the objects whose fields may come from several pieces of evidence.
-var lone = map[string]bool{"related": true, "event": true, "threat": true, "observables": true, "resources": true, "finding_info": true, "malware": true}
+var lone = map[string]bool{"related": true, "event": true, "threat": true, "observables": true, "resources": true,
+	"finding_info": true, "malware": true}
 
 func (p *program) newPut(to string, rank int, inPiece bool) put {
 	weak := strings.HasPrefix(to, "~")
 	to = strings.TrimPrefix(to, "~")
 	t := p.target(to)
 	out := put{slot: t.slot, list: t.list, weak: weak, rank: uint16(rank)}
-	if group, _, _ := strings.Cut(strings.TrimPrefix(to, "("), "."); inPiece && !p.inPiece[t] && !lone[strings.TrimSuffix(group, "[]")] {
+	if group, _, _ := strings.Cut(strings.TrimPrefix(to, "("), "."); inPiece && !p.inPiece[t] &&
+		!lone[strings.TrimSuffix(group, "[]")] {
 		n := p.groupN[group]
 		if n == 0 {
 			n = len(p.groups)

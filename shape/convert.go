@@ -68,7 +68,8 @@ var date = conv{doc: "time", fn: func(e *encoder, r *rule, v []byte) bool {
 	if !ok {
 		return false
 	}
-	if len(s) > 35 || s[10] != 'T' || s[len(s)-1] != 'Z' && (len(s) < 25 || s[len(s)-3] != ':' || s[len(s)-6] == ':') || len(s) > 19 && s[19] == ',' {
+	if len(s) > 35 || s[10] != 'T' || s[len(s)-1] != 'Z' && (len(s) < 25 || s[len(s)-3] != ':' || s[len(s)-6] == ':') ||
+		len(s) > 19 && s[19] == ',' {
 		v = e.timeText(sec, nsec)
 	}
 	return e.put(r, v)
@@ -277,7 +278,9 @@ var urlHost = conv{doc: "host", fn: func(e *encoder, r *rule, v []byte) bool {
 // hash takes digests, by their length.
 // digits is a multiple of eight.
 func hash(digits int) conv {
-	return conv{doc: "", fn: func(e *encoder, r *rule, v []byte) bool { return isHex(textIn(v), digits) && e.put(r, v) }}
+	return conv{doc: "", fn: func(e *encoder, r *rule, v []byte) bool {
+		return isHex(textIn(v), digits) && e.put(r, v)
+	}}
 }
 
 var anyHash = conv{doc: "", fn: func(e *encoder, r *rule, v []byte) bool {
@@ -324,7 +327,8 @@ func joinPath(e *encoder, r *rule, of []*value) {
 		return
 	}
 	dir, name := textIn(of[0].one), textIn(of[1].one)
-	if len(dir) > len(name) && bytes.EqualFold(dir[len(dir)-len(name):], name) && isSeparator(dir[len(dir)-len(name)-1]) {
+	if len(dir) > len(name) && bytes.EqualFold(dir[len(dir)-len(name):], name) &&
+		isSeparator(dir[len(dir)-len(name)-1]) {
 		e.put(r, of[0].one)
 		return
 	}

@@ -13,7 +13,8 @@ import (
 const pagePath = "../docs/shapes.md"
 
 func TestShapesPageIsUpToDate(t *testing.T) {
-	tmpl, err := template.New("shapes.md.tmpl").Funcs(template.FuncMap{"table": docTable}).ParseFiles("testdata/shapes.md.tmpl")
+	const page = "shapes.md.tmpl"
+	tmpl, err := template.New(page).Funcs(template.FuncMap{"table": docTable}).ParseFiles("testdata/" + page)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,7 +75,8 @@ func docTable(format, api string) (string, error) {
 			}
 		}
 		how = slices.DeleteFunc(how, func(s string) bool { return s == "" })
-		fmt.Fprintf(&out, "| %s | %s | %s |\n", from, strings.Join(to, ", "), strings.ReplaceAll(strings.Join(how, "; "), "|", `\|`))
+		fmt.Fprintf(&out, "| %s | %s | %s |\n", from, strings.Join(to, ", "),
+			strings.ReplaceAll(strings.Join(how, "; "), "|", `\|`))
 	}
 	for _, d := range s.table.derived {
 		fmt.Fprintf(&out, "| | `%s` | %s |\n", d.to, d.doc)

@@ -28,7 +28,8 @@ var ecsHead = []row{
 }
 
 var ecsDerived = []derived{
-	{"threat.framework", []string{"threat.technique.id[]", "threat.tactic.id[]"}, framework, "`MITRE ATT&CK`, where a technique or tactic is known"},
+	{"threat.framework", []string{"threat.technique.id[]", "threat.tactic.id[]"}, framework,
+		"`MITRE ATT&CK`, where a technique or tactic is known"},
 	{"event.duration", []string{"event.start", "event.end"}, duration, "from start to end, in nanoseconds"},
 	{"file.path", []string{"file.directory", "file.name"}, joinPath, "folder and name, joined"},
 }
@@ -72,7 +73,8 @@ var tactic = func() conv {
 		m[t.category] = coded{appendText(nil, t.id), appendText(nil, t.name)}
 	}
 	of := newDictionary(m)
-	return conv{doc: "MITRE's id and name, of the categories that are tactics", fn: func(e *encoder, r *rule, v []byte) bool {
+	const doc = "MITRE's id and name, of the categories that are tactics"
+	return conv{doc: doc, fn: func(e *encoder, r *rule, v []byte) bool {
 		t, ok := of.find(textIn(v))
 		return ok && e.putTo(r.puts[:1], t.id) && e.putTo(r.puts[1:2], t.name)
 	}}
@@ -100,12 +102,14 @@ var (
 )
 
 var (
-	mitre  = appendText(nil, "MITRE ATT&CK")
-	osOf   = []struct{ prefix, family string }{{"windows", "windows"}, {"macos", "macos"}, {"mac os", "macos"}, {"linux", "linux"}, {"ubuntu", "linux"}, {"ios", "ios"}, {"android", "android"}}
-	osType = conv{doc: "`windows`, `macos`, `linux`, `ios` or `android`, where it begins so", fn: func(e *encoder, r *rule, v []byte) bool {
-		family := osFamily(textIn(v))
-		return family != "" && e.put(r, e.text(family))
-	}}
+	mitre = appendText(nil, "MITRE ATT&CK")
+	osOf  = []struct{ prefix, family string }{{"windows", "windows"}, {"macos", "macos"}, {"mac os", "macos"},
+		{"linux", "linux"}, {"ubuntu", "linux"}, {"ios", "ios"}, {"android", "android"}}
+	osType = conv{doc: "`windows`, `macos`, `linux`, `ios` or `android`, where it begins so",
+		fn: func(e *encoder, r *rule, v []byte) bool {
+			family := osFamily(textIn(v))
+			return family != "" && e.put(r, e.text(family))
+		}}
 	outcome = conv{doc: "`success` for true, `failure` for false", fn: func(e *encoder, r *rule, v []byte) bool {
 		c := record.NewCursor(v)
 		switch {
@@ -117,8 +121,9 @@ var (
 		return e.put(r, e.text("failure"))
 	}}
 	hive = words("as ECS has it: `HKLM`, `HKCU`, `HKCR`, `HKU`, `HKCC`", map[string]string{
-		"hkey_local_machine": "HKLM", "hkey_current_user": "HKCU", "hkey_classes_root": "HKCR", "hkey_users": "HKU", "hkey_current_config": "HKCC",
-		"hklm": "HKLM", "hkcu": "HKCU", "hkcr": "HKCR", "hku": "HKU", "hkcc": "HKCC",
+		"hkey_local_machine": "HKLM", "hkey_current_user": "HKCU", "hkey_classes_root": "HKCR", "hkey_users": "HKU",
+		"hkey_current_config": "HKCC",
+		"hklm":                "HKLM", "hkcu": "HKCU", "hkcr": "HKCR", "hku": "HKU", "hkcc": "HKCC",
 	})
 )
 

@@ -66,7 +66,8 @@ func (s *ecsSchema) check(t testing.TB, r *encoded) {
 	s.checkObject(t, r, "", m)
 	event, _ := m["event"].(map[string]any)
 	ecs, _ := m["ecs"].(map[string]any)
-	if event["kind"] == nil || event["module"] == nil || event["dataset"] == nil || ecs["version"] != ecsVersion || m["@timestamp"] != nil {
+	if event["kind"] == nil || event["module"] == nil || event["dataset"] == nil || ecs["version"] != ecsVersion ||
+		m["@timestamp"] != nil {
 		t.Errorf("a field that each record has is missing, or is one that the output adds: %s", r.text)
 	}
 	if r.row.Raw {
@@ -151,7 +152,8 @@ func (ty ecsType) holds(v any) bool {
 func TestECSRecordsAreValid(t *testing.T) {
 	s := readECSSchema(t)
 	for _, api := range []string{siem, graph} {
-		records := readAll(t, optionsOf(t, ECS, api, true), list(append(sampleRows(t, api, thousand), []byte(`"no object"`), []byte(`[[]]`))...))
+		records := readAll(t, optionsOf(t, ECS, api, true),
+			list(append(sampleRows(t, api, thousand), []byte(`"no object"`), []byte(`[[]]`))...))
 		for i := range records {
 			s.check(t, &records[i])
 		}
@@ -220,11 +222,15 @@ func TestTheMainPieceOfEvidenceFillsItsObject(t *testing.T) {
 	f(`"user":{"name":"u"}`, user, process)
 	f(`"user":{"name":"u"}`, user, kind("user", `"userAccount":{"domainName":"x"}`))
 	f(`"user":["p","u"]`, process, user)
-	f(`"host":{"name":"one"}`, kind("device", `"deviceDnsName":"one"`), kind("device", `"mdeDeviceId":"2","ipInterfaces":["1.1.1.1"]`))
+	f(`"host":{"name":"one"}`, kind("device", `"deviceDnsName":"one"`),
+		kind("device", `"mdeDeviceId":"2","ipInterfaces":["1.1.1.1"]`))
 	f(`"source":{"ip":"1.1.1.1"}`, kind("ip", `"ipAddress":"1.1.1.1","roles":["attacker"]`))
 	f(`"destination":{"ip":"1.1.1.1"}`, kind("ip", `"ipAddress":"1.1.1.1","roles":["commandAndControl"]`))
 	f(`"related":{"ip":["1.1.1.1"]}`, kind("ip", `"ipAddress":"1.1.1.1","roles":[]`))
-	f(`"registry":{"hive":"HKLM","key":"a\\b","path":"HKLM\\a\\b"}`, kind("registryKey", `"registryHive":"HKEY_LOCAL_MACHINE","registryKey":"a\\b"`))
-	f(`"process":{"name":"a.exe","executable":"C:\\x\\a.exe"}`, kind("process", `"imageFile":{"fileName":"a.exe","filePath":"C:\\x"}`))
-	f(`"process":{"name":"a.exe","executable":"C:\\x\\A.exe"}`, kind("process", `"imageFile":{"fileName":"a.exe","filePath":"C:\\x\\A.exe"}`))
+	f(`"registry":{"hive":"HKLM","key":"a\\b","path":"HKLM\\a\\b"}`,
+		kind("registryKey", `"registryHive":"HKEY_LOCAL_MACHINE","registryKey":"a\\b"`))
+	f(`"process":{"name":"a.exe","executable":"C:\\x\\a.exe"}`,
+		kind("process", `"imageFile":{"fileName":"a.exe","filePath":"C:\\x"}`))
+	f(`"process":{"name":"a.exe","executable":"C:\\x\\A.exe"}`,
+		kind("process", `"imageFile":{"fileName":"a.exe","filePath":"C:\\x\\A.exe"}`))
 }

@@ -43,7 +43,8 @@ type claim struct {
 }
 
 func newEncoder(p *program, native bool) *encoder {
-	return &encoder{program: p, native: native, claims: make([]claim, len(p.groups)), seen: make([][]met, p.sources), known: make([]map[string]met, p.sources)}
+	return &encoder{program: p, native: native, claims: make([]claim, len(p.groups)), seen: make([][]met, p.sources),
+		known: make([]map[string]met, p.sources)}
 }
 
 // fill reads the alert into the values.

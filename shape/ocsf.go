@@ -47,7 +47,8 @@ var ocsfDerived = []derived{
 	{"activity_name", nil, orText("Unknown"), "`Unknown` where the alert tells nothing of it"},
 	{"type_uid", []string{"activity_id"}, typeUID, "class_uid x 100 + activity_id"},
 	{"type_name", []string{"activity_name"}, typeName, "class and activity"},
-	{"resources[]", []string{"evidences[].device.uid", "evidences[].device.hostname"}, deviceResource, "uid, name and type `device` of each device"},
+	{"resources[]", []string{"evidences[].device.uid", "evidences[].device.hostname"}, deviceResource,
+		"uid, name and type `device` of each device"},
 }
 
 // ocsfNeeds are the fields, any one of which an object must have to be there at all: the schema demands it.
@@ -104,39 +105,47 @@ func pair(doc string, of map[string]idName) conv {
 }
 
 var (
-	ocsfSeverity = pair("1 informational, 2 low, 3 medium, 4 high, 5 critical", map[string]idName{"unknown": {0, "Unknown"},
-		"informational": {1, "Informational"}, "low": {2, "Low"}, "medium": {3, "Medium"}, "high": {4, "High"}, "critical": {5, "Critical"}})
+	ocsfSeverity = pair("1 informational, 2 low, 3 medium, 4 high, 5 critical",
+		map[string]idName{"unknown": {0, "Unknown"},
+			"informational": {1, "Informational"}, "low": {2, "Low"}, "medium": {3, "Medium"}, "high": {4, "High"},
+			"critical": {5, "Critical"}})
 	ocsfStatus = pair("1 new, 2 inProgress, 4 resolved", map[string]idName{"unknown": {0, "Unknown"}, "new": {1, "New"},
 		"inprogress": {2, "In Progress"}, "resolved": {4, "Resolved"}})
-	ocsfActivity = pair("1 Create for new, 2 Update for inProgress, 3 Close for resolved", map[string]idName{"unknown": {0, "Unknown"},
-		"new": {1, "Create"}, "inprogress": {2, "Update"}, "resolved": {3, "Close"}})
-	ocsfVerdict = pair("0 unknown, 4 suspicious, 5 noThreatsFound", map[string]idName{"unknown": {0, "Unknown"}, "suspicious": {4, "Suspicious"},
+	ocsfActivity = pair("1 Create for new, 2 Update for inProgress, 3 Close for resolved",
+		map[string]idName{"unknown": {0, "Unknown"},
+			"new": {1, "Create"}, "inprogress": {2, "Update"}, "resolved": {3, "Close"}})
+	ocsfVerdict = pair("0 unknown, 4 suspicious, 5 noThreatsFound", map[string]idName{"unknown": {0, "Unknown"},
+		"suspicious":     {4, "Suspicious"},
 		"nothreatsfound": {5, "Benign"}})
-	ocsfRisk = pair("0 informational, 1 low, 2 medium, 3 high, 4 critical", map[string]idName{"informational": {0, "Info"}, "low": {1, "Low"},
-		"medium": {2, "Medium"}, "high": {3, "High"}, "critical": {4, "Critical"}})
+	ocsfRisk = pair("0 informational, 1 low, 2 medium, 3 high, 4 critical",
+		map[string]idName{"informational": {0, "Info"}, "low": {1, "Low"},
+			"medium": {2, "Medium"}, "high": {3, "High"}, "critical": {4, "Critical"}})
 
 	// ocsfOS goes by the beginning of the platform's name.
 	ocsfOS = func() conv {
-		ids := map[string][]byte{"windows": appendInt(nil, 100), "linux": appendInt(nil, 200), "android": appendInt(nil, 201), "macos": appendInt(nil, 300),
+		ids := map[string][]byte{"windows": appendInt(nil, 100), "linux": appendInt(nil, 200),
+			"android": appendInt(nil, 201), "macos": appendInt(nil, 300),
 			"ios": appendInt(nil, 301)}
-		names := map[string][]byte{"windows": appendText(nil, "Windows"), "linux": appendText(nil, "Linux"), "android": appendText(nil, "Android"),
-			"macos": appendText(nil, "macOS"), "ios": appendText(nil, "iOS")}
+		names := map[string][]byte{"windows": appendText(nil, "Windows"), "linux": appendText(nil, "Linux"),
+			"android": appendText(nil, "Android"),
+			"macos":   appendText(nil, "macOS"), "ios": appendText(nil, "iOS")}
 		other := appendInt(nil, 99)
-		return conv{doc: "100 Windows, 200 Linux, 201 Android, 300 macOS, 301 iOS, by its beginning; 99 for all else", fn: func(e *encoder, r *rule, v []byte) bool {
-			s := textIn(v)
-			if s == nil {
-				return false
-			}
-			id, name := other, v
-			if family := osFamily(s); family != "" {
-				id, name = ids[family], names[family]
-			}
-			for i := 0; i < len(r.puts); i += 2 {
-				e.putTo(r.puts[i:i+1], id)
-				e.putTo(r.puts[i+1:i+2], name)
-			}
-			return true
-		}}
+		return conv{doc: "100 Windows, 200 Linux, 201 Android, 300 macOS, 301 iOS, by its beginning; 99 for all else",
+			fn: func(e *encoder, r *rule, v []byte) bool {
+				s := textIn(v)
+				if s == nil {
+					return false
+				}
+				id, name := other, v
+				if family := osFamily(s); family != "" {
+					id, name = ids[family], names[family]
+				}
+				for i := 0; i < len(r.puts); i += 2 {
+					e.putTo(r.puts[i:i+1], id)
+					e.putTo(r.puts[i+1:i+2], name)
+				}
+				return true
+			}}
 	}()
 
 	// millis takes times.
@@ -210,7 +219,8 @@ func isMail(s []byte) bool {
 	}
 	for i, c := range s {
 		letter := c-'0' < 10 || c|0x20-'a' < 26
-		if !letter && c != '-' && c != '.' && (i > k || bytes.IndexByte([]byte("!#$%&'*+/=?^_`{|}~"), c) < 0) && i != k {
+		if !letter && c != '-' && c != '.' && (i > k || bytes.IndexByte([]byte("!#$%&'*+/=?^_`{|}~"), c) < 0) &&
+			i != k {
 			return false
 		}
 	}
@@ -251,7 +261,8 @@ func observable(name string, id int64, kind string, fits func([]byte) bool) conv
 
 // resourceOf makes a resource of a piece of evidence, by the fields with its id and name.
 func resourceOf(kind, uid, name string) conv {
-	return conv{doc: "uid `" + uid + "`, name `" + name + "`, type `" + kind + "`", fn: func(e *encoder, r *rule, v []byte) bool {
+	doc := "uid `" + uid + "`, name `" + name + "`, type `" + kind + "`"
+	return conv{doc: doc, fn: func(e *encoder, r *rule, v []byte) bool {
 		if kindOf(v) != record.Object {
 			return false
 		}

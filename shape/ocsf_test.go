@@ -157,7 +157,8 @@ func (s ocsfSchema) value(t testing.TB, r *encoded, path string, a ocsfAttribute
 	n, err := strconv.ParseInt(number.String(), 10, 64)
 	ok := false
 	switch a.kind {
-	case "string_t", "hostname_t", "url_t", "username_t", "file_name_t", "file_path_t", "file_hash_t", "process_name_t", "resource_uid_t", "reg_key_path_t":
+	case "string_t", "hostname_t", "url_t", "username_t", "file_name_t", "file_path_t", "file_hash_t", "process_name_t",
+		"resource_uid_t", "reg_key_path_t":
 		ok = isText && text != ""
 	case "integer_t":
 		ok = isNumber && err == nil && n == int64(int32(n))
@@ -189,7 +190,8 @@ func (s ocsfSchema) value(t testing.TB, r *encoded, path string, a ocsfAttribute
 func TestOCSFRecordsAreValid(t *testing.T) {
 	s := readOCSFSchema(t)
 	for _, api := range []string{siem, graph} {
-		records := readAll(t, optionsOf(t, OCSF, api, true), list(append(sampleRows(t, api, thousand), []byte(`"no object"`), []byte(`[[]]`))...))
+		records := readAll(t, optionsOf(t, OCSF, api, true),
+			list(append(sampleRows(t, api, thousand), []byte(`"no object"`), []byte(`[[]]`))...))
 		for i := range records {
 			s.check(t, &records[i])
 		}
@@ -198,7 +200,8 @@ func TestOCSFRecordsAreValid(t *testing.T) {
 
 // The required and recommended attributes that alerts have something for are there.
 func TestOCSFHasWhatIsRecommended(t *testing.T) {
-	want := []string{"message", "observables", "evidences", "is_alert", "resources", "status_id", "status", "finding_info.title", "finding_info.analytic",
+	want := []string{"message", "observables", "evidences", "is_alert", "resources", "status_id", "status",
+		"finding_info.title", "finding_info.analytic",
 		"metadata.tenant_uid", "metadata.original_time", "metadata.product.name"}
 	r := readAll(t, optionsOf(t, OCSF, graph, false), list(graphRows(1, 0)...))[0]
 	for _, path := range want {

@@ -137,7 +137,8 @@ func list(rows ...[]byte) []byte {
 func siemRows(n int) [][]byte {
 	var rows [][]byte
 	from := time.Date(2024, 3, 1, 0, 0, 0, 0, time.UTC)
-	for _, a := range defendersim.Generate(rand.New(rand.NewPCG(1, 2)), n, from, from.Add(time.Hour), defendersim.Mix{Style: defendersim.MixedStyle}) {
+	for _, a := range defendersim.Generate(rand.New(rand.NewPCG(1, 2)), n, from, from.Add(time.Hour),
+		defendersim.Mix{Style: defendersim.MixedStyle}) {
 		rows = append(rows, a.Text)
 	}
 	return rows
@@ -146,7 +147,8 @@ func siemRows(n int) [][]byte {
 func graphRows(alerts, updates int) [][]byte {
 	var rows [][]byte
 	from := time.Date(2024, 3, 1, 0, 0, 0, 0, time.UTC)
-	for _, a := range defendersim.GenerateGraph(rand.New(rand.NewPCG(1, 2)), alerts, updates, from, from.Add(time.Hour), defendersim.GraphMix{}) {
+	for _, a := range defendersim.GenerateGraph(rand.New(rand.NewPCG(1, 2)), alerts, updates, from, from.Add(time.Hour),
+		defendersim.GraphMix{}) {
 		rows = append(rows, a.Text)
 	}
 	return rows

@@ -24,7 +24,8 @@ func TestGoldenRecords(t *testing.T) {
 			rows = append(graphRows(10, 0), []byte(graphOdd))
 		}
 		var out bytes.Buffer
-		for _, r := range readAll(t, optionsOf(t, s.format, s.api, false), list(append(rows, []byte(`"no object"`))...)) {
+		for _, r := range readAll(t, optionsOf(t, s.format, s.api, false),
+			list(append(rows, []byte(`"no object"`))...)) {
 			if err := json.Indent(&out, r.text, "", "  "); err != nil {
 				t.Fatal(err)
 			}
@@ -55,7 +56,8 @@ func TestTheConfigurationKnowsEachFormat(t *testing.T) {
 	}
 	for _, s := range shapes {
 		fields := conf.FieldsOf(s.format)
-		for _, r := range readAll(t, optionsOf(t, s.format, s.api, true), list(append(sampleRows(t, s.api, 60), []byte(`5`))...)) {
+		for _, r := range readAll(t, optionsOf(t, s.format, s.api, true),
+			list(append(sampleRows(t, s.api, 60), []byte(`5`))...)) {
 			for name := range r.fields(t) {
 				if !slices.Contains(fields, name) {
 					t.Fatalf("%s of %s: conf does not know the field %s", s.format, s.api, name)
@@ -76,7 +78,8 @@ func TestIdentityTimeAndOrderAreThoseOfNative(t *testing.T) {
 		}
 		for i := range got {
 			if got[i].row != want[i].row || !got[i].time.Equal(want[i].time) {
-				t.Errorf("%s of %s: record %d: %+v %v, want %+v %v", s.format, s.api, i, got[i].row, got[i].time, want[i].row, want[i].time)
+				t.Errorf("%s of %s: record %d: %+v %v, want %+v %v", s.format, s.api, i, got[i].row, got[i].time,
+					want[i].row, want[i].time)
 			}
 		}
 	}
@@ -143,12 +146,15 @@ func TestNothingIsLost(t *testing.T) {
 
 // Two fields for one target, in whatever order, lose nothing.
 func TestTwoFieldsForOneTarget(t *testing.T) {
-	pairs := []string{"IoaDefinitionId", "IoaDefinitiondId", "LinkToWDATP", "LinkToMTP", "ThreatFamily", "ThreatName", "Description", "AlertTitle", "Url", "URL",
+	pairs := []string{"IoaDefinitionId", "IoaDefinitiondId", "LinkToWDATP", "LinkToMTP", "ThreatFamily", "ThreatName",
+		"Description", "AlertTitle", "Url", "URL",
 		"ComputerDnsName", "MachineName", "Sha1", "FileHash"}
 	for _, format := range []string{ECS, OCSF} {
 		for i := 0; i < len(pairs); i += 2 {
-			for _, order := range []string{`{"AlertId":"a","%s":"first-value","%s":"other-value"}`, `{"AlertId":"a","%[2]s":"other-value","%[1]s":"first-value"}`} {
-				r := readAll(t, optionsOf(t, format, siem, false), list(fmt.Appendf(nil, order, pairs[i], pairs[i+1])))[0]
+			for _, order := range []string{`{"AlertId":"a","%s":"first-value","%s":"other-value"}`,
+				`{"AlertId":"a","%[2]s":"other-value","%[1]s":"first-value"}`} {
+				r := readAll(t, optionsOf(t, format, siem, false),
+					list(fmt.Appendf(nil, order, pairs[i], pairs[i+1])))[0]
 				if !bytes.Contains(r.text, []byte("first-value")) || !bytes.Contains(r.text, []byte("other-value")) {
 					t.Errorf("%s: %s and %s: %s", format, pairs[i], pairs[i+1], r.text)
 				}
@@ -179,7 +185,8 @@ func TestManyValuesOfOneList(t *testing.T) {
 	var b strings.Builder
 	const n = 5000
 	for i := range n {
-		fmt.Fprintf(&b, `%s{"@odata.type":"#microsoft.graph.security.ipEvidence","ipAddress":"10.0.%d.%d"}`, []string{"", ","}[min(i, 1)], i%1000/256, i%1000%256)
+		fmt.Fprintf(&b, `%s{"@odata.type":"#microsoft.graph.security.ipEvidence","ipAddress":"10.0.%d.%d"}`,
+			[]string{"", ","}[min(i, 1)], i%1000/256, i%1000%256)
 	}
 	body := list([]byte(`{"id":"a","lastUpdateDateTime":"2024-01-01T00:00:00Z","evidence":[` + b.String() + `]}`))
 	r := readAll(t, optionsOf(t, ECS, graph, false), body)[0].fields(t)

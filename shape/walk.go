@@ -19,8 +19,10 @@ const longestMet = 32 // bytes of a key that is remembered
 
 // stands tells whether the key stands at the beginning of b.
 func (m *met) stands(b *[longestMet]byte) bool {
-	return (binary.LittleEndian.Uint64(b[:])^m.words[0])&m.masks[0]|(binary.LittleEndian.Uint64(b[8:])^m.words[1])&m.masks[1]|
-		(binary.LittleEndian.Uint64(b[16:])^m.words[2])&m.masks[2]|(binary.LittleEndian.Uint64(b[24:])^m.words[3])&m.masks[3] == 0
+	return (binary.LittleEndian.Uint64(b[:])^m.words[0])&m.masks[0]|
+		(binary.LittleEndian.Uint64(b[8:])^m.words[1])&m.masks[1]|
+		(binary.LittleEndian.Uint64(b[16:])^m.words[2])&m.masks[2]|
+		(binary.LittleEndian.Uint64(b[24:])^m.words[3])&m.masks[3] == 0
 }
 
 // newMet is of a key, a MessagePack string; one that is too long stands nowhere.

@@ -45,7 +45,8 @@ func (e *encoder) fields(dst []byte, nodes []node) ([]byte, int) {
 				dst = appendBytes(dst, part)
 			}
 		default:
-			if n.picky && !e.filled.meets(&n.needs) || !e.filled.meets(&n.has) && !n.always && (!n.anyRest || e.restN == 0) {
+			if n.picky && !e.filled.meets(&n.needs) || !e.filled.meets(&n.has) && !n.always &&
+				(!n.anyRest || e.restN == 0) {
 				continue
 			}
 			from := len(dst)

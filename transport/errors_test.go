@@ -54,7 +54,8 @@ func TestErrorsOfTheNetwork(t *testing.T) {
 	f("expired", &tls.CertificateVerificationError{Err: x509.CertificateInvalidError{Reason: x509.Expired}}, KindConfig,
 		"alerts request: the certificate of alerts.test is expired or not valid yet; "+
 			"check this machine's clock; if it is right, whoever runs that host must renew it")
-	f("no server certificate", &tls.CertificateVerificationError{Err: x509.CertificateInvalidError{Reason: x509.IncompatibleUsage}}, KindConfig,
+	ofAClient := x509.CertificateInvalidError{Reason: x509.IncompatibleUsage}
+	f("no server certificate", &tls.CertificateVerificationError{Err: ofAClient}, KindConfig,
 		"alerts request: the certificate of alerts.test is not valid: x509: certificate specifies an incompatible "+
 			"key usage; "+
 			"check ca_file, and for a proxy that opens TLS")

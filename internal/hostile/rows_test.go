@@ -60,7 +60,8 @@ func TestHostileValues(t *testing.T) {
 	f("a negative integer of 400 digits", "-"+digits, "-"+digits)
 	f("a number with 400 decimals", "0."+digits, 0.7777777777777778)
 	f("an exponent of 400 digits", "1e"+digits, "1e"+digits)
-	f("numbers at the edge", "[18446744073709551615,18446744073709551616,-9223372036854775808,-9223372036854775809,1e308,1e309]",
+	f("numbers at the edge", "[18446744073709551615,18446744073709551616,"+
+		"-9223372036854775808,-9223372036854775809,1e308,1e309]",
 		[]any{uint64(18446744073709551615), "18446744073709551616", int64(-9223372036854775808), "-9223372036854775809",
 			1e308, "1e309"})
 	f("lone surrogates", `"a\ud800b\udc00c\udc00\ud800d"`, "a\ufffdb\ufffdc\ufffd\ufffdd", "repaired")
