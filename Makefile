@@ -29,7 +29,6 @@ DEMO_API     ?= siem
 DEMO_FORMAT  ?= native
 HISTORIES    ?= 1000000
 HISTORIES_CI ?= 2000
-RACES        := Histories|Tenants|Thousand|Lines|Counters|Queue|Rotation|Delivered|Leaving
 
 .PHONY: build build-kubernetes package test-package test-arm64 demo test test-race test-versions test-kubernetes test-cluster dashboard lint bench soak vuln \
 	generate clean
@@ -99,17 +98,16 @@ test-arm64: ## the transcoder's and the state's tests on arm64, and the shared o
 demo: build ## records of a simulated service as JSON lines, until Ctrl-C or for DEMO_SECONDS
 	@$(GO) run ./internal/demo -so $(SO) -seconds $(DEMO_SECONDS) -api $(DEMO_API) -format $(DEMO_FORMAT)
 
+# The packages that take longest begin first: some of them compute, the others wait for processes.
 test: build ## all tests at their short size: three minutes on two cores once what they import is compiled
-	@HISTORIES=$(HISTORIES_CI) $(GO) run ./internal/testrun -- -count=1 -p 4 -timeout 10m -skip OfSuccession ./...
-	@cd deploy && $(GO) run fluent-bit-defender/internal/testrun -- -count=1 ./...
-	@echo the engine once more: the end of the SIEM API, and goroutines that meet under the race detector >&2
+	@HISTORIES=$(HISTORIES_CI) $(GO) run ./internal/testrun -- -count=1 -p 4 -timeout 10m -skip OfSuccession ./pull ./share ./internal/e2e ./plugin ./...
 	@HISTORIES=250 $(GO) run ./internal/testrun -- -count=1 -run OfSuccession ./pull
-	@HISTORIES=10 $(GO) run ./internal/testrun -- -count=1 -race -run '$(RACES)' ./pull ./share
+	@cd deploy && $(GO) run fluent-bit-defender/internal/testrun -- -count=1 ./...
 	@echo the transcoder without vectors, built so and on a processor without them >&2
 	@GOEXPERIMENT= $(GO) run ./internal/testrun -- -count=1 ./record
 	@GODEBUG=cpu.avx2=off $(GO) run ./internal/testrun -- -count=1 ./record
 
-test-race: build ## all tests under the race detector: ten minutes
+test-race: build ## all tests under the race detector, with fewer histories: fifteen minutes
 	@HISTORIES=100 $(GO) run ./internal/testrun -- -count=1 -race -timeout 20m ./...
 
 test-versions: build ## the end-to-end tests with each of FLUENT_BITS="program program" (RUN: which tests), and a matrix of what passed with which
