@@ -386,12 +386,10 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// HISTORIES counts those of one process: one of several pods stands for two.
 func TestHistories(t *testing.T) {
 	n := 30
 	if v := os.Getenv("HISTORIES"); v != "" {
 		n, _ = strconv.Atoi(v)
-		n = (n + 1) / 2
 	}
 	first := rand.Uint64N(1 << 40)
 	if v := os.Getenv("HISTORY"); v != "" {

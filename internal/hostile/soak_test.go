@@ -36,8 +36,8 @@ type pace struct {
 // Without SOAK it is one that comes past the seen set's hour within seconds.
 func soakPace() pace {
 	if !soaking {
-		return pace{wall: 20 * time.Second, jump: 10 * time.Minute, rate: 2, faulty: 0.1, retain: 6 * time.Hour,
-			warm: 0.5, overlap: 20 * time.Minute}
+		return pace{wall: 12 * time.Second, jump: 10 * time.Minute, rate: 2, faulty: 0.1, retain: 6 * time.Hour,
+			warm: 0.7, overlap: 20 * time.Minute}
 	}
 	wall, err := time.ParseDuration(os.Getenv("SOAK"))
 	if err != nil {
