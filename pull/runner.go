@@ -107,7 +107,13 @@ func (r *Runner) Remove(ctx context.Context, key state.Key) error {
 			late = ctx.Err()
 			break
 		}
+		if err == nil {
+			began = time.Now() // it fails since then, if the next one does
+		}
 		err = r.commit(s)
+	}
+	if late == nil && !errors.Is(err, state.ErrTaken) && !s.ledger.Settled() {
+		late = errors.New("the state could not be stored: what was delivered last may come again; look at where db is")
 	}
 	return errors.Join(late, r.closeSource(s, r.durableAtLast()))
 }

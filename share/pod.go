@@ -185,16 +185,18 @@ func (p *Pod) look() bool {
 	if p.ctx.Err() != nil {
 		return false
 	}
-	p.sources.away.Store(err != nil)
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if !sent.Before(p.workers.sent) {
+		p.sources.away.Store(err != nil)
+	}
 	if err != nil {
-		p.workers.failed()
+		p.workers.failed(sent)
 		p.told.trouble("looking for the other pods", err)
 		return false
 	}
 	p.told.well("looking for the other pods")
-	p.workers.observe(sent, time.Now(), leases)
+	p.workers.observe(sent, time.Now(), p.sources.now(), leases)
 	p.informed = p.informed || p.workers.informed(p.sources.Identity)
 	return true
 }
@@ -213,7 +215,7 @@ func (p *Pod) pause() time.Duration {
 		return jitter(p.settings.LeaseDuration)
 	}
 	if p.workers.overdue(p.settings.Workers, p.sources.now()) {
-		return p.settings.LeaseDuration / 3 // well below the half that counts as having looked on
+		return jitter(p.settings.LeaseDuration / 3) // well below the half that counts as having looked on
 	}
 	return jitter(standby + seldomer*time.Duration(min(max(live, 1), 3)-1))
 }

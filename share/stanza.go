@@ -287,7 +287,11 @@ func (p *Pod) check(h Hash, e *entry) {
 		}
 		return
 	}
-	p.given(h, e.stanza.puller.Remove(e.stanza.ctx, e.key))
+	// Nothing of a source that is another's can be stored any more, so there is nothing to wait for.
+	over, end := context.WithCancel(e.stanza.ctx)
+	end()
+	_ = e.stanza.puller.Remove(over, e.key)
+	p.given(h, err)
 }
 
 func (p *Pod) notTaken(h Hash, err error) {

@@ -27,7 +27,13 @@ type workers struct {
 type sighting struct {
 	Lease
 	first time.Time // when it was seen so for the first time
-	alive bool      // its holder was seen to renew it
+	alive bool      // its holder was seen to renew it while this pod looked on
+	// renews: its holder was seen to renew it, perhaps between two looks that were far apart.
+	renews bool
+	// lag is the smallest age by the wall clock that a Lease of this holder had when it was new: so far its clock may be
+	// behind.
+	lag time.Duration
+	// stale: it was silent, and it stays so until somebody writes it, whatever becomes of the looks.
 	stale bool
 	has   map[Hash]bool
 }
@@ -39,8 +45,8 @@ func newWorkers(duration time.Duration) *workers {
 }
 
 // observe notes what a look showed, unless one that was sent later did so already. Both times are of the local clock,
-// with its monotonic part.
-func (w *workers) observe(sent, received time.Time, leases []Lease) {
+// with its monotonic part; wall is what the times in Leases are compared with.
+func (w *workers) observe(sent, received, wall time.Time, leases []Lease) {
 	if sent.Before(w.sent) {
 		return
 	}
@@ -56,11 +62,15 @@ func (w *workers) observe(sent, received time.Time, leases []Lease) {
 			s.has[h] = true
 		}
 		if old, found := before[l.Slot]; found && old.Same(l) {
-			s.first, s.alive = old.first, old.alive
+			s.first, s.alive, s.renews, s.lag, s.stale = old.first, old.alive, old.renews, old.lag, old.stale
 		} else {
+			s.lag = wall.Sub(l.Renewed)
+			if found && old.Holder == l.Holder {
+				s.renews, s.lag = true, min(s.lag, old.lag)
+			}
 			s.alive = found && old.Holder == l.Holder && w.since.Before(received) // it was looked for shortly before
 		}
-		s.stale = l.Holder != "" && w.silent(s)
+		s.stale = l.Holder != "" && (s.stale || w.silent(s))
 		w.seen[l.Slot] = s
 		delete(w.left, l.Holder)
 	}
@@ -70,14 +80,20 @@ func (w *workers) observe(sent, received time.Time, leases []Lease) {
 		}
 	}
 	for identity, s := range w.left {
+		s.stale = s.stale || w.silent(s)
+		w.left[identity] = s
 		if sent.Sub(s.first) > forgetAfter {
 			delete(w.left, identity)
 		}
 	}
 }
 
-// failed notes a look that failed: what happened meanwhile was not seen.
-func (w *workers) failed() { w.since = time.Time{} }
+// failed notes that a look failed: what happened meanwhile was not seen, unless one that was sent later succeeded.
+func (w *workers) failed(sent time.Time) {
+	if !sent.Before(w.sent) {
+		w.since = time.Time{}
+	}
+}
 
 // silent tells whether s, as it is in the last look, was not renewed for the lease duration while this pod looked on.
 func (w *workers) silent(s sighting) bool {
@@ -148,7 +164,11 @@ func (w *workers) overdue(n int, wall time.Time) bool {
 			return true
 		}
 		held++
-		if wall.Sub(s.Renewed) > w.duration {
+		age := wall.Sub(s.Renewed)
+		if s.renews {
+			age -= s.lag
+		}
+		if age > w.duration {
 			old++
 		}
 	}
@@ -170,7 +190,7 @@ func (w *workers) judge(owner string) Verdict {
 	// It let go of its Lease, or somebody deleted that, or another pod has it already. It may be alive for as long as
 	// its Lease would have lasted.
 	if s, found := w.left[owner]; found {
-		return Verdict{Dead: w.silent(s), Renewed: s.Renewed}
+		return Verdict{Dead: s.stale, Renewed: s.Renewed}
 	}
 	return Verdict{Dead: w.watched(w.duration)}
 }

@@ -26,10 +26,10 @@ func looks(t *testing.T, every time.Duration, renews, answers func(second int) b
 			continue
 		}
 		if !answers(s) {
-			w.failed()
+			w.failed(now)
 			continue
 		}
-		w.observe(now, now, []Lease{l})
+		w.observe(now, now, now, []Lease{l})
 		if v := w.judge("other"); v.Dead != (len(w.free(1, "me")) == 1) || v.Dead == (len(w.live()) == 1) {
 			t.Fatalf("second %d: judged %v, but of %d free and %d live", s, v, len(w.free(1, "me")), len(w.live()))
 		}
@@ -73,7 +73,7 @@ func TestTheOwnerOfASourceMayHaveNoLeaseAnyMore(t *testing.T) {
 		} else {
 			renewed = now
 		}
-		w.observe(now, now, []Lease{l})
+		w.observe(now, now, now, []Lease{l})
 		if v := w.judge("gone"); v.Dead != (s >= 8+15) || s >= 10 && !v.Renewed.Equal(renewed) {
 			t.Errorf("second %d: whose Lease another has is %v", s, v)
 		}
@@ -85,7 +85,7 @@ func TestTheOwnerOfASourceMayHaveNoLeaseAnyMore(t *testing.T) {
 
 func TestAProcessCanHaveItsOwnLeaseAgain(t *testing.T) {
 	w := newWorkers(15 * time.Second)
-	w.observe(begin, begin, []Lease{{Slot: 0, Holder: "other", Renewed: begin}, {Slot: 1, Holder: "me", Renewed: begin},
+	w.observe(begin, begin, begin, []Lease{{Slot: 0, Holder: "other", Renewed: begin}, {Slot: 1, Holder: "me", Renewed: begin},
 		{Slot: 3, Holder: ""}})
 	var slots []int
 	for _, l := range w.free(5, "me") {
@@ -270,6 +270,50 @@ func TestWhoMayStillOwnASourceLooksOften(t *testing.T) {
 	}
 }
 
+// A look that fails while the sources of a dead worker are taken over does not make it live again, nor does one that
+// was overtaken count.
+func TestAFailedLookRaisesNobodyFromTheDead(t *testing.T) {
+	w := newWorkers(15 * time.Second)
+	at := func(s int) time.Time { return begin.Add(time.Duration(s) * time.Second) }
+	look := func(s int) {
+		leases := []Lease{{Slot: 0, Holder: "dead", Renewed: begin}, {Slot: 1, Holder: "me", Renewed: at(s)}}
+		w.observe(at(s), at(s), at(s), leases)
+	}
+	for s := 0; s <= 16; s += 2 {
+		look(s)
+	}
+	w.failed(at(17))
+	look(18)
+	if live := w.live(); len(live) != 1 || !w.judge("dead").Dead {
+		t.Errorf("%d live, dead: %v", len(live), w.judge("dead").Dead)
+	}
+	w.failed(at(17)) // its time ran out meanwhile
+	if w.since.IsZero() {
+		t.Error("a look that was overtaken counts")
+	}
+	w.observe(at(20), at(20), at(20), []Lease{{Slot: 0, Holder: "dead", Renewed: at(20)}})
+	if w.judge("dead").Dead {
+		t.Error("it renewed its Lease")
+	}
+}
+
+// Workers whose clocks are behind write times that look old: a pod that stands by does not look more often for that.
+func TestClocksThatAreBehindMakeNoHaste(t *testing.T) {
+	w := newWorkers(15 * time.Second)
+	for s := 0; s <= 300; s += 30 {
+		now := begin.Add(time.Duration(s) * time.Second)
+		w.observe(now, now, now, []Lease{{Slot: 0, Holder: "a", Renewed: now.Add(-20 * time.Second)}})
+		if got := w.overdue(1, now); got != (s == 0) { // at first nobody knows
+			t.Errorf("second %d: to look again soon: %t", s, got)
+		}
+	}
+	now := begin.Add(330 * time.Second)
+	w.observe(now, now, now, []Lease{{Slot: 0, Holder: "a", Renewed: begin.Add(280 * time.Second)}})
+	if !w.overdue(1, now) {
+		t.Error("it is silent")
+	}
+}
+
 // All workers die while another pod stands by, whose looks are far apart: it becomes a worker all the same, also when
 // its clock is behind, so that the times in the Leases look young to it.
 func TestWhoStandsByNoticesThatAllWorkersDied(t *testing.T) {
@@ -319,7 +363,7 @@ func TestALookThatTookLongIsNoWatch(t *testing.T) {
 	w := newWorkers(15 * time.Second)
 	lease := Lease{Holder: "a", Renewed: begin}
 	look := func(sent, received int) bool {
-		w.observe(begin.Add(time.Duration(sent)*time.Second), begin.Add(time.Duration(received)*time.Second),
+		w.observe(begin.Add(time.Duration(sent)*time.Second), begin.Add(time.Duration(received)*time.Second), begin,
 			[]Lease{lease})
 		return w.judge("a").Dead
 	}
