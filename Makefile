@@ -156,13 +156,14 @@ $(KUBE)/etcd-server: test/kubernetes/go.mod
 	@cd test/kubernetes && CGO_ENABLED=0 GOEXPERIMENT= $(GO) build -ldflags '-s -w' -o $(CURDIR)/$@ go.etcd.io/etcd/server/v3
 
 # kubectl too is the machine's, or the one that KUBECTL names; else it is built.
-KUBECTL ?= $(shell command -v kubectl 2>/dev/null || echo $(CURDIR)/$(KUBE)/kubectl)
+override KUBECTL := $(or $(shell command -v $(or $(KUBECTL),kubectl) 2>/dev/null),$(CURDIR)/$(KUBE)/kubectl)
 
 test-cluster: build build-kubernetes $(KUBE_PROG:%=$(KUBE)/%) $(KUBE)/kwok $(KUBE)/etcd-server $(KUBECTL) ## the DaemonSet in a cluster of twenty nodes: as root, with a Fluent Bit
 	@cd deploy && KUBE_PROGRAMS=$(CURDIR)/$(KUBE) KUBECTL=$(KUBECTL) KUBE_APISERVER=$(CURDIR)/$(KUBE)/kube-apiserver ETCD=$(CURDIR)/$(KUBE)/etcd-server \
 		$(GO) test -tags kubernetes -count=1 -run TestADaemonSetRollsOver -v .
 
 dashboard: build ## the picture in docs/metrics.md anew: twelve minutes of a Fluent Bit, drawn by chromium with uPlot from npm
+	@for p in npm chromium pngquant; do command -v $$p >/dev/null || { echo "no $$p: install it first"; exit 1; }; done
 	@mkdir -p build/dashboard && cp deploy/grafana/picture.html build/dashboard/
 	@cd build/dashboard && npm install --silent --no-audit --no-fund --no-save --prefix . uplot@1.6.32
 	@cd deploy && DASHBOARD_DATA=$(CURDIR)/build/dashboard/data.js $(GO) run fluent-bit-defender/internal/testrun -- -count=1 -timeout 20m -run TestPictureOfTheDashboard ./...
