@@ -30,8 +30,8 @@ type sighting struct {
 	alive bool      // its holder was seen to renew it while this pod looked on
 	// renews: its holder was seen to renew it, perhaps between two looks that were far apart.
 	renews bool
-	// lag is the smallest age by the wall clock that a Lease of this holder had when it was new: so far its clock may be
-	// behind.
+	// lag is the smallest age by the wall clock that a Lease of this holder had when it was new: so far its clock may
+	// be behind.
 	lag time.Duration
 	// stale: it was silent, and it stays so until somebody writes it, whatever becomes of the looks.
 	stale bool

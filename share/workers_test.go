@@ -85,7 +85,8 @@ func TestTheOwnerOfASourceMayHaveNoLeaseAnyMore(t *testing.T) {
 
 func TestAProcessCanHaveItsOwnLeaseAgain(t *testing.T) {
 	w := newWorkers(15 * time.Second)
-	w.observe(begin, begin, begin, []Lease{{Slot: 0, Holder: "other", Renewed: begin}, {Slot: 1, Holder: "me", Renewed: begin},
+	w.observe(begin, begin, begin, []Lease{{Slot: 0, Holder: "other", Renewed: begin},
+		{Slot: 1, Holder: "me", Renewed: begin},
 		{Slot: 3, Holder: ""}})
 	var slots []int
 	for _, l := range w.free(5, "me") {

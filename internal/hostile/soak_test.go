@@ -129,7 +129,8 @@ func TestSoak(t *testing.T) {
 	handed, repeated := m.result()
 	report := fmt.Sprintf("soak of %v (%v of the service): %d rows served, %d made, %d handed over, %d repeated, %d "+
 		"lost, %d faults in %d requests, %s",
-		time.Since(start).Round(time.Second), lasted, stats.Rows, last, handed, repeated, last-handed, injected, stats.Tokens+stats.Alerts,
+		time.Since(start).Round(time.Second), lasted, stats.Rows, last, handed, repeated, last-handed, injected,
+		stats.Tokens+stats.Alerts,
 		watch.quarters())
 	t.Log(report)
 	if soaking {
