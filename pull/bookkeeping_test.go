@@ -291,29 +291,37 @@ func TestARemovalThatTheExitCutsShortRepeatsNothing(t *testing.T) {
 // A commit that fails while a source is removed must not end the wait until what was delivered is durable: the next
 // who pulls the source would deliver that again.
 func TestARemovedSourceIsStoredWholeAlsoAfterAFailedCommit(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		h := scene(600, 10*time.Minute, func(p *life) { p.cfg.PollInterval = time.Second })
-		h.core.live(500 * time.Millisecond) // between two commits
-		h.liveFor(5 * time.Minute)
-		failed, until := 0, time.Now().Add(1900*time.Millisecond)
-		h.store.faulty = func() error {
-			if time.Now().Before(until) {
-				failed++
-				return errors.New("500")
-			}
-			return nil
-		}
-		if err := h.core.engine.Remove(t.Context(), h.source.key); err != nil {
-			t.Error(err)
-		}
-		h.core.drain(true)
-		if failed == 0 {
-			t.Error("no commit failed")
-		}
-		stored := len(h.disk.seen)
-		if came := len(h.core.arrived); stored != came || came < 250 {
-			t.Errorf("%d alerts were delivered, %d are stored", came, stored)
-		}
-		h.stop(false)
-	})
+	for name, pause := range map[string]time.Duration{"at once": 0, "after a pause of Fluent Bit": 12 * time.Second} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := scene(600, 10*time.Minute, func(p *life) { p.cfg.PollInterval = time.Second })
+				h.core.live(500 * time.Millisecond) // between two commits
+				h.liveFor(5 * time.Minute)
+				if pause > 0 {
+					h.core.pause()
+					time.AfterFunc(pause, h.core.resume)
+				}
+				failed, from := 0, time.Now().Add(pause)
+				h.store.faulty = func() error {
+					if !time.Now().Before(from) && failed < 5 {
+						failed++
+						return errors.New("500")
+					}
+					return nil
+				}
+				if err := h.core.engine.Remove(t.Context(), h.source.key); err != nil {
+					t.Error(err)
+				}
+				h.core.drain(true)
+				if failed == 0 {
+					t.Error("no commit failed")
+				}
+				stored := len(h.disk.seen)
+				if came := len(h.core.arrived); stored != came || came < 250 {
+					t.Errorf("%d alerts were delivered, %d are stored", came, stored)
+				}
+				h.stop(false)
+			})
+		})
+	}
 }

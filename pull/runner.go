@@ -101,8 +101,9 @@ func (r *Runner) Remove(ctx context.Context, key state.Key) error {
 	<-idle // its step was cut short
 	var late error
 	began, err := time.Now(), r.commit(s) // it collects what was delivered
-	// A commit that failed is done again by closeSource: that must not come before all is durable either.
-	for !s.ledger.Settled() && !errors.Is(err, state.ErrTaken) && (err == nil || time.Since(began) < commitRest) {
+	// closeSource commits the last time: that must not come before all is durable, nor while commits fail.
+	for (err != nil || !s.ledger.Settled()) && !errors.Is(err, state.ErrTaken) &&
+		(err == nil || time.Since(began) < commitRest) {
 		if !sleep(ctx, commitEvery/4) {
 			late = ctx.Err()
 			break
