@@ -100,7 +100,7 @@ demo: build ## records of a simulated service as JSON lines, until Ctrl-C or for
 
 # A thousand histories of one process, as many of pods that share, and a quarter as many in which the SIEM API ends. The packages that take longest begin
 # first: some of them compute, the others wait for processes. Vet is lint's.
-test: build ## all tests at their short size: three minutes on two cores once what they import is compiled
+test: build ## all tests at their short size: four to five minutes on two cores
 	@HISTORIES=$(HISTORIES_CI) $(GO) run ./internal/testrun -- -vet=off -count=1 -p 4 -timeout 10m -skip OfSuccession ./pull ./share ./internal/e2e ./plugin ./...
 	@HISTORIES=250 $(GO) run ./internal/testrun -- -count=1 -run OfSuccession ./pull
 	@cd deploy && $(GO) run fluent-bit-defender/internal/testrun -- -count=1 ./...
@@ -108,7 +108,7 @@ test: build ## all tests at their short size: three minutes on two cores once wh
 	@GOEXPERIMENT= $(GO) run ./internal/testrun -- -count=1 ./record
 	@GODEBUG=cpu.avx2=off $(GO) run ./internal/testrun -- -count=1 ./record
 
-test-race: build ## all tests under the race detector, with fewer histories: fifteen minutes
+test-race: build ## all tests under the race detector, with fewer histories: ten minutes
 	@HISTORIES=100 $(GO) run ./internal/testrun -- -count=1 -race -timeout 20m ./...
 
 test-versions: build ## the end-to-end tests with each of FLUENT_BITS="program program" (RUN: which tests), and a matrix of what passed with which
