@@ -18,6 +18,8 @@ import (
 
 func TestMain(m *testing.M) { apiserver.Main(m) }
 
+const operatorAPI = "fluentbit.fluent.io/v1alpha2" // of the Fluent Operator
+
 // resources are the API's names for the kinds of the overlays.
 var resources = map[string]string{
 	"apps/v1 Deployment": "/apis/apps/v1/namespaces/NS/deployments",
@@ -32,9 +34,9 @@ var resources = map[string]string{
 	"rbac.authorization.k8s.io/v1 ClusterRole":        "/apis/rbac.authorization.k8s.io/v1/clusterroles",
 	"rbac.authorization.k8s.io/v1 ClusterRoleBinding": "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings",
 	// and for the Fluent Operator
-	"fluentbit.fluent.io/v1alpha2 ClusterInput":           "/apis/fluentbit.fluent.io/v1alpha2/clusterinputs",
-	"fluentbit.fluent.io/v1alpha2 ClusterFluentBitConfig": "/apis/fluentbit.fluent.io/v1alpha2/clusterfluentbitconfigs",
-	"fluentbit.fluent.io/v1alpha2 FluentBit":              "/apis/fluentbit.fluent.io/v1alpha2/namespaces/NS/fluentbits",
+	operatorAPI + " ClusterInput":           "/apis/" + operatorAPI + "/clusterinputs",
+	operatorAPI + " ClusterFluentBitConfig": "/apis/" + operatorAPI + "/clusterfluentbitconfigs",
+	operatorAPI + " FluentBit":              "/apis/" + operatorAPI + "/namespaces/NS/fluentbits",
 }
 
 func makeNamespace(t *testing.T, s *apiserver.Server, name string) {

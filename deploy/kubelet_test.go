@@ -58,7 +58,8 @@ while [ "$1" != -- ]; do
 done
 shift
 mount -o remount,ro "$root"
-exec chroot "$root" setpriv --reuid "$user" --regid "$group" --clear-groups --no-new-privs --inh-caps=-all --bounding-set="$caps" "$@"
+exec chroot "$root" setpriv --reuid "$user" --regid "$group" --clear-groups --no-new-privs \
+	--inh-caps=-all --bounding-set="$caps" "$@"
 `
 
 func (k *kubelet) must(err error) {

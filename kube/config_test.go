@@ -25,7 +25,8 @@ func TestATokenThatIsRefusedIsReadAgain(t *testing.T) {
 		w.Header().Set("Content-Type", "application/json")
 		if r.Header.Get("Authorization") != "Bearer "+valid.Load().(string) {
 			w.WriteHeader(http.StatusUnauthorized)
-			fmt.Fprint(w, `{"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Unauthorized", "code": 401}`)
+			fmt.Fprint(w, `{"kind": "Status", "apiVersion": "v1", "status": "Failure",
+				"reason": "Unauthorized", "code": 401}`)
 			return
 		}
 		fmt.Fprint(w, `{"kind": "LeaseList", "apiVersion": "coordination.k8s.io/v1", "items": []}`)

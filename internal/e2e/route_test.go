@@ -44,7 +44,8 @@ func newRoute(t *testing.T) *route {
 	at := svc.Now().Add(-time.Minute).UTC()
 	svc.Add(defendersim.Alert{LastProcessed: at, Text: []byte(`"no object"`)}, defendersim.Alert{AlertID: "forger",
 		LastProcessed: at,
-		Text: fmt.Appendf(nil, `{"AlertId":"forger","AlertTime":"%s","Severity":"Low","ComputerDnsName":"pc-7.example.com","AlertTitle":"x|9|src=1.2.3.4\nCEF:0|y","Description":`+
+		Text: fmt.Appendf(nil, `{"AlertId":"forger","AlertTime":"%s","Severity":"Low",`+
+			`"ComputerDnsName":"pc-7.example.com","AlertTitle":"x|9|src=1.2.3.4\nCEF:0|y","Description":`+
 			`"a=b c\\=d \\\r\n\u2028CEF:0|z\n<13>1 - - - - - - forged"}`, at.Format(time.RFC3339Nano))})
 	r := &route{T: t, dir: t.TempDir(), due: of(svc), parsers: map[string]func([]byte) []map[string]any{},
 		got: map[string][]map[string]any{}, headers: map[string]http.Header{},
