@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -195,45 +196,57 @@ func TestManyValuesOfOneList(t *testing.T) {
 	}
 }
 
-// SHAPE_SAMPLES names a directory of public samples, which are not ours to keep: files with one alert, an array or an
-// object around one, or JSON lines.
+// SHAPE_SAMPLES names a directory of public samples, which are not ours to keep: files below it with one alert, an
+// array or an object around alerts, or JSON lines. What else lies there, as notes on their sources, is no JSON.
 func TestPublicSamples(t *testing.T) {
 	dir := os.Getenv("SHAPE_SAMPLES")
 	if dir == "" {
 		t.Skip("SHAPE_SAMPLES names no directory with samples")
 	}
-	paths, err := filepath.Glob(filepath.Join(dir, "*"))
-	if err != nil || len(paths) == 0 {
-		t.Fatalf("no samples in %s: %v", dir, err)
-	}
 	ecs, ocsf := readECSSchema(t), readOCSFSchema(t)
-	for _, path := range paths {
+	seen := map[string]int{}
+	err := filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, "json") {
+			return err
+		}
 		text, err := os.ReadFile(path)
 		if err != nil {
-			t.Fatal(err)
+			return err
 		}
-		n := 0
-		for d := json.NewDecoder(bytes.NewReader(text)); ; n++ {
+		for d := json.NewDecoder(bytes.NewReader(text)); ; {
 			var body json.RawMessage
 			if err := d.Decode(&body); err == io.EOF {
-				break
+				return nil
 			} else if err != nil {
-				t.Fatalf("%s: %v", path, err)
+				return fmt.Errorf("%s: %w", path, err)
 			}
 			api := siem
 			if bytes.Contains(body, []byte("lastUpdateDateTime")) {
 				api = graph
 			}
+			for _, r := range readAll(t, optionsOf(t, "native", api, false), body) {
+				seen["alerts of "+api]++
+				evidence, _ := r.fields(t)["evidence"].([]any)
+				for _, piece := range evidence {
+					seen[fmt.Sprint(piece.(map[string]any)["@odata.type"])]++
+				}
+			}
 			for _, r := range readAll(t, optionsOf(t, ECS, api, false), body) {
 				ecs.check(t, &r)
-				t.Logf("%s: %.2000s", filepath.Base(path), r.text)
+				t.Logf("%s: %s", filepath.Base(path), r.text)
 			}
 			for _, r := range readAll(t, optionsOf(t, OCSF, api, false), body) {
 				ocsf.check(t, &r)
+				t.Logf("%s: %s", filepath.Base(path), r.text)
 			}
 			for _, r := range readAll(t, optionsOf(t, CEF, api, false), body) {
-				t.Logf("%s: %s", filepath.Base(path), checkCEF(t, &r).Extension)
+				checkCEF(t, &r)
+				t.Logf("%s: %s", filepath.Base(path), r.text)
 			}
 		}
+	})
+	if err != nil || len(seen) == 0 {
+		t.Fatalf("no samples in %s: %v", dir, err)
 	}
+	t.Log(seen)
 }
