@@ -53,9 +53,9 @@ const MaxBatchSize = 16 << 20
 // shapeFields are the outermost fields that records of a format may have.
 var shapeFields = map[string][]string{
 	ECS: {
-		"@timestamp", "cloud", "container", "destination", "ecs", "email", "error", "event", "file", "group", "host",
-		"message", "microsoft", "observer", "orchestrator", "process", "registry", "related", "rule", "source",
-		"threat", "url", "user",
+		"@timestamp", "cloud", "container", "destination", "dns", "ecs", "email", "error", "event", "file", "gen_ai",
+		"group", "host", "message", "microsoft", "network", "observer", "orchestrator", "process", "registry",
+		"related", "rule", "source", "threat", "url", "user", "user_agent",
 	},
 	OCSF: {
 		"activity_id", "activity_name", "category_name", "category_uid", "class_name", "class_uid", "device",

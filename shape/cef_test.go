@@ -22,7 +22,7 @@ var cefKeys = map[string]bool{
 	"deviceExternalId": false, "dvc": false, "suser": false, "sntdom": false, "suid": false, "duser": false,
 	"sproc": false, "fname": false,
 	"filePath": false, "fileHash": false, "src": false, "dst": false, "c6a1": false, "c6a2": false, "c6a3": false,
-	"request": false,
+	"request": false, "spt": true, "dpt": true, "proto": false,
 }
 
 // checkCEF holds a record's line against the format, and returns what it says.

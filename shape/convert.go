@@ -31,6 +31,24 @@ var long = conv{doc: "number", fn: func(e *encoder, r *rule, v []byte) bool {
 	return ok && e.put(r, e.number(n))
 }}
 
+// boolean takes true and false.
+var boolean = conv{doc: "", fn: func(e *encoder, r *rule, v []byte) bool {
+	return kindOf(v) == record.Bool && e.put(r, v)
+}}
+
+// numeral makes text of a whole number.
+var numeral = conv{doc: "as text", fn: func(e *encoder, r *rule, v []byte) bool {
+	n, ok := numberIn(v)
+	var buf [20]byte
+	return ok && e.put(r, e.textOf(strconv.AppendInt(buf[:0], n, 10)))
+}}
+
+// port takes the numbers of ports.
+var port = conv{doc: "number", fn: func(e *encoder, r *rule, v []byte) bool {
+	n, ok := numberIn(v)
+	return ok && n == int64(uint16(n)) && e.put(r, e.number(n))
+}}
+
 // integer is long for numbers that 32 bits hold, as OCSF wants them.
 var integer = conv{doc: "number", fn: func(e *encoder, r *rule, v []byte) bool {
 	n, ok := numberIn(v)
@@ -283,10 +301,9 @@ func hash(digits int) conv {
 	}}
 }
 
-var anyHash = conv{doc: "", fn: func(e *encoder, r *rule, v []byte) bool {
-	s := textIn(v)
-	return (isHex(s, 32) || isHex(s, 40) || isHex(s, 64)) && e.put(r, v)
-}}
+var anyHash = conv{doc: "", fn: func(e *encoder, r *rule, v []byte) bool { return isAnyHash(textIn(v)) && e.put(r, v) }}
+
+func isAnyHash(s []byte) bool { return isHex(s, 32) || isHex(s, 40) || isHex(s, 64) }
 
 // notHex is 1 for each byte that is no hex digit.
 var notHex = func() (t [256]byte) {

@@ -104,7 +104,9 @@ var (
 var (
 	mitre = appendText(nil, "MITRE ATT&CK")
 	osOf  = []struct{ prefix, family string }{{"windows", "windows"}, {"macos", "macos"}, {"mac os", "macos"},
-		{"linux", "linux"}, {"ubuntu", "linux"}, {"ios", "ios"}, {"android", "android"}}
+		{"linux", "linux"}, {"ubuntu", "linux"}, {"ios", "ios"}, {"android", "android"}, {"centos", "linux"},
+		{"redhat", "linux"}, {"debian", "linux"}, {"suse", "linux"}, {"fedora", "linux"}, {"oracle", "linux"},
+		{"amazonlinux", "linux"}, {"rocky", "linux"}, {"almalinux", "linux"}}
 	osType = conv{doc: "`windows`, `macos`, `linux`, `ios` or `android`, where it begins so",
 		fn: func(e *encoder, r *rule, v []byte) bool {
 			family := osFamily(textIn(v))
@@ -156,10 +158,12 @@ func duration(e *encoder, r *rule, of []*value) {
 	}
 }
 
-// registryPath joins hive and key.
+// registryPath joins hive and key, where these and what else it is made of are there.
 func registryPath(e *encoder, r *rule, of []*value) {
-	if of[0].one == nil || of[1].one == nil {
-		return
+	for _, part := range of {
+		if part.one == nil {
+			return
+		}
 	}
 	h, key := textIn(of[0].one), textIn(of[1].one)
 	from := len(e.scratch)

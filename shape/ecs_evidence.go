@@ -23,6 +23,7 @@ var ecsDevice = []row{
 	{"evidence[device].lastIpAddress", "host.ip[] related.ip[]", ip},
 	{"evidence[device].lastExternalIpAddress", "related.ip[]", ip},
 	{"evidence[device].riskScore", "host.risk.calculated_level", text},
+	{"evidence[device].vmMetadata.vmId", "~cloud.instance.id", text},
 	{"evidence[device].loggedOnUsers.accountName", "related.user[]", text},
 
 	{"evidence[ioTDevice]", "event.category[]", literal("host")},
@@ -30,10 +31,6 @@ var ecsDevice = []row{
 	{"evidence[ioTDevice].deviceId", "~host.id", text},
 	{"evidence[ioTDevice].operatingSystem", "~host.os.name", text},
 	{"evidence[ioTDevice].ipAddress", "related.ip[]", withinIP},
-
-	{"evidence[container].containerId", "container.id", text},
-	{"evidence[container].name", "container.name", text},
-	{"evidence[kubernetesCluster].name", "orchestrator.cluster.name", text},
 }
 
 var ecsFile = slices.Concat([]row{
@@ -75,6 +72,7 @@ var ecsUser = slices.Concat(
 	[]row{
 		{"evidence[securityGroup]", "event.category[]", literal("iam")},
 		{"evidence[securityGroup].securityGroupId", "group.id", text},
+		{"evidence[securityGroup].sid", "group.id", text},
 		{"evidence[securityGroup].displayName", "group.name", text},
 		{"evidence[cloudApplication].displayName", "cloud.service.name", text},
 	})
@@ -87,7 +85,7 @@ func ecsAccount(kind, weak string) []row {
 		{kind + ".userAccount.userSid", weak + "user.id", text},
 		{kind + ".userAccount.azureAdUserId", weak + "user.id", text},
 		{kind + ".userAccount.displayName", weak + "user.full_name", text},
-		{kind + ".userAccount.userPrincipalName", "related.user[]", text},
+		{kind + ".userAccount.userPrincipalName", weak + "user.name related.user[]", text},
 	}
 }
 
@@ -135,9 +133,14 @@ var ecsMail = []row{
 	{"evidence[analyzedMessage].p1Sender.emailAddress", "email.sender.address", text},
 	{"evidence[analyzedMessage].p2Sender.emailAddress", "email.from.address[]", text},
 	{"evidence[analyzedMessage].senderIp", "~source.ip related.ip[]", ip},
+	{"evidence[analyzedMessage].antiSpamDirection", "email.direction", text},
+	{"evidence[analyzedMessage].deliveryAction", "event.action", text},
+	{"evidence[analyzedMessage].urls", "related.hosts[]", urlHost},
 	{"evidence[mailCluster]", "event.category[]", literal("email")},
 	{"evidence[mailbox]", "event.category[]", literal("email")},
 	{"evidence[mailbox].primaryAddress", "~user.email related.user[]", text},
+	{"evidence[mailbox].displayName", "~user.full_name", text},
+	{"evidence[mailbox].upn", "related.user[]", text},
 }
 
 // ofRole takes a field of a piece of evidence that has one of the roles.

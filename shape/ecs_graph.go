@@ -40,5 +40,6 @@ var ecsGraph = table{
 		{"tenantId", "cloud.account.id", text},
 		{theTenant, "cloud.account.id", text},
 		{"evidence", "*", anyValue},
-	}, ecsDevice, ecsFile, ecsProcess, ecsUser, ecsNetwork, ecsRegistry, ecsMail),
+	}, ecsDevice, ecsFile, ecsProcess, ecsUser, ecsNetwork, ecsRegistry, ecsMail,
+		ecsContainers, ecsSessions, ecsFindings),
 }

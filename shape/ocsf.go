@@ -68,6 +68,7 @@ var ocsfNeeds = map[string]string{
 	"evidences[].dst_endpoint":           "evidences[].dst_endpoint.ip",
 	"evidences[].email":                  "evidences[].email.from evidences[].email.to[]",
 	"evidences[].reg_key":                "evidences[].reg_key.path",
+	"evidences[].reg_value":              "evidences[].reg_value.path",
 	"evidences[].container":              "evidences[].container.uid evidences[].container.name",
 }
 
@@ -114,12 +115,18 @@ var (
 	ocsfActivity = pair("1 Create for new, 2 Update for inProgress, 3 Close for resolved",
 		map[string]idName{"unknown": {0, "Unknown"},
 			"new": {1, "Create"}, "inprogress": {2, "Update"}, "resolved": {3, "Close"}})
-	ocsfVerdict = pair("0 unknown, 4 suspicious, 5 noThreatsFound", map[string]idName{"unknown": {0, "Unknown"},
-		"suspicious":     {4, "Suspicious"},
-		"nothreatsfound": {5, "Benign"}})
-	ocsfRisk = pair("0 informational, 1 low, 2 medium, 3 high, 4 critical",
-		map[string]idName{"informational": {0, "Info"}, "low": {1, "Low"},
+	ocsfVerdict = pair("0 unknown, 2 malicious, 4 suspicious, 5 noThreatsFound",
+		map[string]idName{"unknown": {0, "Unknown"}, "malicious": {2, "True Positive"},
+			"suspicious": {4, "Suspicious"}, "nothreatsfound": {5, "Benign"}})
+	ocsfRisk = pair("0 informational and none, 1 low, 2 medium, 3 high, 4 critical",
+		map[string]idName{"none": {0, "Info"}, "informational": {0, "Info"}, "low": {1, "Low"},
 			"medium": {2, "Medium"}, "high": {3, "High"}, "critical": {4, "Critical"}})
+
+	// ocsfRegistryType takes Defender's names of the types.
+	ocsfRegistryType = pair("1 binary, 2 dword, 4 expandString, 6 multiString, 7 none, 8 qword, 10 string",
+		map[string]idName{"binary": {1, "REG_BINARY"}, "dword": {2, "REG_DWORD"}, "expandstring": {4, "REG_EXPAND_SZ"},
+			"multistring": {6, "REG_MULTI_SZ"}, "none": {7, "REG_NONE"}, "qword": {8, "REG_QWORD"},
+			"string": {10, "REG_SZ"}})
 
 	// ocsfOS goes by the beginning of the platform's name.
 	ocsfOS = func() conv {
@@ -261,7 +268,10 @@ func observable(name string, id int64, kind string, fits func([]byte) bool) conv
 
 // resourceOf makes a resource of a piece of evidence, by the fields with its id and name.
 func resourceOf(kind, uid, name string) conv {
-	doc := "uid `" + uid + "`, name `" + name + "`, type `" + kind + "`"
+	doc := "name `" + name + "`, type `" + kind + "`"
+	if uid != "" {
+		doc = "uid `" + uid + "`, " + doc
+	}
 	return conv{doc: doc, fn: func(e *encoder, r *rule, v []byte) bool {
 		if kindOf(v) != record.Object {
 			return false

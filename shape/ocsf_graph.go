@@ -1,6 +1,9 @@
 package shape
 
-import "slices"
+import (
+	"slices"
+	"strings"
+)
 
 // ocsfGraph maps an alert of Microsoft Graph to a Detection Finding. Each piece of evidence becomes one of
 // evidences[], whole in data, and with the objects that OCSF has for it.
@@ -11,6 +14,7 @@ var ocsfGraph = table{
 		{"evidences[].file.path", []string{"evidences[].file.parent_folder", "evidences[].file.name"}, joinPath, "folder and name, joined"},
 		{"evidences[].process.file.path", []string{"evidences[].process.file.parent_folder", "evidences[].process.file.name"}, joinPath, "folder and name, joined"},
 		{"evidences[].reg_key.path", []string{"(evidences[].hive)", "(evidences[].key)"}, registryPath, "hive and key, joined"},
+		{"evidences[].reg_value.path", []string{"(evidences[].hive)", "(evidences[].key)", "evidences[].reg_value.name"}, registryPath, "hive and key, joined, where the value has a name"},
 	}),
 	needs: ocsfNeeds,
 	rows: slices.Concat(ocsfHead, []row{
@@ -42,7 +46,7 @@ var ocsfGraph = table{
 		{theTenant, "metadata.tenant_uid", text},
 		{"evidence[*]", "evidences[].data", anyValue},
 		{"evidence[*].verdict", "evidences[].verdict_id evidences[].verdict", ocsfVerdict},
-	}, ocsfDevice, ocsfFile, ocsfProcess, ocsfUser, ocsfNetwork, ocsfOthers, ocsfTail),
+	}, ocsfDevice, ocsfFile, ocsfProcess, ocsfUser, ocsfNetwork, ocsfOthers, ocsfResources, ocsfKinds, ocsfTail),
 }
 
 var ocsfDevice = []row{
@@ -57,6 +61,8 @@ var ocsfDevice = []row{
 	{"evidence[device].osPlatform", "device.os.type_id device.os.type evidences[].device.os.type_id evidences[].device.os.type", ocsfOS},
 	{"evidence[device].version", "device.os.version evidences[].device.os.version", text},
 	{"evidence[device].riskScore", "device.risk_level_id device.risk_level evidences[].device.risk_level_id evidences[].device.risk_level", ocsfRisk},
+	{"evidence[device].osBuild", "device.os.build evidences[].device.os.build", numeral},
+	{"evidence[device].vmMetadata.vmId", "device.instance_uid evidences[].device.instance_uid", text},
 	{"evidence[device].firstSeenDateTime", "device.first_seen_time evidences[].device.first_seen_time", millis},
 	{"evidence[device].deviceDnsName", "observables[]", observable("evidences[].device.hostname", 1, "Hostname", nil)},
 	{"evidence[device].lastIpAddress", "observables[]", observable("evidences[].device.ip", 2, "IP Address", isIP)},
@@ -97,18 +103,24 @@ var ocsfUser = slices.Concat(
 	ocsfAccount("evidence[user]", "evidences[].user"),
 	ocsfAccount("evidence[mailbox]", "evidences[].user"),
 	[]row{
+		{"evidence[mailbox].primaryAddress", "evidences[].user.name", text},
+		{"evidence[mailbox].displayName", "evidences[].user.full_name", text},
 		{"evidence[mailbox].primaryAddress", "evidences[].user.email_addr", mail},
 		{"evidence[mailbox].primaryAddress", "observables[]", observable("evidences[].user.email_addr", 5, "Email Address", isMail)},
 	})
 
 func ocsfAccount(kind, to string) []row {
+	const upn = ".userAccount.userPrincipalName"
+	_, within, _ := strings.Cut(kind, "]")
 	return []row{
 		{kind + ".userAccount.accountName", to + ".name", text},
+		{kind + upn, to + ".name", text},
 		{kind + ".userAccount.userSid", to + ".uid", text},
 		{kind + ".userAccount.azureAdUserId", to + ".uid_alt", text},
 		{kind + ".userAccount.domainName", to + ".domain", text},
 		{kind + ".userAccount.displayName", to + ".full_name", text},
 		{kind + ".userAccount.accountName", "observables[]", observable(to+".name", 4, "User Name", nil)},
+		{kind + upn, "observables[]", observable("evidences[].data"+within+upn, 4, "User Name", nil)},
 	}
 }
 
@@ -127,6 +139,9 @@ var ocsfOthers = []row{
 	{"evidence[registryKey].registryKey", "(evidences[].key)", text},
 	{"evidence[registryValue].registryHive", "(evidences[].hive)", text},
 	{"evidence[registryValue].registryKey", "(evidences[].key)", text},
+	{"evidence[registryValue].registryValueName", "evidences[].reg_value.name", text},
+	{"evidence[registryValue].registryValue", "evidences[].reg_value.reg_string_data", text},
+	{"evidence[registryValue].registryValueType", "evidences[].reg_value.type_id evidences[].reg_value.type", ocsfRegistryType},
 	{"evidence[analyzedMessage].p2Sender.emailAddress", "evidences[].email.from", mail},
 	{"evidence[analyzedMessage].p1Sender.emailAddress", "evidences[].email.smtp_from", mail},
 	{"evidence[analyzedMessage].recipientEmailAddress", "evidences[].email.to[]", mail},
@@ -135,14 +150,7 @@ var ocsfOthers = []row{
 	{"evidence[analyzedMessage].networkMessageId", "evidences[].email.uid", text},
 	{"evidence[analyzedMessage].senderIp", "evidences[].email.x_originating_ip[]", ip},
 	{"evidence[analyzedMessage].senderIp", "observables[]", observable("evidences[].email.x_originating_ip", 2, "IP Address", isIP)},
+	{"evidence[analyzedMessage].urls", "observables[]", observable("evidences[].data.urls", 6, "URL String", nil)},
 	{"evidence[analyzedMessage].p2Sender.emailAddress", "observables[]", observable("evidences[].email.from", 5, "Email Address", isMail)},
 	{"evidence[analyzedMessage].recipientEmailAddress", "observables[]", observable("evidences[].email.to", 5, "Email Address", isMail)},
-	{"evidence[container].containerId", "evidences[].container.uid", text},
-	{"evidence[container].name", "evidences[].container.name", text},
-	{"evidence[azureResource]", "resources[]", resourceOf("azureResource", "resourceId", "resourceName")},
-	{"evidence[amazonResource]", "resources[]", resourceOf("amazonResource", "amazonResourceId", "resourceName")},
-	{"evidence[googleCloudResource]", "resources[]", resourceOf("googleCloudResource", "fullResourceName", "resourceName")},
-	{"evidence[cloudApplication]", "resources[]", resourceOf("cloudApplication", "instanceName", "displayName")},
-	{"evidence[oauthApplication]", "resources[]", resourceOf("oauthApplication", "objectId", "displayName")},
-	{"evidence[kubernetesCluster]", "resources[]", resourceOf("kubernetesCluster", "name", "name")},
 }

@@ -162,6 +162,8 @@ func (s ocsfSchema) value(t testing.TB, r *encoded, path string, a ocsfAttribute
 		ok = isText && text != ""
 	case "integer_t":
 		ok = isNumber && err == nil && n == int64(int32(n))
+	case "port_t":
+		ok = isNumber && err == nil && n == int64(uint16(n))
 	case "long_t", "timestamp_t":
 		ok = isNumber && err == nil
 	case "boolean_t":

@@ -17,6 +17,9 @@ var ecsLeftOut = regexp.MustCompile(`\.(entity|elf|macho|pe|x509|io|tty|thread|c
 	`gen_ai|faas|volume|dll|tls|dns|http|agent|client|server|package|data_stream|span|trace|transaction|log|device|vulnerability|entity|user_agent|x509)\.|` +
 	`\.(target|origin|previous|supplemental_groups|saved_user|saved_group|real_user|real_group|attested_user|attested_groups)\.`)
 
+// ecsKept are those among them that some alerts do have.
+var ecsKept = regexp.MustCompile(`\.geo\.country_iso_code$|^(dns\.(question\.name|resolved_ip)|gen_ai\.agent\.(id|name)|user_agent\.original)$`)
+
 type ecsField struct {
 	Type      string
 	Normalize []string
@@ -42,7 +45,7 @@ func ecs(path string, out io.Writer) error {
 	fmt.Fprintln(out, "# Apache License 2.0, Elasticsearch B.V. Written by internal/shapeschema.")
 	for _, name := range slices.Sorted(maps.Keys(fields)) {
 		f := fields[name]
-		if ecsLeftOut.MatchString(name) && !strings.HasSuffix(name, ".geo.country_iso_code") {
+		if ecsLeftOut.MatchString(name) && !ecsKept.MatchString(name) {
 			continue
 		}
 		line := name + " " + f.Type

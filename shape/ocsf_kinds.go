@@ -1,0 +1,78 @@
+package shape
+
+import "slices"
+
+// Kinds of evidence that are resources, and those that come with the newer sources of alerts, in OCSF.
+
+var ocsfResources = []row{
+	{"evidence[container].containerId", "evidences[].container.uid", text},
+	{"evidence[container].name", "evidences[].container.name", text},
+	{"evidence[container].image.imageId", "evidences[].container.image.uid", text},
+	{"evidence[azureResource]", "resources[]", resourceOf("azureResource", "resourceId", "resourceName")},
+	{"evidence[amazonResource]", "resources[]", resourceOf("amazonResource", "amazonResourceId", "resourceName")},
+	{"evidence[googleCloudResource]", "resources[]", resourceOf("googleCloudResource", "fullResourceName", "resourceName")},
+	{"evidence[cloudApplication]", "resources[]", resourceOf("cloudApplication", "instanceName", "displayName")},
+	{"evidence[oauthApplication]", "resources[]", resourceOf("oauthApplication", "appId", "displayName")},
+	{"evidence[servicePrincipal]", "resources[]", resourceOf("servicePrincipal", "servicePrincipalObjectId", "servicePrincipalName")},
+	{"evidence[aiAgent]", "resources[]", resourceOf("aiAgent", "agentId", "agentName")},
+	{"evidence[securityGroup]", "resources[]", resourceOf("securityGroup", "securityGroupId", "displayName")},
+	{"evidence[activeDirectoryDomain]", "resources[]", resourceOf("activeDirectoryDomain", "", "activeDirectoryDomainName")},
+	{"evidence[blobContainer]", "resources[]", resourceOf("blobContainer", "url", "name")},
+	{"evidence[containerImage]", "resources[]", resourceOf("containerImage", "", "imageId")},
+	{"evidence[containerRegistry]", "resources[]", resourceOf("containerRegistry", "", "registry")},
+	{"evidence[gitHubOrganization]", "resources[]", resourceOf("gitHubOrganization", "orgId", "login")},
+	{"evidence[gitHubRepo]", "resources[]", resourceOf("gitHubRepo", "repoId", "baseUrl")},
+	{"evidence[ioTDevice]", "resources[]", resourceOf("ioTDevice", "deviceId", "deviceName")},
+	{"evidence[kubernetesCluster]", "resources[]", resourceOf("kubernetesCluster", "", "name")},
+	{"evidence[kubernetesController]", "resources[]", resourceOf("kubernetesController", "", "name")},
+	{"evidence[kubernetesNamespace]", "resources[]", resourceOf("kubernetesNamespace", "", "name")},
+	{"evidence[kubernetesPod]", "resources[]", resourceOf("kubernetesPod", "", "name")},
+	{"evidence[kubernetesSecret]", "resources[]", resourceOf("kubernetesSecret", "", "name")},
+	{"evidence[kubernetesService]", "resources[]", resourceOf("kubernetesService", "", "name")},
+	{"evidence[kubernetesServiceAccount]", "resources[]", resourceOf("kubernetesServiceAccount", "", "name")},
+}
+
+var ocsfKinds = slices.Concat([]row{
+	{"evidence[fileHash].value", "observables[]", observable("evidences[].data.value", 8, "Hash", isAnyHash)},
+	{"evidence[blob].name", "evidences[].file.name", text},
+	{"evidence[blob].name", "observables[]", observable("evidences[].file.name", 7, "File Name", nil)},
+	{"evidence[blob].url", "evidences[].url.url_string", text},
+	{"evidence[blob].url", "observables[]", observable("evidences[].url.url_string", 6, "URL String", nil)},
+	{"evidence[blob].fileHashes.value", "observables[]", observable("evidences[].data.fileHashes", 8, "Hash", isAnyHash)},
+	{"evidence[malware].name", "malware[]", ocsfMalware},
+
+	{"evidence[networkConnection].sourceAddress.ipAddress", "evidences[].src_endpoint.ip", ip},
+	{"evidence[networkConnection].sourceAddress.ipAddress", "observables[]", observable("evidences[].src_endpoint.ip", 2, "IP Address", isIP)},
+	{"evidence[networkConnection].sourcePort", "evidences[].src_endpoint.port", port},
+	{"evidence[networkConnection].destinationAddress.ipAddress", "evidences[].dst_endpoint.ip", ip},
+	{"evidence[networkConnection].destinationAddress.ipAddress", "observables[]", observable("evidences[].dst_endpoint.ip", 2, "IP Address", isIP)},
+	{"evidence[networkConnection].destinationPort", "evidences[].dst_endpoint.port", port},
+	{"evidence[dns].domainName", "evidences[].query.hostname", text},
+	{"evidence[dns].domainName", "observables[]", observable("evidences[].query.hostname", 1, "Hostname", nil)},
+	{"evidence[dns].ipAddresses.ipAddress", "observables[]", observable("evidences[].data.ipAddresses", 2, "IP Address", isIP)},
+
+	{"evidence[hostLogonSession].host.mdeDeviceId", "evidences[].device.uid", text},
+	{"evidence[hostLogonSession].host.deviceDnsName", "evidences[].device.hostname", text},
+	{"evidence[hostLogonSession].host.deviceDnsName", "observables[]", observable("evidences[].device.hostname", 1, "Hostname", nil)},
+	{"evidence[gitHubUser].login", "evidences[].user.name", text},
+	{"evidence[gitHubUser].userId", "evidences[].user.uid", text},
+	{"evidence[gitHubUser].email", "evidences[].user.email_addr", mail},
+	{"evidence[gitHubUser].login", "observables[]", observable("evidences[].user.name", 4, "User Name", nil)},
+
+	{"evidence[submissionMail].sender", "evidences[].email.from", mail},
+	{"evidence[submissionMail].recipient", "evidences[].email.to[]", mail},
+	{"evidence[submissionMail].subject", "evidences[].email.subject", text},
+	{"evidence[submissionMail].networkMessageId", "evidences[].email.uid", text},
+	{"evidence[submissionMail].senderIp", "evidences[].email.x_originating_ip[]", ip},
+	{"evidence[submissionMail].sender", "observables[]", observable("evidences[].email.from", 5, "Email Address", isMail)},
+	{"evidence[submissionMail].recipient", "observables[]", observable("evidences[].email.to", 5, "Email Address", isMail)},
+	{"evidence[submissionMail].senderIp", "observables[]", observable("evidences[].email.x_originating_ip", 2, "IP Address", isIP)},
+	{"evidence[mailboxConfiguration].mailboxPrimaryAddress", "evidences[].user.name", text},
+	{"evidence[mailboxConfiguration].mailboxPrimaryAddress", "evidences[].user.email_addr", mail},
+	{"evidence[mailboxConfiguration].mailboxPrimaryAddress", "observables[]", observable("evidences[].user.email_addr", 5, "Email Address", isMail)},
+	{"evidence[teamsMessage].senderFromAddress", "observables[]", observable("evidences[].data.senderFromAddress", 5, "Email Address", isMail)},
+	{"evidence[teamsMessage].recipients", "observables[]", observable("evidences[].data.recipients", 5, "Email Address", isMail)},
+	{"evidence[teamsMessage].senderIP", "observables[]", observable("evidences[].data.senderIP", 2, "IP Address", isIP)},
+	{"evidence[teamsMessage].urls.url", "observables[]", observable("evidences[].data.urls", 6, "URL String", nil)},
+}, ocsfAccount("evidence[hostLogonSession].account", "evidences[].user"),
+	ocsfAccount("evidence[cloudLogonSession].account", "evidences[].user"))
