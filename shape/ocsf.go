@@ -118,6 +118,9 @@ var (
 	ocsfVerdict = pair("0 unknown, 2 malicious, 4 suspicious, 5 noThreatsFound",
 		map[string]idName{"unknown": {0, "Unknown"}, "malicious": {2, "True Positive"},
 			"suspicious": {4, "Suspicious"}, "nothreatsfound": {5, "Benign"}})
+	ocsfClassification = pair("0 unknown, 1 falsePositive, 2 truePositive, 5 informationalExpectedActivity",
+		map[string]idName{"unknown": {0, "Unknown"}, "falsepositive": {1, "False Positive"},
+			"truepositive": {2, "True Positive"}, "informationalexpectedactivity": {5, "Benign"}})
 	ocsfRisk = pair("0 informational and none, 1 low, 2 medium, 3 high, 4 critical",
 		map[string]idName{"none": {0, "Info"}, "informational": {0, "Info"}, "low": {1, "Low"},
 			"medium": {2, "Medium"}, "high": {3, "High"}, "critical": {4, "Critical"}})

@@ -221,3 +221,22 @@ func TestOCSFHasWhatIsRecommended(t *testing.T) {
 func FuzzOCSF(f *testing.F) {
 	fuzzFormat(f, OCSF, readOCSFSchema(f).check)
 }
+
+// What the profile incident allows comes with its name.
+func TestOCSFHasTheIncident(t *testing.T) {
+	f := func(fields string, want ...string) {
+		t.Helper()
+		r := readAll(t, optionsOf(t, OCSF, graph, false),
+			list([]byte(`{"id":"a","lastUpdateDateTime":"2024-01-01T00:00:00Z",`+fields+`}`)))[0]
+		for _, w := range append(want, `"profiles":["incident"]`) {
+			if !strings.Contains(string(r.text), w) {
+				t.Errorf("%s: want %s in %s", fields, w, r.text)
+			}
+		}
+	}
+	f(`"assignedTo":"ann@contoso.example"`, `"assignee":{"name":"ann@contoso.example","email_addr":"ann@contoso.example"}`)
+	f(`"assignedTo":"Automation"`, `"assignee":{"name":"Automation"}`)
+	f(`"classification":"falsePositive"`, `"verdict_id":1,"verdict":"False Positive"`)
+	f(`"classification":"benignPositive"`, `"verdict_id":99,"verdict":"benignPositive"`)
+	f(`"incidentWebUrl":"https://x.example/29"`, `"src_url":"https://x.example/29"`)
+}

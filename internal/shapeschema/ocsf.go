@@ -21,8 +21,14 @@ var ocsfObjects = []string{
 	"tactic", "technique", "url", "user",
 }
 
-// classes stands before the names of classes.
-const classes = "class "
+// classes stands before the names of classes, profiles before those of profiles.
+const (
+	classes  = "class "
+	profiles = "profile "
+)
+
+// incident is the only profile that alerts have.
+const incident = "profiles/incident.json"
 
 // ocsfItem is a class, an object or an attribute.
 type ocsfItem struct {
@@ -54,7 +60,7 @@ func ocsf(dir string, out io.Writer) error {
 		}
 	}
 	for _, pattern := range []string{"events/base_event.json", "events/findings/*.json", "objects/*.json",
-		"extensions/windows/objects/*.json"} {
+		"extensions/windows/objects/*.json", incident} {
 		paths, err := filepath.Glob(filepath.Join(dir, pattern))
 		if err != nil {
 			return err
@@ -134,6 +140,9 @@ func (s *ocsfSchema) read(path string) error {
 			item.Extends = ""
 		}
 	}
+	if strings.HasSuffix(filepath.ToSlash(path), "/"+incident) {
+		name = profiles + name
+	}
 	if strings.Contains(filepath.ToSlash(path), "/extensions/") {
 		if core, known := s.items[name]; known {
 			for a, text := range item.Attributes {
@@ -150,7 +159,8 @@ func (s *ocsfSchema) read(path string) error {
 	return nil
 }
 
-// resolve returns the attributes of an item with those that it inherits. Attributes of profiles are left out.
+// resolve returns the attributes of an item with those that it inherits. Attributes of profiles other than incident are
+// left out.
 func (s *ocsfSchema) resolve(name string) (map[string]ocsfItem, []string, error) {
 	item, known := s.items[name]
 	if !known {
@@ -167,7 +177,15 @@ func (s *ocsfSchema) resolve(name string) (map[string]ocsfItem, []string, error)
 			one = constraint
 		}
 	}
-	for a, text := range item.Attributes {
+	attributes := maps.Clone(item.Attributes)
+	if strings.Contains(string(attributes["$include"]), `"`+incident+`"`) {
+		for a, text := range s.items[profiles+"incident"].Attributes {
+			if attributes[a] == nil {
+				attributes[a] = text
+			}
+		}
+	}
+	for a, text := range attributes {
 		if strings.HasPrefix(a, "$") {
 			continue
 		}
