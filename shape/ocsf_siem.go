@@ -43,6 +43,7 @@ var ocsfSIEM = table{
 		{"UserName", "evidences[].user.name", text},
 		{"UserName", "observables[]", observable("evidences[].user.name", 4, "User Name", nil)},
 		{"UserDomain", "evidences[].user.domain *", text},
+		{"LogOnUsers", "observables[] *", listed(observable("unmapped.LogOnUsers", 4, "User Name", nil))},
 
 		{"FileName", "evidences[].file.name", text},
 		{"FileName", "observables[]", observable("evidences[].file.name", 7, "File Name", nil)},
