@@ -21,7 +21,6 @@ var ocsfHead = []row{
 	{"", "class_name", literal(ocsfName)},
 	{"", "category_uid", literalInt(2)},
 	{"", "category_name", literal("Findings")},
-	{"", "is_alert", fixed("`true`", []byte{0xc3})},
 	{theTime, "time", recordTime},
 	{"", "metadata.version", literal(ocsfVersion)},
 	{"", "metadata.product.vendor_name", literal("Microsoft")},
@@ -112,6 +111,7 @@ var (
 			"critical": {5, "Critical"}})
 	ocsfStatus = pair("1 new, 2 inProgress, 4 resolved", map[string]idName{"unknown": {0, "Unknown"}, "new": {1, "New"},
 		"inprogress": {2, "In Progress"}, "resolved": {4, "Resolved"}})
+	notClosed    = enum("`false` for resolved", map[string][]byte{"resolved": no})
 	ocsfActivity = pair("1 Create for new, 2 Update for inProgress, 3 Close for resolved",
 		map[string]idName{"unknown": {0, "Unknown"},
 			"new": {1, "Create"}, "inprogress": {2, "Update"}, "resolved": {3, "Close"}})
@@ -316,6 +316,13 @@ func orInt(n int64) func(e *encoder, r *rule, _ []*value) {
 	v := appendInt(nil, n)
 	return func(e *encoder, r *rule, _ []*value) { e.put(r, v) }
 }
+
+var (
+	yes = padded([]byte{0xc3})
+	no  = padded([]byte{0xc2})
+)
+
+func orTrue(e *encoder, r *rule, _ []*value) { e.put(r, yes) }
 
 func orText(s string) func(e *encoder, r *rule, _ []*value) {
 	v := appendText(nil, s)

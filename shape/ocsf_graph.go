@@ -10,6 +10,7 @@ import (
 var ocsfGraph = table{
 	vendor: "unmapped",
 	derived: slices.Concat(ocsfDerived, []derived{
+		{"is_alert", nil, orTrue, "`true` for all else"},
 		{"metadata.product.name", nil, orText("Microsoft Defender"), "`Microsoft Defender` where the alert names none"},
 		{"evidences[].file.path", []string{"evidences[].file.parent_folder", "evidences[].file.name"}, joinPath, "folder and name, joined"},
 		{"evidences[].process.file.path", []string{"evidences[].process.file.parent_folder", "evidences[].process.file.name"}, joinPath, "folder and name, joined"},
@@ -20,6 +21,7 @@ var ocsfGraph = table{
 	rows: slices.Concat(ocsfHead, []row{
 		{"status", "activity_id activity_name", ocsfActivity},
 		{"status", "status_id status", ocsfStatus},
+		{"status", "is_alert", notClosed},
 		{"severity", "severity_id severity", ocsfSeverity},
 		{"description", "message finding_info.desc", text},
 		{"title", "finding_info.title message", text},

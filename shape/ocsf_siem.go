@@ -9,6 +9,7 @@ var ocsfSIEM = table{
 	derived: slices.Concat(ocsfDerived, []derived{{"evidences[].file.path", []string{"evidences[].file.parent_folder", "evidences[].file.name"}, joinPath, "folder and name, joined"}}),
 	needs:   ocsfNeeds,
 	rows: slices.Concat(ocsfHead, []row{
+		{"", "is_alert", fixed("`true`", yes)},
 		{"", "activity_id", literalInt(1)},
 		{"", "activity_name", literal("Create")},
 		{"", "type_uid", literalInt(ocsfClass*100 + 1)},

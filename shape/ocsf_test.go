@@ -235,8 +235,20 @@ func TestOCSFHasTheIncident(t *testing.T) {
 		}
 	}
 	f(`"assignedTo":"ann@contoso.example"`, `"assignee":{"name":"ann@contoso.example","email_addr":"ann@contoso.example"}`)
+	f(`"status":"resolved"`, `"is_alert":false`, `"activity_id":3`)
+	f(`"status":"new"`, `"is_alert":true`, `"activity_id":1`)
+	f(`"severity":"low"`, `"is_alert":true`, `"activity_id":0`)
 	f(`"assignedTo":"Automation"`, `"assignee":{"name":"Automation"}`)
 	f(`"classification":"falsePositive"`, `"verdict_id":1,"verdict":"False Positive"`)
 	f(`"classification":"benignPositive"`, `"verdict_id":99,"verdict":"benignPositive"`)
 	f(`"incidentWebUrl":"https://x.example/29"`, `"src_url":"https://x.example/29"`)
+}
+
+func TestUsersThatWereLoggedOnAreObservables(t *testing.T) {
+	r := readAll(t, optionsOf(t, OCSF, siem, false), list([]byte(`{"AlertId":"a","LogOnUsers":"D\\ann;D\\bob"}`)))[0]
+	for _, w := range []string{`"type":"User Name","value":"D\\ann"`, `"value":"D\\bob"`, `"LogOnUsers":"D\\ann;D\\bob"`} {
+		if !strings.Contains(string(r.text), w) {
+			t.Errorf("want %s in %s", w, r.text)
+		}
+	}
 }
