@@ -222,21 +222,6 @@ var (
 	}}
 )
 
-func isMail(s []byte) bool {
-	k := bytes.LastIndexByte(s, '@')
-	if k <= 0 || bytes.LastIndexByte(s, '.') < k+2 {
-		return false
-	}
-	for i, c := range s {
-		letter := c-'0' < 10 || c|0x20-'a' < 26
-		if !letter && c != '-' && c != '.' && (i > k || bytes.IndexByte([]byte("!#$%&'*+/=?^_`{|}~"), c) < 0) &&
-			i != k {
-			return false
-		}
-	}
-	return true
-}
-
 // digest makes the object of a digest for the first target, and an observable for the second.
 func digest(digits int, id int64, algorithm, name string) conv {
 	head := appendText(appendText(appendMapHead(nil, 3), "algorithm"), algorithm)
