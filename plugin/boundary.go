@@ -15,25 +15,21 @@ func callback(token uintptr, data, size *uintptr) int {
 	if in == nil {
 		return input.FLB_OK
 	}
-	return guard("callback", in, input.FLB_OK, func() int {
+	guard("callback", in, func() {
 		if b := in.take(); len(b) > 0 {
 			// Pinned until cleanup, so that C may hold the address.
 			*data, *size = uintptr(unsafe.Pointer(&b[0])), uintptr(len(b))
 		}
-		return input.FLB_OK
 	})
+	return input.FLB_OK
 }
 
 // cleanup says that the core has copied what the last callback of this instance gave it.
 func cleanup(token uintptr) int {
-	in := instances.find(token, flb.ThreadID())
-	if in == nil {
-		return input.FLB_OK
+	if in := instances.find(token, flb.ThreadID()); in != nil {
+		guard("cleanup", in, in.release)
 	}
-	return guard("cleanup", in, input.FLB_OK, func() int {
-		in.release()
-		return input.FLB_OK
-	})
+	return input.FLB_OK
 }
 
 func pause() {
@@ -58,32 +54,24 @@ func leave() {
 func exit() {
 	leave()
 	if in := instances.remove(flb.ThreadID()); in != nil {
-		guard("exit", in, 0, func() int {
-			in.close()
-			return 0
-		})
+		guard("exit", in, in.close)
 	}
 }
 
 // each calls f for every instance of this thread: the calls without a context. It is one but for `threaded off`.
 func each(what string, f func(*instance)) {
 	for _, in := range instances.of(flb.ThreadID()) {
-		guard(what, in, 0, func() int {
-			f(in)
-			return 0
-		})
+		guard(what, in, func() { f(in) })
 	}
 }
 
-// guard calls f and turns a panic into a log line and the value safe: a panic that leaves an exported function ends
-// Fluent Bit. It is a net, not a plan: after SIGHUP the core's own signal handlers stand, and a nil dereference
-// aborts even so.
-func guard(what string, in *instance, safe int, f func() int) (result int) {
+// guard calls f and turns a panic into a log line: one that leaves an exported function ends Fluent Bit. It is a net,
+// not a plan: after SIGHUP the core's own signal handlers stand, and a nil dereference aborts even so.
+func guard(what string, in *instance, f func()) {
 	defer func() {
 		if p := recover(); p != nil {
-			result = safe
 			complain(what, in, p)
 		}
 	}()
-	return f()
+	f()
 }

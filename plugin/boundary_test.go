@@ -16,8 +16,6 @@ import (
 	"fluent-bit-defender/plugin/flb"
 	"fluent-bit-defender/pull"
 	"fluent-bit-defender/state"
-
-	"github.com/fluent/fluent-bit-go/input"
 )
 
 // fake is an engine that notes what it is told; fail makes that call panic.
@@ -325,10 +323,7 @@ func TestAPanicEndsAtTheBoundary(t *testing.T) {
 	f("pause", func(uintptr) { pause() })
 	f("resume", func(uintptr) { resume() })
 	f("stop", func(uintptr) { exit() })
-	got := guard("init", nil, input.FLB_ERROR, func() int { panic("a panic of a test, on purpose") })
-	if got != input.FLB_ERROR {
-		t.Errorf("Init returned %d after a panic", got)
-	}
+	guard("init", nil, func() { panic("a panic of a test, on purpose") }) // before there is an instance
 }
 
 func TestAPanicAtEachCallbackIsToldOnce(t *testing.T) {

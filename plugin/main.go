@@ -37,19 +37,21 @@ func FLBPluginPreRegister(hotReload C.int) C.int { return input.FLB_OK }
 //
 //export FLBPluginRegister
 func FLBPluginRegister(def unsafe.Pointer) C.int {
-	return C.int(guard("register", nil, -1, func() int { return input.FLBPluginRegister(def, kind, description) }))
+	result := -1
+	guard("register", nil, func() { result = input.FLBPluginRegister(def, kind, description) })
+	return C.int(result)
 }
 
 // defenderInit starts an instance on its own thread. Anything but FLB_OK ends the start of Fluent Bit, from 4.0.3 on.
 //
 //export defenderInit
 func defenderInit(plugin unsafe.Pointer) C.int {
-	return C.int(guard("init", nil, input.FLB_ERROR, func() int {
-		if !open(plugin) {
-			return input.FLB_ERROR
-		}
-		return input.FLB_OK
-	}))
+	started := false
+	guard("init", nil, func() { started = open(plugin) })
+	if !started {
+		return input.FLB_ERROR
+	}
+	return input.FLB_OK
 }
 
 //export FLBPluginInputPreRun
@@ -109,10 +111,9 @@ func defenderExit() C.int {
 
 //export defenderUnregister
 func defenderUnregister(def unsafe.Pointer) {
-	guard("unregister", nil, 0, func() int {
+	guard("unregister", nil, func() {
 		input.FLBPluginUnregister(def)
 		refused.stop()
-		return 0
 	})
 }
 

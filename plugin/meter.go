@@ -23,13 +23,13 @@ var noMetrics sync.Once
 
 // newMeter makes the metrics of an instance, in its Init. Where the core has none it says so, once for all stanzas,
 // and returns nil.
-func newMeter(core *flb.Core, log *slog.Logger, started time.Time, s pull.Stats) *meter {
+func newMeter(core *flb.Core, log *slog.Logger, s pull.Stats) *meter {
 	all, width := make([]flb.Metric, len(metrics)), 0
 	for i, m := range metrics {
 		all[i] = m.Metric
 		width += m.Width()
 	}
-	m := &meter{now: reading{started: started}, numbers: make([]float64, width)}
+	m := &meter{now: reading{started: time.Now()}, numbers: make([]float64, width)}
 	var err error
 	if m.core, err = core.Metrics(kind, all, m.read(s)); err != nil {
 		noMetrics.Do(func() {

@@ -44,7 +44,7 @@ func open(plugin unsafe.Pointer) bool {
 		refused.add(faults, log)
 		return false
 	}
-	m := newMeter(core, log, time.Now(), s.Stats())
+	m := newMeter(core, log, s.Stats())
 	instances.add(&instance{lines: core.Log(), log: log, engine: s, meter: m, old: old}, core.Thread(), token)
 	s.start(cfgs)
 	core.Log().Flush()

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -29,13 +30,13 @@ type podPlace struct{ kubeconfig, namespace, name string }
 
 type openPod struct {
 	*share.Pod
+	place    podPlace
 	settings share.Settings
 	stanzas  int
 }
 
-// joinPods returns the place of this process for a stanza, which leaves it by leavePods. log is that of the first
-// stanza.
-func joinPods(cfg *conf.Config, log *slog.Logger) (podPlace, *openPod, error) {
+// joinPods returns the place of this process for a stanza, which leaves it by leave. log is that of the first stanza.
+func joinPods(cfg *conf.Config, log *slog.Logger) (*openPod, error) {
 	namespace, name, _ := cfg.Shared()
 	place := podPlace{cfg.Kubeconfig, namespace, name}
 	settings := share.Settings{
@@ -48,26 +49,25 @@ func joinPods(cfg *conf.Config, log *slog.Logger) (podPlace, *openPod, error) {
 	case p == nil:
 		api, err := openKubernetes(place, settings)
 		if err != nil {
-			return place, nil, fmt.Errorf("db %s: %w", cfg.DB, err)
+			return nil, fmt.Errorf("db %s: %w", cfg.DB, err)
 		}
 		sources := &share.Sources{API: api, Name: name, Identity: podIdentity(), Log: log}
-		p = &openPod{Pod: share.New(sources, settings), settings: settings}
+		p = &openPod{Pod: share.New(sources, settings), place: place, settings: settings}
 		pods.open[place] = p
 	case p.settings != settings:
-		return place, nil, fmt.Errorf("db %s: another stanza has it with other workers, "+
+		return nil, fmt.Errorf("db %s: another stanza has it with other workers, "+
 			"lease_duration or takeover_overlap: give both the same", cfg.DB)
 	}
 	p.stanzas++
-	return place, p, nil
+	return p, nil
 }
 
-func leavePods(place podPlace) {
+func (p *openPod) leave() {
 	pods.Lock()
-	p := pods.open[place]
 	p.stanzas--
 	last := p.stanzas == 0
 	if last {
-		delete(pods.open, place)
+		delete(pods.open, p.place)
 	}
 	pods.Unlock()
 	if last {
@@ -78,18 +78,14 @@ func leavePods(place podPlace) {
 // podIdentity is the pod's name and a part that is new at each start, so that no pod takes itself for the one that it
 // was before.
 func podIdentity() string {
-	name := os.Getenv("POD_NAME")
-	if name == "" {
-		name, _ = os.Hostname() // only people read it
-	}
-	return name + "_" + rand.Text()[:8]
+	host, _ := os.Hostname()
+	return cmp.Or(os.Getenv("POD_NAME"), host) + "_" + rand.Text()[:8] // only people read the name
 }
 
 // shared is a stanza whose sources are pulled by one of several pods. It is the share.Puller of those that are pulled
 // here.
 type shared struct {
 	stanza *stanza
-	place  podPlace
 	pod    *openPod
 	handle *share.Stanza
 
@@ -99,11 +95,11 @@ type shared struct {
 
 // newShared takes the stanza's place among the pods. Nothing is pulled before join.
 func newShared(s *stanza) (*shared, error) {
-	place, pod, err := joinPods(s.conf.Config, s.log)
+	pod, err := joinPods(s.conf.Config, s.log)
 	if err != nil {
 		return nil, err
 	}
-	return &shared{stanza: s, place: place, pod: pod, cfgs: map[state.Key]*conf.Config{}}, nil
+	return &shared{stanza: s, pod: pod, cfgs: map[state.Key]*conf.Config{}}, nil
 }
 
 // join begins to share the work.

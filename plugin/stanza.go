@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -59,18 +60,17 @@ func (s *stanza) open(cfgs []*conf.Config) error {
 		s.log.Warn(w)
 	}
 	opt := pull.OptionsOf(s.conf.Config, s.log)
+	here := cfgs
 	if _, _, ok := s.conf.Config.Shared(); ok {
 		shared, err := newShared(s)
 		if err != nil {
 			return err
 		}
 		s.shared, opt.Fence = shared, shared.pod.Fence
-		s.Runner = pull.NewRunner(opt)
-		s.announce(cfgs)
-		return nil
+		here = nil // join begins, with those that become this pod's
 	}
 	s.Runner = pull.NewRunner(opt)
-	for _, cfg := range cfgs {
+	for _, cfg := range here {
 		if err := s.begin(cfg); err != nil {
 			if s.gather != nil {
 				err = fmt.Errorf("tenant %s: %w", cfg.Label(), err)
@@ -83,10 +83,7 @@ func (s *stanza) open(cfgs []*conf.Config) error {
 }
 
 func (s *stanza) announce(cfgs []*conf.Config) {
-	where := s.conf.DB
-	if where == "" {
-		where = "memory"
-	}
+	where := cmp.Or(s.conf.DB, "memory")
 	if s.gather != nil {
 		s.log.Info(fmt.Sprintf("pulling alerts of %d tenants", len(cfgs)),
 			"tenants_file", s.conf.TenantsFile, "every", s.conf.PollInterval, "parallel", s.conf.Parallel,
@@ -94,18 +91,14 @@ func (s *stanza) announce(cfgs []*conf.Config) {
 		return
 	}
 	cfg := cfgs[0]
-	filters := cfg.Filters()
-	if filters == "" {
-		filters = "none"
-	}
 	s.log.Info(fmt.Sprintf("pulling %s alerts of tenant %s", cfg.API, cfg.TenantID),
-		"place", cfg.Place(), "filters", filters, "every", cfg.PollInterval,
+		"place", cfg.Place(), "filters", cmp.Or(cfg.Filters(), "none"), "every", cfg.PollInterval,
 		"state", where, "version", client.Version)
 }
 
 // begin opens what one tenant needs and adds its source to the runner. After an error nothing of it is open.
 func (s *stanza) begin(cfg *conf.Config) error {
-	store, err := openState(cfg, pull.KeyOf(cfg), s.log)
+	store, err := openState(cfg, s.log)
 	if err != nil {
 		return err
 	}
@@ -239,7 +232,7 @@ func (s *stanza) Stop(ctx context.Context) error {
 	}
 	err := s.Runner.Stop(ctx)
 	if s.shared != nil {
-		leavePods(s.shared.place)
+		s.shared.pod.leave()
 	}
 	if s.gather != nil {
 		s.gather.Close()
@@ -247,16 +240,16 @@ func (s *stanza) Stop(ctx context.Context) error {
 	return err
 }
 
-// open keys.
+// holds are the keys of what is open.
 func (s *stanza) holds() []state.Key {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Collect(maps.Keys(s.keys))
 }
 
-func openState(cfg *conf.Config, key state.Key, log *slog.Logger) (state.Store, error) {
+func openState(cfg *conf.Config, log *slog.Logger) (state.Store, error) {
 	if cfg.DB == "" {
-		return state.OpenMemory(key)
+		return state.OpenMemory(pull.KeyOf(cfg))
 	}
-	return state.OpenFile(cfg.DB, key, log)
+	return state.OpenFile(cfg.DB, pull.KeyOf(cfg), log)
 }
