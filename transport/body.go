@@ -58,9 +58,6 @@ func (n *Network) guard(
 		to: to, raw: resp.Body, caller: caller, client: n.base, request: request, cancel: cancel,
 		limit: n.ReadTimeout, want: resp.ContentLength,
 	}
-	if b.raw == nil {
-		b.raw = http.NoBody
-	}
 	b.timer = time.AfterFunc(b.limit, func() { cancel(errStalled) })
 	b.timer.Stop()
 	// Closing wakes a Read that does not know of the context.

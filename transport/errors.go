@@ -1,9 +1,11 @@
 package transport
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -85,7 +87,8 @@ func (n *Network) StatusError(to Target, resp *http.Response, said string) *Erro
 	case status == http.StatusNotFound, status == http.StatusGone, status == http.StatusMethodNotAllowed,
 		status == http.StatusMisdirectedRequest:
 		e.Kind = KindConfig
-		e.What = fmt.Sprintf("nothing answers at %s (%d)", place(resp.Request), status)
+		u := resp.Request.URL // without its query, which may hold a key
+		e.What = fmt.Sprintf("nothing answers at %s (%d)", Clean(u.Scheme+"://"+u.Host+u.EscapedPath(), 200), status)
 		e.Remedy = "check " + to.Keys
 	case status == http.StatusProxyAuthRequired:
 		e.Kind = KindConfig
@@ -126,14 +129,6 @@ func asked(d time.Duration) string {
 	return fmt.Sprintf(", it asks to wait %v", d)
 }
 
-// place is a request's address without its query.
-func place(req *http.Request) string {
-	if req == nil || req.URL == nil {
-		return "the configured address"
-	}
-	return Clean(req.URL.Scheme+"://"+req.URL.Host+req.URL.EscapedPath(), 200)
-}
-
 // location is the host a redirect points to; the rest of it may hold anything.
 func (n *Network) location(resp *http.Response) string {
 	u, err := url.Parse(resp.Header.Get("Location"))
@@ -155,18 +150,9 @@ const longestRetryAfter = time.Hour
 // or unreadable gives zero; what is longer than an hour gives an hour.
 func retryAfter(value string, now time.Time) time.Duration {
 	value = strings.TrimSpace(value)
-	if value == "" {
-		return 0
-	}
-	if strings.Trim(value, "0123456789") == "" {
-		var seconds time.Duration
-		for _, digit := range value {
-			seconds = seconds*10 + time.Duration(digit-'0')
-			if seconds > longestRetryAfter/time.Second {
-				return longestRetryAfter
-			}
-		}
-		return seconds * time.Second
+	seconds, err := strconv.ParseUint(value, 10, 64)
+	if err == nil || errors.Is(err, strconv.ErrRange) { // out of range is the largest
+		return time.Duration(min(seconds, uint64(longestRetryAfter/time.Second))) * time.Second
 	}
 	at, err := http.ParseTime(value)
 	if err != nil {

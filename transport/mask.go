@@ -18,7 +18,7 @@ const (
 	piece     = 8 // bytes of a secret in a row that give it away
 )
 
-// mask keeps text that came from elsewhere free of secrets: those it was told of,
+// Mask keeps text that came from elsewhere free of secrets: those it was told of,
 // whole or in pieces and in the usual encodings, and what looks like one. It is for
 // the rare error path, not for speed.
 type Mask struct {

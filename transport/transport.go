@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -36,11 +37,10 @@ type transport struct {
 	rest rests
 	uses int // guarded by transports
 
-	mu     sync.Mutex
-	closed bool
-	conns  map[*conn]struct{}
-	base   context.Context // ends dials that are under way
-	stop   context.CancelFunc
+	mu    sync.Mutex
+	conns map[*conn]struct{}
+	base  context.Context // ends dials that are under way
+	stop  context.CancelFunc
 }
 
 // way is what a transport depends on. A ca_file that was replaced is another one.
@@ -208,7 +208,7 @@ func (t *transport) dial(ctx context.Context, d *net.Dialer, network, addr strin
 	c := &conn{Conn: nc, owner: t}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.closed {
+	if t.base.Err() != nil {
 		nc.Close()
 		return nil, ErrClosed
 	}
@@ -230,9 +230,8 @@ func (t *transport) close() {
 	}
 	t.stop()
 	t.mu.Lock()
-	t.closed = true
 	open := t.conns
-	t.conns = make(map[*conn]struct{})
+	t.conns = nil
 	t.mu.Unlock()
 	for c := range open {
 		c.Conn.Close()
@@ -271,20 +270,12 @@ type rest struct {
 }
 
 // Rest notes that a host asked for a rest.
-func (n *Network) Rest(host string, wait time.Duration) { n.rests.begin(host, n, wait) }
-
-// Resting is how long a host is to be left alone, because another Network was told to; 0: not at all.
-func (n *Network) Resting(host string) time.Duration { return n.rests.left(host, n) }
-
-func (r *rests) begin(host string, n *Network, wait time.Duration) {
+func (n *Network) Rest(host string, wait time.Duration) {
+	r := n.rests
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := time.Now()
-	for h, old := range r.of {
-		if !now.Before(old.until) {
-			delete(r.of, h)
-		}
-	}
+	maps.DeleteFunc(r.of, func(_ string, old *rest) bool { return !now.Before(old.until) })
 	if old := r.of[host]; old != nil && old.until.After(now.Add(wait)) {
 		return
 	}
@@ -294,7 +285,9 @@ func (r *rests) begin(host string, n *Network, wait time.Duration) {
 	r.of[host] = &rest{until: now.Add(wait), told: n}
 }
 
-func (r *rests) left(host string, n *Network) time.Duration {
+// Resting is how long a host is to be left alone, because another Network was told to; 0: not at all.
+func (n *Network) Resting(host string) time.Duration {
+	r := n.rests
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	here := r.of[host]
