@@ -39,16 +39,12 @@ type attempt struct {
 }
 
 // clientCertificate builds the grant. The file is not touched before a token is needed.
-func clientCertificate(t *Tokens, cfg *conf.Config) (grant, error) {
-	request, err := newTokenRequest(cfg)
-	if err != nil {
-		return nil, err
-	}
+func clientCertificate(t *Tokens, cfg *conf.Config, request tokenRequest) grant {
 	g := &certified{t: t, file: cfg.ClientCertificateFile, password: cfg.ClientCertificatePassword, request: request}
-	return g.source, nil
+	return g.token
 }
 
-func (g *certified) source(w *tokenWire, again bool) (oauth2.TokenSource, error) {
+func (g *certified) token(w *tokenWire, again bool) (*oauth2.Token, error) {
 	const key = "client_certificate_file"
 	const mend = "make a new certificate, upload it to the application in Entra ID, " +
 		"and put it with its key into the file"
@@ -81,20 +77,16 @@ func (g *certified) source(w *tokenWire, again bool) (oauth2.TokenSource, error)
 		return nil, credentialError(key, g.file, fmt.Errorf("%s: the key does not sign", name), mend)
 	}
 	g.t.net.Mask.Hide(assertion)
-	src := g.request.with(w, "client_assertion_type", assertionType, "client_assertion", assertion)
-	return sourceFunc(func() (*oauth2.Token, error) {
-		tok, err := src.Token()
-		if err == nil {
-			return tok, nil
-		}
-		err = w.failure(err)
-		var e *transport.Error
-		if errors.As(err, &e) && e.Credential {
-			e.What += fmt.Sprintf(" (the certificate with the thumbprint %s, which ends at %s)",
-				cert.Thumbprint(), day(cert.Leaf.NotAfter))
-		}
-		return nil, err
-	}), nil
+	tok, err := g.request.token(w, "client_assertion_type", assertionType, "client_assertion", assertion)
+	if err == nil {
+		return tok, nil
+	}
+	err = w.failure(err)
+	if e, ok := errors.AsType[*transport.Error](err); ok && e.Credential {
+		e.What += fmt.Sprintf(" (the certificate with the thumbprint %s, which ends at %s)",
+			cert.Thumbprint(), day(cert.Leaf.NotAfter))
+	}
+	return nil, err
 }
 
 // now is the service's time, or, while that is not known, the local one, which is not sure.

@@ -1,6 +1,7 @@
 package entra
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -8,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/golang-jwt/jwt/v5"
 
 	"fluent-bit-defender/conf"
 	"fluent-bit-defender/transport"
@@ -39,27 +42,22 @@ func (t *Tokens) claimsOf(token string) (Claims, bool) {
 		return Claims{}, false
 	}
 	var raw struct {
-		Aud      texts   `json:"aud"`
-		Tid      string  `json:"tid"`
-		AppID    string  `json:"appid"`
-		Azp      string  `json:"azp"`
-		UPN      string  `json:"upn"`
-		Username string  `json:"preferred_username"`
-		Roles    texts   `json:"roles"`
-		Scp      string  `json:"scp"`
-		Exp      float64 `json:"exp"`
+		Aud      jwt.ClaimStrings `json:"aud"` // a text or a list of them
+		Tid      string           `json:"tid"`
+		AppID    string           `json:"appid"`
+		Azp      string           `json:"azp"`
+		UPN      string           `json:"upn"`
+		Username string           `json:"preferred_username"`
+		Roles    jwt.ClaimStrings `json:"roles"`
+		Scp      string           `json:"scp"`
+		Exp      float64          `json:"exp"`
 	}
 	if json.Unmarshal(payload, &raw) != nil {
 		return Claims{}, false
 	}
 	show := func(text string) string { return t.net.Mask.Text(text, 200) }
-	first := func(a, b string) string {
-		if a == "" {
-			a = b
-		}
-		return show(a)
-	}
-	claims := Claims{Tenant: show(raw.Tid), Application: first(raw.AppID, raw.Azp), User: first(raw.UPN, raw.Username)}
+	claims := Claims{Tenant: show(raw.Tid),
+		Application: show(cmp.Or(raw.AppID, raw.Azp)), User: show(cmp.Or(raw.UPN, raw.Username))}
 	if len(raw.Aud) > 0 {
 		claims.Audience = show(raw.Aud[0])
 	}
@@ -75,24 +73,6 @@ func (t *Tokens) claimsOf(token string) (Claims, bool) {
 		claims.Expires = time.Unix(int64(raw.Exp), 0).UTC()
 	}
 	return claims, true
-}
-
-// texts is a text or a list of them; anything else counts as none.
-type texts []string
-
-func (t *texts) UnmarshalJSON(text []byte) error {
-	var one string
-	if json.Unmarshal(text, &one) == nil {
-		if one != "" { // null is one as well
-			*t = texts{one}
-		}
-		return nil
-	}
-	var many []string
-	if json.Unmarshal(text, &many) == nil {
-		*t = many
-	}
-	return nil
 }
 
 // Claims gets a token if none is held, and tells what it says of itself. False: the token is
@@ -124,11 +104,7 @@ func (t *Tokens) Doubts(claims Claims) []Doubt {
 	}
 	// v2 tokens of some resources name them by a GUID, which says nothing where it is not known.
 	if !takes(claims.Audience) && (t.needs.Exact || !transport.IsGUID(claims.Audience)) {
-		is := claims.Audience
-		if is == "" {
-			is = "nothing"
-		}
-		wanted := strings.Join(t.needs.Audiences, " or ")
+		is, wanted := cmp.Or(claims.Audience, "nothing"), strings.Join(t.needs.Audiences, " or ")
 		all = append(all, Doubt{"aud",
 			"is for " + is + " (aud), while the API takes tokens for " + wanted, "check resource"})
 	}

@@ -105,11 +105,11 @@ func managedIdentity(t *Tokens, cfg *conf.Config) (grant, error) {
 	}
 	u.RawQuery = q.Encode()
 	g := identity{t, m, u.String(), secret}
-	return func(w *tokenWire, again bool) (oauth2.TokenSource, error) {
+	return func(w *tokenWire, again bool) (*oauth2.Token, error) {
 		if again {
 			return nil, nil // there is nothing to read anew
 		}
-		return sourceFunc(func() (*oauth2.Token, error) { return g.token(w) }), nil
+		return g.token(w)
 	}, nil
 }
 
@@ -119,8 +119,8 @@ func (g identity) token(w *tokenWire) (*oauth2.Token, error) {
 	start := time.Now()
 	for wait := time.Second; ; wait *= 2 {
 		tok, err := g.ask(w)
-		var e *transport.Error
-		if err == nil || w.spare || !errors.As(err, &e) || e.Kind != transport.KindTokenTransient {
+		e, ok := errors.AsType[*transport.Error](err)
+		if err == nil || w.spare || !ok || e.Kind != transport.KindTokenTransient {
 			return tok, err
 		}
 		left := identityPatience - time.Since(start)

@@ -19,11 +19,7 @@ import (
 // authorizationCode is the grant of a login: defenderctl login (Login) did the interactive part
 // and wrote a refresh token, of which access tokens and further refresh tokens are made here.
 // release lets go of the file.
-func authorizationCode(t *Tokens, cfg *conf.Config) (g grant, release func(), err error) {
-	request, err := newTokenRequest(cfg)
-	if err != nil {
-		return nil, nil, err
-	}
+func authorizationCode(cfg *conf.Config, request tokenRequest) (g grant, release func(), err error) {
 	if len(request.Scopes) > 0 {
 		request.Scopes = append(request.Scopes, offlineAccess)
 	}
@@ -32,18 +28,15 @@ func authorizationCode(t *Tokens, cfg *conf.Config) (g grant, release func(), er
 		return nil, nil, cannotOpen(cfg.RefreshTokenFile, err)
 	}
 	var had string // the token that this client got last; it asks again because that one is of no more use
-	return func(w *tokenWire, again bool) (oauth2.TokenSource, error) {
+	return func(w *tokenWire, again bool) (*oauth2.Token, error) {
 		if again {
 			return nil, nil // the file is read at each attempt
 		}
-		return sourceFunc(func() (*oauth2.Token, error) {
-			tok, err := s.token(w, request, lease{request.TokenURL, cfg.Resource}, had)
-			if err != nil {
-				return nil, err
-			}
+		tok, err := s.token(w, request, lease{request.TokenURL, cfg.Resource}, had)
+		if err == nil {
 			had = tok.AccessToken
-			return tok, nil
-		}), nil
+		}
+		return tok, err
 	}, s.leave, nil
 }
 
@@ -191,7 +184,7 @@ func (s *session) token(w *tokenWire, request tokenRequest, name lease, refused 
 	}
 	w.t.net.Mask.Hide(old)
 	start := time.Now()
-	tok, err := request.with(w, "grant_type", "refresh_token", "refresh_token", old).Token()
+	tok, err := request.token(w, "grant_type", "refresh_token", "refresh_token", old)
 	if err != nil {
 		return nil, w.failure(err)
 	}

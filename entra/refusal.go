@@ -1,6 +1,7 @@
 package entra
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -151,10 +152,7 @@ func (r *refusal) words(
 		return prefix + diagnoses[code].what, remedy
 	}
 	login := auth == conf.AuthorizationCode
-	why := r.Error
-	if why == "" {
-		why = "refused"
-	}
+	why := cmp.Or(r.Error, "refused")
 	switch {
 	case status == http.StatusTooManyRequests:
 		return prefix + "throttled (429)", "if it lasts, let fewer programs ask for tokens with this client_id"
@@ -218,8 +216,5 @@ func (r *refusal) told(m *transport.Mask) string {
 	if timestamp.MatchString(r.Timestamp) {
 		ids = append(ids, "at "+r.Timestamp)
 	}
-	if said == "" {
-		said = "nothing"
-	}
-	return said + " (" + strings.Join(ids, ", ") + ")"
+	return cmp.Or(said, "nothing") + " (" + strings.Join(ids, ", ") + ")"
 }

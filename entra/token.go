@@ -28,28 +28,32 @@ const (
 	unknownLife    = 5 * time.Minute // of a token whose lifetime cannot be read
 )
 
-// grant makes the TokenSource of one attempt to get a token; w carries its requests
-// and ends it. again is true when the service just refused the credential: one that
-// lives in a file is read anew then, and nil without an error means that there is
-// no other one to try. Errors are *transport.Error. Each kind of credential is one such
-// function, called by one goroutine at a time.
-type grant func(w *tokenWire, again bool) (oauth2.TokenSource, error)
+// grant makes one attempt to get a token; w carries its requests and ends it. again is true when the service just
+// refused the credential: one that lives in a file is read anew then, and nil without an error means that there is no
+// other one to try. Each kind of credential is one such function, called by one goroutine at a time.
+type grant func(w *tokenWire, again bool) (*oauth2.Token, error)
 
 // newGrant chooses the credential cfg names. release gives back what it holds beyond
 // memory; it may be called while an attempt is under way.
 func newGrant(t *Tokens, cfg *conf.Config) (g grant, release func(), err error) {
 	release = func() {}
+	if cfg.Auth == conf.ManagedIdentity {
+		g, err = managedIdentity(t, cfg)
+		return g, release, err
+	}
+	request, err := newTokenRequest(cfg)
+	if err != nil {
+		return nil, nil, err
+	}
 	switch cfg.Auth {
 	case conf.ClientSecret:
-		g, err = clientSecret(t, cfg)
+		g = clientSecret(t, cfg, request)
 	case conf.ClientCertificate:
-		g, err = clientCertificate(t, cfg)
+		g = clientCertificate(t, cfg, request)
 	case conf.WorkloadIdentity:
-		g, err = workloadIdentity(t, cfg)
-	case conf.ManagedIdentity:
-		g, err = managedIdentity(t, cfg)
+		g = workloadIdentity(t, cfg, request)
 	case conf.AuthorizationCode:
-		g, release, err = authorizationCode(t, cfg)
+		g, release, err = authorizationCode(cfg, request)
 	default:
 		err = fmt.Errorf("auth %q is not known", cfg.Auth)
 	}
@@ -162,7 +166,7 @@ func (t *Tokens) Get(ctx context.Context) (*Token, error) {
 			return nil, err
 		}
 		pause := renewPause
-		if e := (*transport.Error)(nil); errors.As(err, &e) {
+		if e, ok := errors.AsType[*transport.Error](err); ok {
 			pause = max(pause, e.RetryAfter)
 		}
 		fresh = &Token{Value: held.Value, renew: time.Now().Add(pause), expires: held.expires}
@@ -196,8 +200,7 @@ func (t *Tokens) Drop(tok *Token) {
 // anew and tried once more if it changed. spare: a token that serves is held.
 func (t *Tokens) request(ctx context.Context, spare bool) (*Token, error) {
 	fresh, err := t.try(ctx, spare, false)
-	var e *transport.Error
-	if errors.As(err, &e) && e.Credential {
+	if e, ok := errors.AsType[*transport.Error](err); ok && e.Credential {
 		if next, err := t.try(ctx, spare, true); next != nil || err != nil {
 			return next, err
 		}
@@ -208,18 +211,16 @@ func (t *Tokens) request(ctx context.Context, spare bool) (*Token, error) {
 // try makes one token request. Nil without an error: no other credential to try.
 func (t *Tokens) try(ctx context.Context, spare, again bool) (*Token, error) {
 	w := &tokenWire{t: t, ctx: ctx, spare: spare}
-	src, err := t.grant(w, again)
-	if src == nil || err != nil {
-		return nil, err
-	}
 	start := time.Now()
-	tok, err := src.Token()
+	tok, err := t.grant(w, again)
+	if tok == nil && err == nil {
+		return nil, nil
+	}
 	if err != nil {
 		err = w.failure(err)
 		// A refusal in Entra ID's own words carries its time as well. Without it a clock that fell behind (a machine
 		// that slept) would make assertions that are refused for ever.
-		var e *transport.Error
-		if errors.As(err, &e) && e.Code != 0 {
+		if e, ok := errors.AsType[*transport.Error](err); ok && e.Code != 0 {
 			t.net.Clock.See(w.last)
 		}
 		return nil, err

@@ -101,8 +101,7 @@ func (w *tokenWire) lost(to transport.Target, err error) error {
 		return err
 	}
 	what := err.Error()
-	var broken *transport.BrokenAnswer
-	if errors.As(err, &broken) {
+	if broken, ok := errors.AsType[*transport.BrokenAnswer](err); ok {
 		what = broken.What
 	}
 	e := &transport.Error{Kind: transport.KindNetwork, Op: to.Name, Err: err,
