@@ -1,8 +1,6 @@
 package client
 
 import (
-	"errors"
-	"fmt"
 	"net/http"
 	"net/url"
 	"time"
@@ -33,21 +31,16 @@ type words struct{ more, remedy string }
 // alertsRequest is what requests for alerts are called in errors.
 const alertsRequest = "alerts request"
 
-var errNoPages = errors.New("this API has no pages")
-
 // newAPI builds the API that cfg names.
 func newAPI(cfg *conf.Config) (*api, error) {
 	base, err := transport.ParseAddress("url", cfg.URL)
 	if err != nil {
 		return nil, err
 	}
-	switch cfg.API {
-	case conf.SIEM:
-		return newSIEM(base, cfg), nil
-	case conf.Graph:
+	if cfg.API == conf.Graph {
 		return newGraph(base, cfg), nil
 	}
-	return nil, fmt.Errorf("api %q is not known: use siem or graph", cfg.API)
+	return newSIEM(base, cfg), nil
 }
 
 // withQuery adds an encoded query to an address. The address can carry a key in its own query, so that is left out of

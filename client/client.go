@@ -61,7 +61,7 @@ type Client struct {
 	api    *api
 	tokens *entra.Tokens
 	pace   *pace        // nil: as many requests as there are
-	slow   func()       // gives back pace
+	leave  func()       // gives back pace
 	held   atomic.Int64 // by pace, in nanoseconds
 	warned sync.Once
 }
@@ -99,10 +99,9 @@ func New(cfg *conf.Config, opts ...Option) (*Client, error) {
 		net.Close()
 		return nil, err
 	}
-	c := &Client{net: net, api: api, tokens: tokens, slow: func() {}}
+	c := &Client{net: net, api: api, tokens: tokens, leave: func() {}}
 	if api.paced != nil {
-		c.pace, c.slow = openPace(api.paced, cfg.TenantID)
-		c.slow = sync.OnceFunc(c.slow)
+		c.pace, c.leave = openPace(api.paced, cfg.TenantID)
 	}
 	return c, nil
 }
@@ -123,9 +122,6 @@ func NewLogin(cfg *conf.Config, port int, opts ...Option) (*entra.Login, error) 
 
 // open makes what a Client and a login stand on.
 func open(cfg *conf.Config, opts []Option) (*api, *transport.Network, error) {
-	if cfg.ConnectTimeout <= 0 || cfg.ReadTimeout <= 0 {
-		return nil, nil, errors.New("connect_timeout and read_timeout must be longer than zero")
-	}
 	api, err := newAPI(cfg)
 	if err != nil {
 		return nil, nil, err
@@ -198,9 +194,9 @@ func (c *Client) Fetch(ctx context.Context, q Query) (*Answer, error) {
 		if err == nil {
 			return answer, nil
 		}
-		var e *transport.Error
+		e, ok := errors.AsType[*transport.Error](err)
 		switch {
-		case !errors.As(err, &e):
+		case !ok:
 		case e.Kind == transport.KindForbidden:
 			c.tokens.ExplainForbidden(e, tok.Value)
 		case e.Kind == transport.KindUnauthorized && again:
@@ -305,7 +301,7 @@ func (c *Client) snippet(resp *http.Response, b *transport.Body) string {
 // of a proxy, ca_file and timeouts every connection is closed. It does not wait for the network.
 func (c *Client) Close() {
 	c.net.Close()
-	c.slow()
+	c.leave()
 	c.tokens.Close()
 }
 

@@ -151,10 +151,6 @@ func TestNewRefuses(t *testing.T) {
 			t.Errorf("%s: got %v, want %s", name, err, want)
 		}
 	}
-	f("another api", func(c *conf.Config) { c.API = "mde" }, `api "mde" is not known: use siem or graph`)
-	f("another credential", func(c *conf.Config) { c.Auth = "password" }, `auth "password" is not known`)
-	f("no timeouts", func(c *conf.Config) { c.ReadTimeout = 0 },
-		"connect_timeout and read_timeout must be longer than zero")
 	f("url without scheme", func(c *conf.Config) { c.URL = "alerts.test/api" }, "url is not an http or https address")
 	f("password in url", func(c *conf.Config) { c.TokenURL = "https://me:hunter22@login.test/" },
 		"token_url must not hold a user name or password")

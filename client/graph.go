@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -172,10 +173,7 @@ func graphSaid(m *transport.Mask, body []byte) string {
 		return m.Text(string(body), 200)
 	}
 	e := answer.Error
-	said := m.Text(e.Message, 200)
-	if said == "" {
-		said = "nothing"
-	}
+	said := cmp.Or(m.Text(e.Message, 200), "nothing")
 	var ids []string
 	if graphCode.MatchString(e.Code) {
 		ids = append(ids, m.Text(e.Code, 64))

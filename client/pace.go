@@ -2,14 +2,12 @@ package client
 
 import (
 	"context"
-	"fmt"
+	"maps"
 	"net/url"
 	"sync"
 	"time"
 
 	"golang.org/x/time/rate"
-
-	"fluent-bit-defender/transport"
 )
 
 // Graph takes 150 requests a minute from an application in a tenant (facts). A burst of 10 and 2 a second are 130 in
@@ -36,7 +34,7 @@ type pace struct {
 	left  time.Time // by the last of them
 }
 
-// openPace joins the limit of a place and tenant, or begins one. leave gives it back, once.
+// openPace joins the limit of a place and tenant, or begins one. leave gives it back.
 func openPace(base *url.URL, tenant string) (p *pace, leave func()) {
 	key := paceKey{hostPort(base), tenant}
 	paces.mu.Lock()
@@ -48,25 +46,23 @@ func openPace(base *url.URL, tenant string) (p *pace, leave func()) {
 		paces.open[key] = p
 	}
 	p.users++
-	return p, func() {
+	return p, sync.OnceFunc(func() {
 		paces.mu.Lock()
 		defer paces.mu.Unlock()
-		if p.users--; p.users == 0 {
-			p.left = time.Now()
-		}
+		p.users--
+		p.left = time.Now()
 		sweepPaces()
-	}
+	})
 }
 
-// sweepPaces drops the limits that nobody uses and that are as good as new. Others stay, or a hot reload would begin
-// with a burst right after the last one. A limit that was left in the future is from another test's virtual time.
+// sweepPaces drops the limits that nobody used for so long that they are as good as new. Others stay, or a hot reload
+// would begin with a burst right after the last one. One that was left in the future is of a test in virtual time: the
+// next test must not depend on it.
 func sweepPaces() {
-	for key, p := range paces.open {
+	maps.DeleteFunc(paces.open, func(_ paceKey, p *pace) bool {
 		idle := time.Since(p.left)
-		if p.users == 0 && (p.limit.Tokens() >= paceBurst || idle >= paceRefill || idle < 0) {
-			delete(paces.open, key)
-		}
-	}
+		return p.users == 0 && (idle >= paceRefill || idle < 0)
+	})
 }
 
 // wait returns when the next request may be sent. Errors wrap ctx's error or transport.ErrClosed.
@@ -80,16 +76,7 @@ func (p *pace) wait(ctx context.Context, c *Client) error {
 		return nil
 	}
 	start := time.Now()
-	timer := time.NewTimer(delay)
-	defer timer.Stop()
-	var err error
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-		err = fmt.Errorf("%s: %w", alertsRequest, ctx.Err())
-	case <-c.net.Done():
-		err = fmt.Errorf("%s: %w", alertsRequest, transport.ErrClosed)
-	}
+	err := c.net.Pause(ctx, alertsRequest, delay)
 	if err != nil {
 		slot.Cancel()
 	}

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"errors"
 	"maps"
 	"net/http"
 	"net/url"
@@ -62,7 +63,7 @@ func newSIEM(base *url.URL, cfg *conf.Config) *api {
 // configured address can carry a key in its own query, so that is left out there.
 func (s siem) address(q Query) (full, shown string, err error) {
 	if q.Page != "" {
-		return "", "", errNoPages
+		return "", "", errors.New("this API has no pages")
 	}
 	v := maps.Clone(s.filters)
 	if !q.Since.IsZero() {

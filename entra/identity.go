@@ -127,7 +127,7 @@ func (g identity) token(w *tokenWire) (*oauth2.Token, error) {
 		if left <= 0 || e.RetryAfter > left {
 			return nil, err
 		}
-		if err := w.pause(min(max(wait, e.RetryAfter), left)); err != nil {
+		if err := g.t.net.Pause(w.ctx, identities.Name, min(max(wait, e.RetryAfter), left)); err != nil {
 			return nil, err
 		}
 	}

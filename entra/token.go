@@ -54,8 +54,6 @@ func newGrant(t *Tokens, cfg *conf.Config) (g grant, release func(), err error) 
 		g = workloadIdentity(t, cfg, request)
 	case conf.AuthorizationCode:
 		g, release, err = authorizationCode(cfg, request)
-	default:
-		err = fmt.Errorf("auth %q is not known", cfg.Auth)
 	}
 	return g, release, err
 }

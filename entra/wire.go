@@ -113,20 +113,6 @@ func (w *tokenWire) lost(to transport.Target, err error) error {
 	return e
 }
 
-// pause lets d pass; an error means that the attempt has ended meanwhile.
-func (w *tokenWire) pause(d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-w.ctx.Done():
-		return fmt.Errorf("%s: %w", grants.Name, w.ctx.Err())
-	case <-w.t.net.Done():
-		return fmt.Errorf("%s: %w", grants.Name, transport.ErrClosed)
-	}
-}
-
 // shownAddress is a token address as it may be logged.
 func shownAddress(u *url.URL) string {
 	v := *u

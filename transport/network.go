@@ -68,6 +68,20 @@ func (n *Network) Close() {
 // Done is closed by Close.
 func (n *Network) Done() <-chan struct{} { return n.base.Done() }
 
+// Pause lets d pass. Errors wrap ctx's error or ErrClosed, and begin with what waits.
+func (n *Network) Pause(ctx context.Context, what string, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("%s: %w", what, ctx.Err())
+	case <-n.Done():
+		return fmt.Errorf("%s: %w", what, ErrClosed)
+	}
+}
+
 // ErrClosed is wrapped by every error that Close caused.
 var ErrClosed = errors.New("client is closed")
 
