@@ -14,6 +14,7 @@ import (
 
 	"fluent-bit-defender/cmd/defenderctl/flbconf"
 	"fluent-bit-defender/conf"
+	"fluent-bit-defender/pull"
 	"fluent-bit-defender/state"
 )
 
@@ -92,22 +93,19 @@ func (a *app) check(ctx context.Context, r *report, o checkOptions) error {
 	picked := 0 // tenants that --tenant names
 	for _, s := range all {
 		r.title(fmt.Sprintf("%s (%s:%d)", s.name, s.File, s.Line))
+		say := s.sayer(nil, r.add)
 		if first, taken := aliases[s.name]; taken {
-			at, n := s.place("alias")
-			r.add(line{
-				Stanza: s.name, Check: "keys", Level: bad, Key: "alias", File: at, Line: n,
-				Message: fmt.Sprintf("the stanza at %s:%d has the same alias: "+
-					"log lines and metrics cannot tell them apart; give each its own", first.File, first.Line),
-			})
+			say("keys", bad, "alias", "the stanza at %s:%d has the same alias: "+
+				"log lines and metrics cannot tell them apart; give each its own", first.File, first.Line)
 		}
 		aliases[s.name] = s
 		cfgs, refused := checkStanza(r, s, o.offline)
 		if refused {
-			r.add(line{Stanza: s.name, Check: "service", Level: skip, Message: "not asked: the faults come first"})
+			say("service", skip, "", "not asked: the faults come first")
 			continue
 		}
 		for _, cfg := range cfgs {
-			key := stateKey(cfg)
+			key := pull.KeyOf(cfg)
 			if first, taken := owners[key]; taken {
 				r.add(line{
 					Stanza: s.name, Tenant: tenantOf(cfg), Check: "state", Level: bad, File: s.File, Line: s.Line,
@@ -120,12 +118,8 @@ func (a *app) check(ctx context.Context, r *report, o checkOptions) error {
 			}
 			if file := cfg.RefreshTokenFile; file != "" {
 				if first, shared := logins[file]; shared && first.cfg.ClientID != cfg.ClientID {
-					at, n := s.place("refresh_token_file")
-					r.add(line{
-						Stanza: s.name, Check: "keys", Level: bad, Key: "refresh_token_file", File: at, Line: n,
-						Message: "the plugin refuses this stanza: " + first.name + " has the same file with " +
-							"another client_id, and a login is for one application; give each its own",
-					})
+					say("keys", bad, "refresh_token_file", "the plugin refuses this stanza: %s has the same file with "+
+						"another client_id, and a login is for one application; give each its own", first.name)
 				}
 				logins[file] = checked{s, cfg}
 			}
@@ -181,24 +175,22 @@ func checkDaemon(r *report, c *flbconf.Config) {
 // plugin would refuse the stanza. Offline a file of tenants that is not here is left out.
 func checkStanza(r *report, s stanza, offline bool) (cfgs []*conf.Config, refused bool) {
 	var found []line
+	keep := func(l line) { found = append(found, l) }
 	add := func(p flbconf.Property, format string, args ...any) {
-		found = append(found, line{
+		keep(line{
 			Stanza: s.name, Check: "keys", Level: bad, Key: shownKey(p.Written), File: p.File, Line: p.Line,
 			Message: fmt.Sprintf(format, args...),
 		})
 	}
+	say := s.sayer(nil, r.add)
 	whole, cfgs, err := s.load()
+	faults, _ := errors.AsType[conf.Faults](err)
 	if path := s.get("tenants_file"); offline && path != "" {
 		if _, gone := os.Stat(path); errors.Is(gone, os.ErrNotExist) {
-			r.add(line{
-				Stanza: s.name, Check: "tenants", Level: skip,
-				Message: path + " is not here, and was not looked at",
-			})
-			whole, err = s.loadAlone()
+			say("tenants", skip, "", "%s is not here, and was not looked at", path)
+			whole, faults = conf.LoadStanza(s.get, s.getenv)
 		}
 	}
-	var faults conf.Faults
-	errors.As(err, &faults)
 	told := map[string]bool{} // keys the plugin itself has something to say about
 	for _, f := range faults {
 		told[strings.ToLower(f.Key)] = true
@@ -243,19 +235,11 @@ func checkStanza(r *report, s stanza, offline bool) (cfgs []*conf.Config, refuse
 		if vanished[strings.ToLower(f.Key)] && strings.HasPrefix(f.Message, "missing") {
 			continue // its variable was named
 		}
-		file, at := s.place(f.Key)
-		found = append(found, line{
-			Stanza: s.name, Check: "keys", Level: bad, Key: shownKey(f.Key), File: file, Line: at,
-			Message: f.Message,
-		})
+		s.sayer(nil, keep)("keys", bad, f.Key, "%s", f.Message)
 	}
 	for _, cfg := range cfgs {
 		for _, h := range otherAPI(cfg) {
-			file, at := s.place(h.key)
-			found = append(found, line{
-				Stanza: s.name, Tenant: tenantOf(cfg), Check: "keys", Level: bad, Key: h.key, File: file, Line: at,
-				Message: h.message,
-			})
+			s.sayer(cfg, keep)("keys", bad, h.key, "%s", h.message)
 		}
 	}
 	// By line alone, because a stanza stands in one file.
@@ -263,14 +247,14 @@ func checkStanza(r *report, s stanza, offline bool) (cfgs []*conf.Config, refuse
 	for _, l := range found {
 		r.add(l)
 	}
-	if err != nil {
+	if len(faults) > 0 {
 		return nil, true
 	}
 	for _, w := range whole.Warnings() {
-		r.add(line{Stanza: s.name, Check: "configuration", Level: warn, Message: w})
+		say("configuration", warn, "", "%s", w)
 	}
 	if len(found) == 0 && len(cfgs) > 0 {
-		r.add(line{Stanza: s.name, Check: "configuration", Level: ok, Message: summary(whole, cfgs)})
+		say("configuration", ok, "", "%s", summary(whole, cfgs))
 	}
 	return cfgs, false
 }
@@ -287,12 +271,8 @@ func summary(whole *conf.Stanza, cfgs []*conf.Config) string {
 			plural(len(cfgs), "tenant"), whole.TenantsFile, whole.Parallel, whole.PollInterval)
 	}
 	cfg := cfgs[0]
-	filters := cfg.Filters()
-	if filters == "" {
-		filters = "no filters"
-	}
 	text := fmt.Sprintf("%s of %s, tenant %s, %s, auth %s, every %s",
-		cfg.API, cfg.Place(), cfg.TenantID, filters, cfg.Auth, cfg.PollInterval)
+		cfg.API, cfg.Place(), cfg.TenantID, cmp.Or(cfg.Filters(), "no filters"), cfg.Auth, cfg.PollInterval)
 	if next := cfg.Successor; next != nil {
 		text += fmt.Sprintf(", succeeded by %s of %s", next.API, next.Place())
 	}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"strings"
 	"sync"
 )
 
@@ -22,20 +21,18 @@ func (a *app) logger() *slog.Logger { return slog.New(warnings{mu: &sync.Mutex{}
 func (w warnings) Enabled(_ context.Context, l slog.Level) bool { return l >= slog.LevelWarn }
 
 func (w warnings) Handle(_ context.Context, r slog.Record) error {
-	var b strings.Builder
-	b.WriteString("warning: ")
+	text := "warning: "
 	if r.Level >= slog.LevelError {
-		b.Reset()
-		b.WriteString("error: ")
+		text = "error: "
 	}
-	b.WriteString(oneLine(r.Message) + w.attrs)
+	text += oneLine(r.Message) + w.attrs
 	r.Attrs(func(at slog.Attr) bool {
-		b.WriteString(attrText(at))
+		text += attrText(at)
 		return true
 	})
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	_, err := fmt.Fprintln(w.out, b.String())
+	_, err := fmt.Fprintln(w.out, text)
 	return err
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -107,10 +108,7 @@ func (a *app) login(ctx context.Context, o loginOptions) error {
 	if err := credential.WriteRefreshToken(cfg.RefreshTokenFile, in.RefreshToken); err != nil {
 		return err
 	}
-	who := in.Claims.User
-	if who == "" {
-		who = "the user"
-	}
+	who := cmp.Or(in.Claims.User, "the user")
 	fmt.Fprintf(a.out, "%s is logged in for stanza %s: %s is written\n", who, s.name, cfg.RefreshTokenFile)
 	for _, d := range l.Doubts(in.Claims) {
 		fmt.Fprintf(a.err, "defenderctl: but the token %s; %s\n", d.What, d.Remedy)

@@ -15,6 +15,7 @@ import (
 	"fluent-bit-defender/conf"
 	"fluent-bit-defender/credential"
 	"fluent-bit-defender/entra"
+	"fluent-bit-defender/pull"
 	"fluent-bit-defender/record"
 	"fluent-bit-defender/state"
 )
@@ -28,25 +29,11 @@ const (
 func (a *app) checkOnline(ctx context.Context, r *report, s checked, limit time.Duration) {
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("no answer within %s (--timeout)", limit))
 	defer cancel()
-	say := s.sayer(r.add)
+	say := s.sayer(s.cfg, r.add)
 	if s.cfg.DB != "" {
 		a.checkState(s, say)
 	}
 	a.checkService(ctx, s, say)
-}
-
-// sayer makes lines about s and hands them to add.
-func (s checked) sayer(add func(line)) sayer {
-	return func(check string, l level, key, format string, args ...any) {
-		n := line{
-			Stanza: s.name, Tenant: tenantOf(s.cfg), Check: check, Level: l, Key: key,
-			Message: fmt.Sprintf(format, args...),
-		}
-		if key != "" {
-			n.File, n.Line = s.place(key)
-		}
-		add(n)
-	}
 }
 
 // checkService tells what token and service say, of the API and of its successor.
@@ -102,8 +89,6 @@ func cause(ctx context.Context, err error) error {
 	return err
 }
 
-type sayer func(check string, l level, key, format string, args ...any)
-
 // inspectDB looks at a state file without touching it, and tells what is wrong with it, or that it is not there yet.
 func (a *app) inspectDB(path string, say sayer) (rep state.Report, usable bool) {
 	if shared(path) {
@@ -137,7 +122,7 @@ func (a *app) checkState(s checked, say sayer) {
 		return
 	}
 	for _, st := range rep.Sources {
-		if st.Key != stateKey(s.cfg) || st.Watermark.IsZero() {
+		if st.Key != pull.KeyOf(s.cfg) || st.Watermark.IsZero() {
 			continue
 		}
 		l := ok

@@ -112,7 +112,7 @@ func (a *app) pull(ctx context.Context, o pullOptions) error {
 // windowStore remembers what was written of one window: apart from what the plugin remembers in the same file, if it
 // is the same.
 func windowStore(cfg *conf.Config, db string, since, until moment, log *slog.Logger) (state.Store, error) {
-	key := stateKey(cfg)
+	key := pull.KeyOf(cfg)
 	key.API += " pull"
 	key.Filters += fmt.Sprintf("&since=%s", since.Format(time.RFC3339Nano))
 	if !until.IsZero() {

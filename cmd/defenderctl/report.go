@@ -1,10 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
+
+	"fluent-bit-defender/conf"
 )
 
 // level is how a line of check ends.
@@ -29,6 +32,23 @@ type line struct {
 	Message string `json:"message"` // what is wrong and what to do, never a secret
 }
 
+// sayer makes a line, and gives it the place of its key where there is one.
+type sayer func(check string, l level, key, format string, args ...any)
+
+// sayer makes lines about a stanza, or about one tenant of it if cfg is not nil, and hands them to add.
+func (s stanza) sayer(cfg *conf.Config, add func(line)) sayer {
+	return func(check string, l level, key, format string, args ...any) {
+		n := line{Stanza: s.name, Check: check, Level: l, Key: key, Message: fmt.Sprintf(format, args...)}
+		if cfg != nil {
+			n.Tenant = tenantOf(cfg)
+		}
+		if key != "" {
+			n.File, n.Line = s.place(key)
+		}
+		add(n)
+	}
+}
+
 // report collects lines, and prints each as it comes unless it is for machines.
 type report struct {
 	Version string `json:"version"`
@@ -49,13 +69,7 @@ type marks map[level]string
 // all others.
 func (a *app) marksFor() marks {
 	get := func(name string) string { v, _ := a.env(name); return v }
-	locale := get("LC_ALL")
-	for _, name := range []string{"LC_CTYPE", "LANG"} {
-		if locale == "" {
-			locale = get(name)
-		}
-	}
-	locale = strings.ToUpper(locale)
+	locale := strings.ToUpper(cmp.Or(get("LC_ALL"), get("LC_CTYPE"), get("LANG")))
 	if !a.outTTY || !strings.Contains(locale, "UTF-8") && !strings.Contains(locale, "UTF8") || get("TERM") == "linux" {
 		return marks{ok: "ok  ", bad: "FAIL", warn: "warn", skip: "skip"}
 	}
@@ -112,10 +126,7 @@ func (r *report) title(text string) {
 func (r *report) end() error {
 	r.OK = r.Found == 0
 	if r.json {
-		e := json.NewEncoder(r.out)
-		e.SetEscapeHTML(false)
-		e.SetIndent("", "  ")
-		if err := e.Encode(r); err != nil {
+		if err := writeJSON(r.out, r); err != nil {
 			return err
 		}
 	} else {
@@ -129,4 +140,11 @@ func (r *report) end() error {
 		return errFindings
 	}
 	return nil
+}
+
+func writeJSON(out io.Writer, v any) error {
+	e := json.NewEncoder(out)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
 }

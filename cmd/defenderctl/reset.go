@@ -33,10 +33,8 @@ func (a *app) reset(o stateOptions) error {
 	}
 	fmt.Fprintf(a.err, "%s: %s: %s; it would begin at %s: "+
 		"what was processed since then comes again, what came before does not\n", w.path, w, was, stamp(to.Time))
-	if !o.yes {
-		if err := a.confirm(); err != nil {
-			return err
-		}
+	if err := a.confirm(o.yes); err != nil {
+		return err
 	}
 	if err := changed(w, state.Reset(w.path, w.key, to.Time)); err != nil {
 		return err
@@ -56,10 +54,8 @@ func (a *app) successorBack(o stateOptions) error {
 	}
 	fmt.Fprintf(a.err, "%s: %s: pulled from Microsoft Graph since %s; it would ask the SIEM API again, from %s on: "+
 		"alerts that Graph gave come again as its detections\n", w.path, w, stamp(st.Succeeded), stamp(st.Watermark))
-	if !o.yes {
-		if err := a.confirm(); err != nil {
-			return err
-		}
+	if err := a.confirm(o.yes); err != nil {
+		return err
 	}
 	if namespace, name, is := conf.SharedDB(w.path); is {
 		err = returnCluster(w.kubeconfig, namespace, name, w.key)
@@ -143,9 +139,12 @@ func (a *app) oneOwner(o stateOptions) (owner, error) {
 	return owner{rep.Sources[0].Key.String(), "", o.db, rep.Sources[0].Key, ""}, nil
 }
 
-// confirm asks on the terminal.
-func (a *app) confirm() error {
-	if !a.inTTY {
+// confirm asks on the terminal, unless --yes was given.
+func (a *app) confirm(yes bool) error {
+	switch {
+	case yes:
+		return nil
+	case !a.inTTY:
 		return usagef("nobody is there to confirm it: --yes does it without asking")
 	}
 	fmt.Fprint(a.err, "Go on? [y/N] ")

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"text/tabwriter"
 	"time"
@@ -98,11 +99,8 @@ func (a *app) showBucket(b bucket, named bool) {
 	if b.Tenant != "" && b.Tenant != b.Key.Tenant {
 		name += b.Tenant + ", "
 	}
-	filters := b.Key.Filters
-	if filters == "" {
-		filters = "none"
-	}
-	fmt.Fprintf(a.out, "  %s%s of %s, tenant %s, filters %s\n", name, b.Key.API, b.Key.Place, b.Key.Tenant, filters)
+	fmt.Fprintf(a.out, "  %s%s of %s, tenant %s, filters %s\n", name, b.Key.API, b.Key.Place, b.Key.Tenant,
+		cmp.Or(b.Key.Filters, "none"))
 	if b.Used == nil {
 		fmt.Fprintln(a.out, "    nothing is stored yet")
 		return

@@ -8,7 +8,6 @@ import (
 
 	"fluent-bit-defender/cmd/defenderctl/flbconf"
 	"fluent-bit-defender/conf"
-	"fluent-bit-defender/state"
 	"fluent-bit-defender/tenants"
 )
 
@@ -65,16 +64,12 @@ func (s stanza) get(key string) string {
 // load checks the stanza as the plugin does, with all its tenants. Of one tenant_id the only tenant is the stanza
 // itself.
 func (s stanza) load() (*conf.Stanza, []*conf.Config, error) {
-	return tenants.Load(s.get, func(name string) string { v, _ := s.env(name); return v })
+	return tenants.Load(s.get, s.getenv)
 }
 
-// loadAlone is load without the file of tenants.
-func (s stanza) loadAlone() (*conf.Stanza, error) {
-	whole, faults := conf.LoadStanza(s.get, func(name string) string { v, _ := s.env(name); return v })
-	if len(faults) > 0 {
-		return nil, faults
-	}
-	return whole, nil
+func (s stanza) getenv(name string) string {
+	value, _ := s.env(name)
+	return value
 }
 
 // pick loads the stanza's tenants: all, or those with this name or id.
@@ -99,9 +94,6 @@ func named(all []*conf.Config, tenant string) []*conf.Config {
 		return c.Name != tenant && !strings.EqualFold(c.TenantID, tenant)
 	})
 }
-
-// stateKey is what the plugin keeps the state of a tenant under.
-func stateKey(cfg *conf.Config) state.Key { return state.Key(cfg.Source()) }
 
 // place is where a key stands in the files, or the stanza where it is missing.
 func (s stanza) place(key string) (file string, line int) {

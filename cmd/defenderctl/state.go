@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"fluent-bit-defender/pull"
 	"fluent-bit-defender/state"
 )
 
@@ -139,11 +139,8 @@ func (a *app) owners(o stateOptions) ([]owner, error) {
 			cfgs = named(cfgs, o.tenant)
 		}
 		for _, cfg := range cfgs {
-			path := cfg.DB
-			if o.db != "" {
-				path = o.db
-			}
-			found = append(found, owner{s.name, tenantOf(cfg), path, stateKey(cfg), cfg.Kubeconfig})
+			found = append(found,
+				owner{s.name, tenantOf(cfg), cmp.Or(o.db, cfg.DB), pull.KeyOf(cfg), cfg.Kubeconfig})
 		}
 	}
 	switch {
@@ -174,10 +171,7 @@ func (a *app) state(o stateOptions) error {
 		files = append(files, f)
 	}
 	if o.json {
-		e := json.NewEncoder(a.out)
-		e.SetEscapeHTML(false)
-		e.SetIndent("", "  ")
-		if err := e.Encode(map[string]any{"files": files, "in_memory": memory}); err != nil {
+		if err := writeJSON(a.out, map[string]any{"files": files, "in_memory": memory}); err != nil {
 			return err
 		}
 	} else {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"fluent-bit-defender/cmd/defenderctl/flbconf"
+	"fluent-bit-defender/pull"
 	"fluent-bit-defender/state"
 )
 
@@ -24,7 +25,7 @@ func (w *world) keyOf(path string) state.Key {
 	if err != nil {
 		w.Fatal(err)
 	}
-	return stateKey(cfgs[0])
+	return pull.KeyOf(cfgs[0])
 }
 
 // store commits to a state file and leaves it open.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"fluent-bit-defender/conf"
+	"fluent-bit-defender/pull"
 	"fluent-bit-defender/state"
 )
 
@@ -30,7 +31,7 @@ func (a *app) checkTenants(ctx context.Context, r *report, s stanza, cfgs []*con
 				one := checked{s, cfgs[i]}
 				late := fmt.Errorf("no answer within %s (--timeout)", limit)
 				ctx, cancel := context.WithTimeoutCause(ctx, limit, late)
-				a.checkService(ctx, one, one.sayer(func(l line) { lines[i] = append(lines[i], l) }))
+				a.checkService(ctx, one, one.sayer(one.cfg, func(l line) { lines[i] = append(lines[i], l) }))
 				cancel()
 				mu.Lock()
 				if done++; worst(lines[i]) != nil {
@@ -123,10 +124,7 @@ func some(names []string) string {
 
 // checkStates tells in a line or two what the state file holds of many tenants.
 func (a *app) checkStates(r *report, s stanza, cfgs []*conf.Config) {
-	say := checked{s, cfgs[0]}.sayer(func(l line) {
-		l.Tenant = ""
-		r.add(l)
-	})
+	say := s.sayer(nil, r.add)
 	rep, usable := a.inspectDB(cfgs[0].DB, say)
 	if !usable {
 		return
@@ -138,11 +136,11 @@ func (a *app) checkStates(r *report, s stanza, cfgs []*conf.Config) {
 	stored, unread := 0, 0
 	behind := cfgs[0]
 	for _, cfg := range cfgs {
-		st, found := byKey[stateKey(cfg)]
+		st, found := byKey[pull.KeyOf(cfg)]
 		if !found || st.Watermark.IsZero() {
 			continue
 		}
-		if stored++; stored == 1 || st.Watermark.Before(byKey[stateKey(behind)].Watermark) {
+		if stored++; stored == 1 || st.Watermark.Before(byKey[pull.KeyOf(behind)].Watermark) {
 			behind = cfg
 		}
 		if len(st.Unread) > 0 {
@@ -159,5 +157,5 @@ func (a *app) checkStates(r *report, s stanza, cfgs []*conf.Config) {
 	}
 	say("state", l, "", "%s: %d of %s are in it, %d with unread ranges; furthest behind is %s, pulled up to %s",
 		cfgs[0].DB, stored, plural(len(cfgs), "tenant"),
-		unread, behind.Label(), stamp(byKey[stateKey(behind)].Watermark))
+		unread, behind.Label(), stamp(byKey[pull.KeyOf(behind)].Watermark))
 }

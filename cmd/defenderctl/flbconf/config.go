@@ -97,11 +97,8 @@ func (e *Error) Error() string {
 func (e *Error) Unwrap() error { return e.err }
 
 // Load reads the file at path and what it includes: YAML if its name ends in .yaml or .yml, else the classic format.
-// lookup finds variables of the environment; nil means the process's own. Errors are *Error.
+// lookup finds variables of the environment. Errors are *Error.
 func Load(path string, lookup func(name string) (string, bool)) (*Config, error) {
-	if lookup == nil {
-		lookup = os.LookupEnv
-	}
 	return load(path, diskFiles{}, lookup)
 }
 

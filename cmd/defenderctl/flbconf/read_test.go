@@ -134,7 +134,7 @@ func TestRefusedToTheLetter(t *testing.T) {
 
 func TestFilesThatAreNotThere(t *testing.T) {
 	for _, name := range []string{"nowhere.conf", "nowhere.yaml", "nowhere"} {
-		_, err := Load(name, nil)
+		_, err := Load(name, os.LookupEnv)
 		var e *Error
 		if !errors.As(err, &e) || !errors.Is(err, os.ErrNotExist) {
 			t.Fatalf("%s: %v", name, err)
@@ -160,7 +160,7 @@ func TestRealFluentBitAgrees(t *testing.T) {
 	t.Chdir("testdata/refused")
 	for name, want := range files {
 		out, err := exec.CommandContext(t.Context(), program, "-c", name, "--dry-run").CombinedOutput()
-		if _, ours := Load(name, nil); (ours != nil) != (want != "") || (err != nil) != (want != "") {
+		if _, ours := Load(name, os.LookupEnv); (ours != nil) != (want != "") || (err != nil) != (want != "") {
 			t.Errorf("%s: Fluent Bit says %v, this package %v; wanted %q\n%s", name, err, ours, want, out)
 		}
 	}
