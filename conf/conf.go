@@ -211,8 +211,8 @@ func (c *Config) Warnings() []string {
 
 // span writes whole seconds the way the stanza does: 7200 s as 2h.
 func span(d time.Duration) string {
-	for i := len(durationUnits) - 1; i > 0; i-- {
-		if u := durationUnits[i]; d > 0 && int64(d)%u.size == 0 {
+	for _, u := range slices.Backward(durationUnits) {
+		if d > 0 && u.letter != "" && int64(d)%u.size == 0 {
 			return count(int64(d)/u.size) + u.letter
 		}
 	}

@@ -61,10 +61,6 @@ type spanField struct {
 	text  *string
 }
 
-var (
-	errNotAllowed = errors.New("not one of its values")
-)
-
 // set reads text into the key's field. The error completes the sentence `"text" is ...`.
 func (k *Key) set(c *Config, text string) (err error) {
 	field := k.field(c)
@@ -82,7 +78,7 @@ func (k *Key) set(c *Config, text string) (err error) {
 		text = strings.ToLower(text)
 		*field.(*string) = text
 		if !slices.Contains(k.Values, text) {
-			err = errNotAllowed
+			err = errors.New("not one of its values")
 		}
 	case Boolean:
 		*field.(*bool), err = parseBool(text)
@@ -134,7 +130,7 @@ func (k *Key) number(text string) (int64, error) {
 		return 0, err
 	}
 	if least, err := read(k.Min); err == nil && n < least {
-		return 0, errTooSmall
+		return 0, errors.New("too small")
 	}
 	if most, err := read(k.Max); err == nil && n > most {
 		return 0, errTooLarge

@@ -194,13 +194,6 @@ var (
 	identifier = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`)
 	tenantName = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$`)
 	guid       = regexp.MustCompile(`^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$`)
-
-	errNotTenant  = errors.New("neither a GUID nor a domain name")
-	errAnyTenant  = errors.New("no tenant of its own, and gives an application no token")
-	errNotClient  = errors.New("not an application's id")
-	errSeveral    = errors.New("more than one tag")
-	errScopeGiven = errors.New("a scope")
-	errSpaces     = errors.New("text with white space in it")
 )
 
 // cleanTenant also keeps out what would break the path of the token endpoint, of which the tenant is a part.
@@ -208,9 +201,9 @@ func cleanTenant(text string) (string, error) {
 	text = strings.ToLower(text)
 	switch {
 	case text == "common" || text == "organizations" || text == "consumers":
-		return "", errAnyTenant
+		return "", errors.New("no tenant of its own, and gives an application no token")
 	case !tenantName.MatchString(text) || strings.Contains(text, ".."):
-		return "", errNotTenant
+		return "", errors.New("neither a GUID nor a domain name")
 	}
 	return text, nil
 }
@@ -218,14 +211,14 @@ func cleanTenant(text string) (string, error) {
 // cleanClient refuses the characters that secrets have and ids have not (~ + / =): the two get swapped.
 func cleanClient(text string) (string, error) {
 	if !identifier.MatchString(text) {
-		return "", errNotClient
+		return "", errors.New("not an application's id")
 	}
 	return text, nil
 }
 
 func cleanTag(text string) (string, error) {
 	if strings.Contains(text, ",") {
-		return "", errSeveral
+		return "", errors.New("more than one tag")
 	}
 	return text, nil
 }
@@ -233,9 +226,9 @@ func cleanTag(text string) (string, error) {
 func cleanResource(text string) (string, error) {
 	switch {
 	case strings.ContainsAny(text, " \t"):
-		return "", errSpaces
+		return "", errors.New("text with white space in it")
 	case strings.HasSuffix(text, "/.default"):
-		return "", errScopeGiven
+		return "", errors.New("a scope")
 	}
 	return text, nil
 }

@@ -20,11 +20,13 @@ type loader struct {
 	entry   bool // this is an entry of that file over its stanza
 }
 
-// ranked is a fault with its place in the table.
+// ranked is a fault with its place: in the table of keys, or the line of a file.
 type ranked struct {
 	rank int
 	Fault
 }
+
+func (r ranked) compare(o ranked) int { return cmp.Compare(r.rank, o.rank) }
 
 func newLoader(get, env func(string) string) *loader {
 	l := &loader{cfg: &Config{}, text: map[string]string{}, from: map[string]string{}, bad: map[string]bool{}}
@@ -72,11 +74,8 @@ func (l *loader) misspelt(get func(string) string) {
 		}
 	}
 	for _, f := range all {
-		rank, right := len(Keys), (*Key)(nil)
 		hint := f.note
 		if f.right != "" {
-			rank = slices.IndexFunc(Keys, func(k Key) bool { return k.Name == f.right })
-			right = &Keys[rank]
 			hint = "did you mean " + f.right + "?"
 			if !l.given(f.right) {
 				l.bad[f.right] = true // one line for it is enough: it need not be called missing as well
@@ -84,9 +83,9 @@ func (l *loader) misspelt(get func(string) string) {
 		}
 		value := hidden
 		if !f.secret {
-			value = quote(right, f.value, l.secrets)
+			value = quote(keyNamed(f.right), f.value, l.secrets)
 		}
-		l.add(rank, f.wrong, value+" has no effect: there is no such key; "+hint)
+		l.add(f.right, f.wrong, value+" has no effect: there is no such key; "+hint)
 	}
 }
 
@@ -103,8 +102,7 @@ func (l *loader) parse() {
 			}
 		case l.needed(k) && !given:
 			if !l.bad[k.Name] {
-				l.bad[k.Name] = true
-				l.add(i, k.Name, l.missing()+k.allowed()+l.variable(k))
+				l.fault(k.Name, l.missing()+k.allowed()+l.variable(k))
 			}
 		case given && l.misplaced(k):
 			l.blame(k.Name, "has no place with auth "+l.auth+"; allowed: "+either(credentialKeys(l.auth)))
@@ -134,9 +132,13 @@ func (l *loader) refuse(k *Key, wrong string) {
 
 // blame adds a fault to a key: its value as given, and then what is wrong with it.
 func (l *loader) blame(name, wrong string) {
+	l.fault(name, l.value(name)+" "+wrong)
+}
+
+// fault adds a fault to a key.
+func (l *loader) fault(name, message string) {
 	l.bad[name] = true
-	i := slices.IndexFunc(Keys, func(k Key) bool { return k.Name == name })
-	l.add(i, name, l.value(name)+" "+wrong)
+	l.add(name, name, message)
 }
 
 // value writes a key's value for a message.
@@ -156,13 +158,18 @@ func (l *loader) given(name string) bool {
 	return given
 }
 
-func (l *loader) add(rank int, key, message string) {
+// add adds a fault at the place of a key of the table; behind all where that is none.
+func (l *loader) add(place, key, message string) {
+	rank := slices.IndexFunc(Keys, func(k Key) bool { return k.Name == place })
+	if rank < 0 {
+		rank = len(Keys)
+	}
 	l.faults = append(l.faults, ranked{rank, Fault{key, message}})
 }
 
 // sorted returns the faults in the order of the table; those of one key stay as they were found.
 func (l *loader) sorted() Faults {
-	slices.SortStableFunc(l.faults, func(a, b ranked) int { return cmp.Compare(a.rank, b.rank) })
+	slices.SortStableFunc(l.faults, ranked.compare)
 	var fs Faults
 	for _, f := range l.faults {
 		fs = append(fs, f.Fault)

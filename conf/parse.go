@@ -13,7 +13,6 @@ import (
 
 // The texts complete the sentence `poll_interval: "5x" is ...`.
 var (
-	errTooSmall     = errors.New("too small")
 	errTooLarge     = errors.New("too large")
 	errNotInteger   = errors.New("not a whole number")
 	errNotDuration  = errors.New("not a duration")
@@ -35,54 +34,37 @@ type unit struct {
 }
 
 var (
-	durationUnits = []unit{{"s", int64(time.Second)}, {"m", int64(time.Minute)}, {"h", int64(time.Hour)},
+	durationUnits = []unit{{"", int64(time.Second)}, {"s", int64(time.Second)}, {"m", int64(time.Minute)},
+		{"h", int64(time.Hour)},
 		{"d", 24 * int64(time.Hour)}}
 	// Powers of 1000, as Fluent Bit has them for mem_buf_limit.
-	sizeUnits = []unit{{"k", 1000}, {"m", 1000 * 1000}, {"g", 1000 * 1000 * 1000}}
+	sizeUnits = []unit{{"", 1}, {"k", 1000}, {"kb", 1000}, {"m", 1000 * 1000}, {"mb", 1000 * 1000},
+		{"g", 1000 * 1000 * 1000}, {"gb", 1000 * 1000 * 1000}}
 
-	digits   = regexp.MustCompile(`^[0-9]+$`)
 	measured = regexp.MustCompile(`^([0-9]+)([a-z]*)$`)
 	isoSpan  = regexp.MustCompile(`^P(?:([0-9]+)W|([0-9]+Y)?([0-9]+M)?(?:([0-9]+)D)?` +
 		`(T(?:([0-9]+)H)?(?:([0-9]+)M)?(?:([0-9]+)S)?)?)$`)
 )
 
 // parseInteger reads a whole number without a sign.
-func parseInteger(text string) (int64, error) {
-	if !digits.MatchString(text) {
-		return 0, errNotInteger
-	}
-	return scaled(text, 1)
-}
+func parseInteger(text string) (int64, error) { return measure(text, []unit{{"", 1}}, errNotInteger) }
 
 // parseDuration reads 90s, 5m, 2h, 7d or a bare number of seconds, and returns nanoseconds.
-func parseDuration(text string) (int64, error) {
-	m := measured.FindStringSubmatch(strings.ToLower(text))
-	if m == nil {
-		return 0, errNotDuration
-	}
-	for _, u := range durationUnits {
-		if m[2] == u.letter || m[2] == "" {
-			return scaled(m[1], u.size)
-		}
-	}
-	return 0, errNotDuration
-}
+func parseDuration(text string) (int64, error) { return measure(text, durationUnits, errNotDuration) }
 
 // parseSize reads 512k, 1M, 1MB or a bare number of bytes, and returns bytes.
-func parseSize(text string) (int64, error) {
-	m := measured.FindStringSubmatch(strings.ToLower(text))
-	if m == nil {
-		return 0, errNotSize
-	}
-	if m[2] == "" {
-		return scaled(m[1], 1)
-	}
-	for _, u := range sizeUnits {
-		if m[2] == u.letter || m[2] == u.letter+"b" {
-			return scaled(m[1], u.size)
+func parseSize(text string) (int64, error) { return measure(text, sizeUnits, errNotSize) }
+
+// measure reads a number of units; wrong is the error of a text that is none.
+func measure(text string, units []unit, wrong error) (int64, error) {
+	if m := measured.FindStringSubmatch(strings.ToLower(text)); m != nil {
+		for _, u := range units {
+			if m[2] == u.letter {
+				return scaled(m[1], u.size)
+			}
 		}
 	}
-	return 0, errNotSize
+	return 0, wrong
 }
 
 // parseSpan reads an ISO 8601 duration of weeks, or of days, hours, minutes and seconds, and returns nanoseconds.

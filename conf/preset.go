@@ -61,29 +61,22 @@ func GraphOf(cloud string) string {
 // resolve fills in what the stanza left to the presets. The stanza has passed its checks.
 func (c *Config) resolve() {
 	p := presets[c.Cloud]
-	if c.URL == "" {
-		c.URL = p.url(c.API, c.Region)
-	}
-	if c.Authority == "" {
-		c.Authority = p.authority
-	}
+	c.URL = cmp.Or(c.URL, p.url(c.API, c.Region))
+	c.Authority = cmp.Or(c.Authority, p.authority)
 	if c.Auth == ManagedIdentity {
-		if c.TenantID == "" {
-			c.TenantID = NoTenant
-		}
-		if c.ManagedIdentityEndpoint == "" {
-			c.ManagedIdentityEndpoint = IMDS
-		}
-	} else if c.TokenURL == "" {
-		// v1 for the SIEM API, because resource is a v1 parameter; a token_url that ends in /v2.0/token gets a scope
-		// instead.
-		version := ""
-		if c.API == Graph {
-			version = "/v2.0"
-		}
-		c.TokenURL = c.Authority + "/" + c.TenantID + "/oauth2" + version + "/token"
+		c.TenantID = cmp.Or(c.TenantID, NoTenant)
+		c.ManagedIdentityEndpoint = cmp.Or(c.ManagedIdentityEndpoint, IMDS)
 	}
-	v1 := c.Authority + "/" + c.TenantID + "/oauth2/token"
+	// v1 for the SIEM API, because resource is a v1 parameter; a token_url that ends in /v2.0/token gets a scope
+	// instead.
+	v1, v2 := c.Authority+"/"+c.TenantID+"/oauth2/token", c.Authority+"/"+c.TenantID+"/oauth2/v2.0/token"
+	switch {
+	case c.Auth == ManagedIdentity || c.TokenURL != "":
+	case c.API == Graph:
+		c.TokenURL = v2
+	default:
+		c.TokenURL = v1
+	}
 	// the other formats have a place for it
 	if c.TenantIDKey == "" && c.TenantsFile != "" && c.API == SIEM && c.Format == Native {
 		c.TenantIDKey = tenantIDKey
@@ -98,7 +91,7 @@ func (c *Config) resolve() {
 	if c.API == SIEM && c.SuccessorAPI == Graph {
 		c.Successor = c.succeeded(p)
 		if c.TokenURL == v1 {
-			c.Successor.TokenURL = c.Authority + "/" + c.TenantID + "/oauth2/v2.0/token"
+			c.Successor.TokenURL = v2
 		}
 	}
 	if c.API == SIEM {

@@ -14,6 +14,16 @@ type rule struct {
 	wrong func(l *loader) string
 }
 
+// when is what is wrong in one case alone.
+func when(broken func(l *loader) bool, wrong string) func(*loader) string {
+	return func(l *loader) string {
+		if broken(l) {
+			return wrong
+		}
+		return ""
+	}
+}
+
 // judge asks every rule. wrong returns "" where the rule holds, and else completes the sentence `key: "value" ...`; a
 // text that starts with "missing" stands without a value.
 func (l *loader) judge() {
@@ -21,18 +31,16 @@ func (l *loader) judge() {
 		if slices.ContainsFunc(r.keys, func(k string) bool { return l.bad[k] }) {
 			continue
 		}
-		switch wrong := r.wrong(l); {
+		name, wrong := r.keys[0], r.wrong(l)
+		missing := strings.HasPrefix(wrong, "missing")
+		switch {
 		case wrong == "":
-		case strings.HasPrefix(wrong, l.missing()) || strings.HasPrefix(wrong, "missing; "):
-			if l.tenants && !l.entry && keyNamed(r.keys[0]).PerTenant {
-				continue // the entries may have it
-			}
-			fallthrough
-		case strings.HasPrefix(wrong, "missing"):
-			l.bad[r.keys[0]] = true
-			l.add(slices.IndexFunc(Keys, func(k Key) bool { return k.Name == r.keys[0] }), r.keys[0], wrong)
+		case missing && wrong[len("missing")] != ',' && l.tenants && !l.entry && keyNamed(name).PerTenant:
+			// The entries may have it. Of keys that contradict each other both are there.
+		case missing:
+			l.fault(name, wrong)
 		default:
-			l.blame(r.keys[0], wrong)
+			l.blame(name, wrong)
 		}
 	}
 }
@@ -77,23 +85,15 @@ var rules = []rule{
 	{
 		says: "`tenant_id` has no place beside `tenants_file`, whose entries name the tenants.",
 		keys: []string{"tenant_id", "tenants_file"},
-		wrong: func(l *loader) string {
-			if l.tenants && !l.entry && l.given("tenant_id") {
-				return "has no place beside tenants_file, whose entries name the tenants; allowed: one of the two"
-			}
-			return ""
-		},
+		wrong: when(func(l *loader) bool { return l.tenants && !l.entry && l.given("tenant_id") },
+			"has no place beside tenants_file, whose entries name the tenants; allowed: one of the two"),
 	},
 	{
 		says: "`token_url` has no place beside `tenants_file`, because it holds a tenant; an entry may have one.",
 		keys: []string{"token_url", "tenants_file"},
-		wrong: func(l *loader) string {
-			if l.tenants && !l.entry && l.given("token_url") {
-				return "has no place beside tenants_file, because it holds a tenant; allowed: authority, or " +
-					"token_url in an entry of the file"
-			}
-			return ""
-		},
+		wrong: when(func(l *loader) bool { return l.tenants && !l.entry && l.given("token_url") },
+			"has no place beside tenants_file, because it holds a tenant; allowed: authority, or "+
+				"token_url in an entry of the file"),
 	},
 	{
 		says: "`region` is required with `api siem` in `cloud public`, unless `url` is given.",
@@ -108,12 +108,8 @@ var rules = []rule{
 	{
 		says: "`region` has no place beside `url`, which names the endpoint whole.",
 		keys: []string{"region", "url"},
-		wrong: func(l *loader) string {
-			if l.cfg.Region != "" && l.cfg.URL != "" {
-				return "has no effect beside url; allowed: one of the two"
-			}
-			return ""
-		},
+		wrong: when(func(l *loader) bool { return l.cfg.Region != "" && l.cfg.URL != "" },
+			"has no effect beside url; allowed: one of the two"),
 	},
 	{
 		says: "`region` is for `cloud public` only: the other clouds are one region each.",
@@ -128,22 +124,16 @@ var rules = []rule{
 	{
 		says: "`authority` has no place beside `token_url`, which names the token endpoint whole.",
 		keys: []string{"authority", "token_url"},
-		wrong: func(l *loader) string {
-			if l.cfg.Authority != "" && l.cfg.TokenURL != "" {
-				return "has no effect beside token_url; allowed: one of the two"
-			}
-			return ""
-		},
+		wrong: when(func(l *loader) bool { return l.cfg.Authority != "" && l.cfg.TokenURL != "" },
+			"has no effect beside token_url; allowed: one of the two"),
 	},
 	{
 		says: "`authority` does not hold the tenant, which is added to it.",
 		keys: []string{"authority", "tenant_id"},
-		wrong: func(l *loader) string {
-			if l.cfg.TenantID != "" && strings.EqualFold(path.Base(l.cfg.Authority), l.cfg.TenantID) {
-				return "ends in the tenant, which is added to it; allowed: the address without it"
-			}
-			return ""
+		wrong: when(func(l *loader) bool {
+			return l.cfg.TenantID != "" && strings.EqualFold(path.Base(l.cfg.Authority), l.cfg.TenantID)
 		},
+			"ends in the tenant, which is added to it; allowed: the address without it"),
 	},
 	{
 		says: "`successor` is `graph` beside `machine_groups` or machine tags, by which Microsoft Graph cannot " +
@@ -222,24 +212,16 @@ var rules = []rule{
 	{
 		says: "`keep_native` has no place with `format native`, whose records are the native alert.",
 		keys: []string{"keep_native", "format"},
-		wrong: func(l *loader) string {
-			if l.cfg.KeepNative && l.cfg.Format == Native {
-				return "has no effect with format native, whose records are the native alert; allowed: to leave the " +
-					"key out, or another format"
-			}
-			return ""
-		},
+		wrong: when(func(l *loader) bool { return l.cfg.KeepNative && l.cfg.Format == Native },
+			"has no effect with format native, whose records are the native alert; allowed: to leave the "+
+				"key out, or another format"),
 	},
 	{
 		says: "`event_id_key` is not the name of `time_key`, nor of another field that the API's alerts have; with " +
 			"another `format` than `native` not that of a field of the format.",
 		keys: []string{"event_id_key", "time_key", "api", "format"},
-		wrong: func(l *loader) string {
-			if l.taken(l.cfg.EventIDKey) {
-				return "is a field of the records already; allowed: a name that no alert has, such as event_id"
-			}
-			return ""
-		},
+		wrong: when(func(l *loader) bool { return l.taken(l.cfg.EventIDKey) },
+			"is a field of the records already; allowed: a name that no alert has, such as event_id"),
 	},
 	{
 		says: "`tenant_id_key` is a name that no field of the records has, and needs `tenant_id` or `tenants_file`.",

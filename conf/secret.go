@@ -16,12 +16,10 @@ type Secret string
 // Reveal returns the text itself, for the request that needs it and nothing else.
 func (s Secret) Reveal() string { return string(s) }
 
-func (Secret) String() string   { return redacted }
-func (Secret) GoString() string { return redacted }
+func (Secret) String() string { return redacted }
 
-// Format covers the verbs that String does not reach, %x and %d among them.
+// Format covers all verbs, those that String does not reach among them.
 func (Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
 
 func (Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
-func (Secret) MarshalJSON() ([]byte, error) { return []byte(`"` + redacted + `"`), nil }
 func (Secret) LogValue() slog.Value         { return slog.StringValue(redacted) }

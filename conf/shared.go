@@ -12,13 +12,7 @@ const (
 	namespaceMost  = 63
 )
 
-var (
-	errSharedName      = errors.New("not a NAME of Kubernetes objects")
-	errSharedNameLong  = errors.New("too long a NAME")
-	errSharedNamespace = errors.New("not with a namespace of Kubernetes")
-
-	dnsLabel = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`)
-)
+var dnsLabel = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`)
 
 // cleanDB takes a path, or what SharedDB takes apart.
 func cleanDB(text string) (string, error) {
@@ -28,11 +22,11 @@ func cleanDB(text string) (string, error) {
 		return parsePath(text)
 	case strings.Contains(text[len(sharedScheme):], "/") && (!dnsLabel.MatchString(namespace) ||
 		len(namespace) > namespaceMost):
-		return "", errSharedNamespace
+		return "", errors.New("not with a namespace of Kubernetes")
 	case len(name) > sharedNameMost:
-		return "", errSharedNameLong
+		return "", errors.New("too long a NAME")
 	case !dnsLabel.MatchString(name):
-		return "", errSharedName
+		return "", errors.New("not a NAME of Kubernetes objects")
 	}
 	return text, nil
 }
@@ -58,11 +52,9 @@ func sharedAlone(key string) rule {
 	return rule{
 		says: "`" + key + "` has no effect without `db kubernetes://NAME`.",
 		keys: []string{key, "db"},
-		wrong: func(l *loader) string {
-			if _, _, shared := l.cfg.Shared(); l.given(key) && !shared {
-				return "has no effect without db kubernetes://NAME; allowed: to leave the key out"
-			}
-			return ""
-		},
+		wrong: when(func(l *loader) bool {
+			_, _, shared := l.cfg.Shared()
+			return l.given(key) && !shared
+		}, "has no effect without db kubernetes://NAME; allowed: to leave the key out"),
 	}
 }

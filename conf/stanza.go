@@ -3,6 +3,7 @@ package conf
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -50,13 +51,9 @@ var replaced = [][]string{
 // over returns what a tenant has: the entry's values, and the stanza's where the entry has none. An entry with a
 // credential of its own takes nothing of the stanza's.
 func (s *Stanza) over(e *entry) map[string]string {
-	values := make(map[string]string, len(s.text)+len(e.values))
-	for name, text := range s.text {
-		values[name] = text
-	}
-	own := credentialKeys("")
-	if slices.ContainsFunc(append(own, "auth"), e.has) {
-		for _, name := range append(own, "auth") {
+	values := maps.Clone(s.text)
+	if own := append(credentialKeys(""), "auth"); slices.ContainsFunc(own, e.has) {
+		for _, name := range own {
 			delete(values, name)
 		}
 	}
@@ -76,9 +73,7 @@ func (s *Stanza) over(e *entry) map[string]string {
 			}
 		}
 	}
-	for name, text := range e.values {
-		values[name] = text
-	}
+	maps.Copy(values, e.values)
 	return values
 }
 
@@ -107,11 +102,7 @@ func (s *Stanza) tenant(e *entry) *Config {
 	l.judge()
 	l.cfg.Auth, l.cfg.Name = l.auth, e.name
 	for _, f := range l.sorted() {
-		if line, own := e.lines[f.Key]; own {
-			e.fault(line, f)
-		} else {
-			e.fault(e.line, f)
-		}
+		e.fault(cmp.Or(e.lines[f.Key], e.line), f)
 	}
 	if len(e.faults) > 0 {
 		return nil

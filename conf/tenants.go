@@ -2,7 +2,6 @@ package conf
 
 import (
 	"bytes"
-	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -41,12 +40,7 @@ type entry struct {
 	values map[string]string
 	lines  map[string]int  // of the keys, known or not
 	bad    map[string]bool // keys with a fault of their own
-	faults []lineFault
-}
-
-type lineFault struct {
-	line int
-	Fault
+	faults []ranked        // by line
 }
 
 func (e *entry) has(name string) bool {
@@ -54,7 +48,7 @@ func (e *entry) has(name string) bool {
 	return given
 }
 
-func (e *entry) fault(line int, f Fault) { e.faults = append(e.faults, lineFault{line, f}) }
+func (e *entry) fault(line int, f Fault) { e.faults = append(e.faults, ranked{line, f}) }
 
 // refuse notes a fault of one key.
 func (e *entry) refuse(name, message string) {
@@ -71,7 +65,7 @@ func (s *Stanza) Tenants(text []byte) (t Tenants, faults Faults) {
 		return t, Faults{{"tenants_file", err.Error()}}
 	}
 	names, sources := map[string]int{}, map[Source]int{}
-	var all []lineFault
+	var all []ranked
 	for _, e := range entries {
 		c := s.tenant(e)
 		if line := names[e.name]; e.name != "" && line != 0 {
@@ -100,12 +94,12 @@ func (s *Stanza) Tenants(text []byte) (t Tenants, faults Faults) {
 		t.Bad = append(t.Bad, Faulty{e.name, id})
 		all = append(all, e.faults...)
 	}
-	slices.SortStableFunc(all, func(a, b lineFault) int { return cmp.Compare(a.line, b.line) })
+	slices.SortStableFunc(all, ranked.compare)
 	for i, f := range all {
 		if i == maxTold {
 			return t, append(faults, Fault{"tenants_file", fmt.Sprintf("%d more faults", len(all)-i)})
 		}
-		faults = append(faults, at(f.line, f.Fault))
+		faults = append(faults, at(f.rank, f.Fault))
 	}
 	return t, faults
 }
@@ -249,19 +243,11 @@ func entryKeys() string {
 	return either(names)
 }
 
-var (
-	errNoValue  = errors.New("empty; allowed: a value, or to leave the key out")
-	errNoScalar = errors.New("not a text; allowed: one value")
-	errVariable = errors.New("holds a ${VARIABLE}, which only Fluent Bit's own configuration replaces; allowed: the " +
-		"value, or the file of a secret")
-	errReference = errors.New("a YAML alias; allowed: the value itself, or in the stanza what all tenants have")
-)
-
 // scalar returns the text of a value as it is written; a list of texts as the stanza has lists.
 func scalar(n *yaml.Node, name string) (string, error) {
 	switch {
 	case n.Kind == yaml.AliasNode:
-		return "", errReference
+		return "", errors.New("a YAML alias; allowed: the value itself, or in the stanza what all tenants have")
 	case n.Kind == yaml.SequenceNode && name == "machine_groups":
 		items := make([]string, len(n.Content))
 		for i, item := range n.Content {
@@ -276,11 +262,12 @@ func scalar(n *yaml.Node, name string) (string, error) {
 		}
 		return strings.Join(items, ","), nil
 	case n.Kind != yaml.ScalarNode:
-		return "", errNoScalar
+		return "", errors.New("not a text; allowed: one value")
 	case n.Tag == "!!null" || strings.TrimSpace(n.Value) == "":
-		return "", errNoValue
+		return "", errors.New("empty; allowed: a value, or to leave the key out")
 	case strings.Contains(n.Value, "${"):
-		return "", errVariable
+		return "", errors.New("holds a ${VARIABLE}, which only Fluent Bit's own configuration replaces; " +
+			"allowed: the value, or the file of a secret")
 	}
 	return n.Value, nil
 }
