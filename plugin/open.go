@@ -58,8 +58,8 @@ func faultsOf(err error) (lines []string) {
 			"the state of this stanza: a disk or network share hangs; "+
 			"look at those of db and of the credential's file, and start Fluent Bit again", startWithin)}
 	}
-	var faults conf.Faults
-	if !errors.As(err, &faults) {
+	faults, ok := errors.AsType[conf.Faults](err)
+	if !ok {
 		return []string{err.Error()}
 	}
 	for _, f := range faults {

@@ -207,14 +207,9 @@ func tunnel(_ context.Context, _ *url.URL, req *http.Request, resp *http.Respons
 // networkError is the error of a request without an answer. connected says whether
 // its connection stood.
 func (n *Network) networkError(to Target, u *url.URL, err error, connected bool) *Error {
-	var own *Error
-	if errors.As(err, &own) {
+	if own, ok := errors.AsType[*Error](err); ok {
 		own.Op = to.Name
 		return own
-	}
-	var wrapped *url.Error
-	if errors.As(err, &wrapped) {
-		err = wrapped.Err
 	}
 	host := Clean(u.Host, 100)
 	e := &Error{Kind: KindNetwork, Op: to.Name, Err: err}

@@ -52,7 +52,6 @@ func (a *app) run(ctx context.Context, args []string) int {
 	root := a.command()
 	root.SetArgs(append([]string{}, args...)) // cobra takes nil for the arguments of the process
 	err := root.ExecuteContext(ctx)
-	var usage usageError
 	switch {
 	case err == nil:
 		return exitOK
@@ -60,7 +59,7 @@ func (a *app) run(ctx context.Context, args []string) int {
 		return exitFindings
 	}
 	fmt.Fprintln(a.err, "defenderctl: "+oneLine(err.Error()))
-	if errors.As(err, &usage) {
+	if _, usage := errors.AsType[usageError](err); usage {
 		return exitUsage
 	}
 	return exitFindings

@@ -155,8 +155,7 @@ func (a *app) once(ctx context.Context, r *pull.Runner, source *pull.Source, sin
 	if stopErr := r.Stop(context.WithoutCancel(ctx)); err == nil {
 		err = stopErr
 	}
-	var unread *pull.UnreadError
-	if errors.As(err, &unread) {
+	if _, unread := errors.AsType[*pull.UnreadError](err); unread {
 		return fmt.Errorf("%w; all else was written, and with --db the same command asks for the rest", err)
 	}
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {

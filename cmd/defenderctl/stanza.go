@@ -109,8 +109,7 @@ func (a *app) readConfig(path string) (*flbconf.Config, error) {
 		return nil, usagef("no configuration is given: -c FILE names Fluent Bit's, classic or YAML")
 	}
 	c, err := flbconf.Load(path, a.env)
-	var e *flbconf.Error
-	if errors.As(err, &e) && e.Line == 0 && e.File == path && errors.Unwrap(e) != nil {
+	if e, ok := errors.AsType[*flbconf.Error](err); ok && e.Line == 0 && e.File == path && errors.Unwrap(e) != nil {
 		return nil, usageError{err}
 	}
 	return c, err

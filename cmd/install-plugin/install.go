@@ -85,8 +85,7 @@ func advise(dir string, err error) error {
 	case errors.Is(err, syscall.ENOSPC):
 		remedy = "; the volume is too small"
 	}
-	var p *fs.PathError
-	if errors.As(err, &p) {
+	if p, ok := errors.AsType[*fs.PathError](err); ok {
 		err = p.Err // the path in it is that of the temporary file
 	}
 	return fmt.Errorf("cannot write into %s: %w%s", dir, err, remedy)

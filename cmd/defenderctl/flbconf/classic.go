@@ -21,8 +21,7 @@ func (r *reader) classic(path string) error {
 		}
 	}
 	if err := r.classicFile(path); err != nil {
-		var inner *Error
-		if errors.As(err, &inner) {
+		if _, inner := errors.AsType[*Error](err); inner {
 			return err
 		}
 		return &Error{File: path, Message: reason(err).Error(), err: err}

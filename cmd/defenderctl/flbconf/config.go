@@ -174,8 +174,7 @@ func (r *reader) open(path string) ([]byte, error) {
 // include reads what an include names: one file, or with a * those that match.
 func (r *reader) include(at Error, name, dir string, read func(path string) error) error {
 	refuse := func(err error) error {
-		var inner *Error
-		if errors.As(err, &inner) {
+		if _, inner := errors.AsType[*Error](err); inner {
 			return err
 		}
 		at.Message, at.err = fmt.Sprintf("cannot include %s: %v", name, reason(err)), err
@@ -208,8 +207,7 @@ func (r *reader) include(at Error, name, dir string, read func(path string) erro
 
 // reason takes the path out of an error of the file system: it stands beside it already.
 func reason(err error) error {
-	var p *fs.PathError
-	if errors.As(err, &p) {
+	if p, ok := errors.AsType[*fs.PathError](err); ok {
 		return p.Err
 	}
 	return err

@@ -15,8 +15,8 @@ var (
 // inOtherFormat adds to the error of a file that it looks like one of the other format: Fluent Bit goes by the main
 // file's name alone.
 func (r *reader) inOtherFormat(text []byte, err error) error {
-	var e *Error
-	if !errors.As(err, &e) {
+	e, ok := errors.AsType[*Error](err)
+	if !ok {
 		return err
 	}
 	first := firstLine(string(text))

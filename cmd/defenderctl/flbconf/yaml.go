@@ -16,8 +16,7 @@ import (
 // yaml reads the file at an absolute path. The YAML module is a port of the library that Fluent Bit uses.
 func (r *reader) yaml(path string) error {
 	err := r.yamlFile(path)
-	var inner *Error
-	if err == nil || errors.As(err, &inner) {
+	if _, inner := errors.AsType[*Error](err); inner || err == nil {
 		return err
 	}
 	return &Error{File: r.shown(path), Message: reason(err).Error(), err: err}
