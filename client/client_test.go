@@ -16,18 +16,19 @@ import (
 	"time"
 
 	"fluent-bit-defender/conf"
+	"fluent-bit-defender/internal/simtest"
 	"fluent-bit-defender/transport"
 )
 
 func TestRequestCarriesTokenAndHeaders(t *testing.T) {
-	s := &service{}
-	c := connect(t, settings(), s)
+	s := &simtest.Service{}
+	c := connect(t, simtest.Settings(), s)
 	got, err := fetch(c, Query{Ago: "PT10M"})
-	if err != nil || got != oneAlert {
+	if err != nil || got != simtest.Alert {
 		t.Fatalf("got %q, %v", got, err)
 	}
 	want := map[string]string{
-		"Authorization": "Bearer " + theToken + "1", "Accept": "application/json",
+		"Authorization": "Bearer " + simtest.Token + "1", "Accept": "application/json",
 		"Accept-Encoding": "gzip", "Cache-Control": "no-cache", "User-Agent": "fluent-bit-defender/dev",
 	}
 	for name, value := range want {
@@ -42,15 +43,15 @@ func TestRequestCarriesTokenAndHeaders(t *testing.T) {
 
 func TestUnauthorizedRenewsOnce(t *testing.T) {
 	t.Run("a new token helps", func(t *testing.T) {
-		s := &service{}
+		s := &simtest.Service{}
 		s.Alerts = func(req *http.Request) (*http.Response, error) {
-			if req.Header.Get("Authorization") == "Bearer "+theToken+"1" {
-				return reply(req, 401, ""), nil
+			if req.Header.Get("Authorization") == "Bearer "+simtest.Token+"1" {
+				return simtest.Reply(req, 401, ""), nil
 			}
-			return reply(req, 200, oneAlert), nil
+			return simtest.Reply(req, 200, simtest.Alert), nil
 		}
-		c := connect(t, settings(), s)
-		if got, err := fetch(c, Query{}); err != nil || got != oneAlert {
+		c := connect(t, simtest.Settings(), s)
+		if got, err := fetch(c, Query{}); err != nil || got != simtest.Alert {
 			t.Fatalf("got %q, %v", got, err)
 		}
 		if tokens, alerts := s.Counts(); tokens != 2 || alerts != 2 {
@@ -58,8 +59,8 @@ func TestUnauthorizedRenewsOnce(t *testing.T) {
 		}
 	})
 	t.Run("a new token does not help", func(t *testing.T) {
-		s := &service{Alerts: always(401, "")}
-		c := connect(t, settings(), s)
+		s := &simtest.Service{Alerts: simtest.Always(401, "")}
+		c := connect(t, simtest.Settings(), s)
 		_, err := fetch(c, Query{})
 		if e := failure(t, err); e.Kind != transport.KindUnauthorized || e.Status != 401 {
 			t.Fatalf("kind %v, status %d", e.Kind, e.Status)
@@ -69,12 +70,12 @@ func TestUnauthorizedRenewsOnce(t *testing.T) {
 		}
 	})
 	t.Run("the renewal fails", func(t *testing.T) {
-		s := &service{Alerts: always(401, "")}
-		c := connect(t, settings(), s)
+		s := &simtest.Service{Alerts: simtest.Always(401, "")}
+		c := connect(t, simtest.Settings(), s)
 		if _, err := c.Now(context.Background()); err != nil {
 			t.Fatal(err)
 		}
-		s.Token = always(503, "")
+		s.Token = simtest.Always(503, "")
 		_, err := fetch(c, Query{})
 		if e := failure(t, err); e.Kind != transport.KindTokenTransient {
 			t.Fatalf("kind %v, want token transient: the refused token must not serve on", e.Kind)
@@ -87,11 +88,11 @@ func TestCancelEndsARequestAtOnce(t *testing.T) {
 		<-req.Context().Done()
 		return nil, context.Cause(req.Context())
 	}
-	for name, s := range map[string]*service{
+	for name, s := range map[string]*simtest.Service{
 		"token request":  {Token: hang},
 		"alerts request": {Alerts: hang},
 		"body": {Alerts: func(req *http.Request) (*http.Response, error) {
-			r := reply(req, 200, "")
+			r := simtest.Reply(req, 200, "")
 			r.Body, _ = io.Pipe()
 			r.ContentLength = -1
 			return r, nil
@@ -100,7 +101,7 @@ func TestCancelEndsARequestAtOnce(t *testing.T) {
 		for _, how := range []string{"cancel", "close"} {
 			t.Run(name+" by "+how, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					c := connect(t, settings(), s)
+					c := connect(t, simtest.Settings(), s)
 					ctx, cancel := context.WithCancel(context.Background())
 					end, want := cancel, context.Canceled
 					if how == "close" {
@@ -127,8 +128,8 @@ func TestCancelEndsARequestAtOnce(t *testing.T) {
 }
 
 func TestClosedClientRefuses(t *testing.T) {
-	s := &service{}
-	c := connect(t, settings(), s)
+	s := &simtest.Service{}
+	c := connect(t, simtest.Settings(), s)
 	c.Close()
 	if _, err := c.Fetch(context.Background(), Query{}); !errors.Is(err, transport.ErrClosed) {
 		t.Fatalf("Fetch gave %v", err)
@@ -144,7 +145,7 @@ func TestClosedClientRefuses(t *testing.T) {
 func TestNewRefuses(t *testing.T) {
 	f := func(name string, change func(*conf.Config), want string) {
 		t.Helper()
-		cfg := settings()
+		cfg := simtest.Settings()
 		change(cfg)
 		_, err := New(cfg)
 		if err == nil || err.Error() != want {
@@ -172,33 +173,33 @@ func TestDebugLineOfEachRequest(t *testing.T) {
 				return a
 			},
 		}))
-		cfg := settings()
-		cfg.URL += "?key=" + url.QueryEscape(theSecret)
+		cfg := simtest.Settings()
+		cfg.URL += "?key=" + url.QueryEscape(simtest.Secret)
 		cfg.MachineGroups = []string{"UKMachines"}
-		s := &service{Alerts: func(req *http.Request) (*http.Response, error) {
+		s := &simtest.Service{Alerts: func(req *http.Request) (*http.Response, error) {
 			time.Sleep(1500 * time.Millisecond)
-			return reply(req, 503, ""), nil
+			return simtest.Reply(req, 503, ""), nil
 		}}
 		c := connect(t, cfg, s, WithLogger(log))
 		fetch(c, Query{Limit: 20})
-		want := "level=DEBUG msg=request method=POST url=https://login.test/" + theTenant +
+		want := "level=DEBUG msg=request method=POST url=https://login.test/" + simtest.Tenant +
 			"/oauth2/token status=200 took=0s\n" +
 			`level=DEBUG msg=request method=GET ` +
 			`url="https://alerts.test/api/alerts?limit=20&machinegroups=UKMachines" status=503 took=1.5s` + "\n"
 		if out.String() != want {
 			t.Fatalf("log is\n%s\nwant\n%s", out.String(), want)
 		}
-		noSecret(t, out.String())
+		simtest.NoSecret(t, out.String())
 	})
 }
 
 func TestPrintingAClientShowsNoSecret(t *testing.T) {
-	c := connect(t, settings(), &service{})
+	c := connect(t, simtest.Settings(), &simtest.Service{})
 	if _, err := fetch(c, Query{}); err != nil {
 		t.Fatal(err)
 	}
-	noSecret(t, fmt.Sprintf("%v %+v %#v", c, c, c))
-	noSecret(t, fmt.Sprintf("%v %+v", c.tokens, c.tokens))
+	simtest.NoSecret(t, fmt.Sprintf("%v %+v %#v", c, c, c))
+	simtest.NoSecret(t, fmt.Sprintf("%v %+v", c.tokens, c.tokens))
 }
 
 func TestNow(t *testing.T) {
@@ -209,14 +210,14 @@ func TestNow(t *testing.T) {
 			stamp := func(status int, body string) func(*http.Request) (*http.Response, error) {
 				return func(req *http.Request) (*http.Response, error) {
 					time.Sleep(400 * time.Millisecond) // the Date is older than the answer's arrival
-					r := reply(req, status, body)
+					r := simtest.Reply(req, status, body)
 					date := time.Now().Add(offset - 300*time.Millisecond).UTC().Format(http.TimeFormat)
 					r.Header = http.Header{"Date": {date}}
 					return r, nil
 				}
 			}
-			s := &service{Token: stamp(200, tokenJSON(1)), Alerts: stamp(200, oneAlert)}
-			c := connect(t, settings(), s)
+			s := &simtest.Service{Token: stamp(200, simtest.TokenJSON(1)), Alerts: stamp(200, simtest.Alert)}
+			c := connect(t, simtest.Settings(), s)
 			check := func() {
 				t.Helper()
 				got, err := c.Now(context.Background())
@@ -248,23 +249,23 @@ func TestNow(t *testing.T) {
 
 func TestOnlySuccessfulAnswersTellTheTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &service{}
-		c := connect(t, settings(), s)
+		s := &simtest.Service{}
+		c := connect(t, simtest.Settings(), s)
 		first, err := c.Now(context.Background())
 		if err != nil {
 			t.Fatal(err)
 		}
 		wrong := time.Now().Add(time.Hour).UTC().Format(http.TimeFormat)
 		for _, status := range []int{500, 429, 403, 302, 204} {
-			s.Alerts = always(status, "", "Date: "+wrong)
+			s.Alerts = simtest.Always(status, "", "Date: "+wrong)
 			fetch(c, Query{})
 		}
 		s.Alerts = nil
-		s.Token = always(400, `{"error":"invalid_client"}`, "Date: "+wrong)
+		s.Token = simtest.Always(400, `{"error":"invalid_client"}`, "Date: "+wrong)
 		tok, _ := c.tokens.Get(context.Background())
 		c.tokens.Drop(tok)
 		fetch(c, Query{})
-		s.Token = always(200, `<html>`, "Date: "+wrong)
+		s.Token = simtest.Always(200, `<html>`, "Date: "+wrong)
 		fetch(c, Query{})
 		if now, _ := c.Now(context.Background()); !now.Equal(first) {
 			t.Fatalf("now is %v, was %v at the same moment", now, first)
@@ -275,8 +276,9 @@ func TestOnlySuccessfulAnswersTellTheTime(t *testing.T) {
 func TestNoDateMeansTheLocalClockAndOneWarning(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
-		s := &service{Token: always(200, tokenJSON(1), "Date: "), Alerts: always(200, oneAlert, "Date: ")}
-		c := connect(t, settings(), s, WithLogger(slog.New(slog.NewTextHandler(&out, nil))))
+		s := &simtest.Service{Token: simtest.Always(200, simtest.TokenJSON(1), "Date: "), Alerts: simtest.Always(200,
+			simtest.Alert, "Date: ")}
+		c := connect(t, simtest.Settings(), s, WithLogger(slog.New(slog.NewTextHandler(&out, nil))))
 		for range 3 {
 			time.Sleep(time.Second)
 			now, err := c.Now(context.Background())
@@ -297,7 +299,8 @@ func TestNoDateMeansTheLocalClockAndOneWarning(t *testing.T) {
 }
 
 func TestNowGivesTheTokensError(t *testing.T) {
-	c := connect(t, settings(), &service{Token: always(401, `{"error":"invalid_client","error_codes":[7000222]}`)})
+	c := connect(t, simtest.Settings(),
+		&simtest.Service{Token: simtest.Always(401, `{"error":"invalid_client","error_codes":[7000222]}`)})
 	_, err := c.Now(context.Background())
 	if e := failure(t, err); e.Kind != transport.KindToken || e.Code != 7000222 {
 		t.Fatalf("got %v", err)
@@ -308,7 +311,7 @@ func TestNowGivesTheTokensError(t *testing.T) {
 // own, and little memory.
 func TestAnIdleClientIsSmall(t *testing.T) {
 	const clients, most = 1000, 6 << 10 // bytes each
-	s := &service{}
+	s := &simtest.Service{}
 	all := make([]*Client, clients)
 	measure := func() (heap uint64) {
 		runtime.GC()
@@ -317,13 +320,13 @@ func TestAnIdleClientIsSmall(t *testing.T) {
 		runtime.ReadMemStats(&m)
 		return m.HeapAlloc
 	}
-	warm := connect(t, settings(), s)
+	warm := connect(t, simtest.Settings(), s)
 	if _, err := fetch(warm, Query{}); err != nil {
 		t.Fatal(err)
 	}
 	before, goroutines := measure(), runtime.NumGoroutine()
 	for i := range all {
-		cfg := settings()
+		cfg := simtest.Settings()
 		cfg.TenantID = fmt.Sprintf("%08d-2222-3333-4444-555555555555", i)
 		all[i] = connect(t, cfg, s)
 		if _, err := fetch(all[i], Query{}); err != nil {

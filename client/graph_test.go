@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"fluent-bit-defender/conf"
+	"fluent-bit-defender/internal/simtest"
 	"fluent-bit-defender/transport"
 )
 
@@ -26,10 +27,10 @@ const (
 
 // graphSettings is a configuration with api graph as conf would give it.
 func graphSettings() *conf.Config {
-	cfg := settings()
+	cfg := simtest.Settings()
 	cfg.API, cfg.Cloud, cfg.Updates = conf.Graph, "public", "all"
 	cfg.URL = graphURL
-	cfg.TokenURL = "https://login.test/" + theTenant + "/oauth2/v2.0/token"
+	cfg.TokenURL = "https://login.test/" + simtest.Tenant + "/oauth2/v2.0/token"
 	cfg.Resource = "https://graph.microsoft.com"
 	return cfg
 }
@@ -148,10 +149,11 @@ func TestGraphPages(t *testing.T) {
 
 // A link that cannot be followed is an error of its own, and no token goes where it leads.
 func TestALinkThatCannotBeFollowedIsNotAsked(t *testing.T) {
-	for name, cfg := range map[string]*conf.Config{"graph": graphSettings(), "siem, which has no pages": settings()} {
-		s := &service{}
+	for name, cfg := range map[string]*conf.Config{"graph": graphSettings(),
+		"siem, which has no pages": simtest.Settings()} {
+		s := &simtest.Service{}
 		c := connect(t, cfg, s)
-		_, err := fetch(c, Query{Page: "https://evil.test/v1.0/security/incidents?$skiptoken=" + theToken})
+		_, err := fetch(c, Query{Page: "https://evil.test/v1.0/security/incidents?$skiptoken=" + simtest.Token})
 		if e := failure(t, err); e.Kind != transport.KindRefused || e.Status != 0 {
 			t.Errorf("%s: kind %v, status %d: %v", name, e.Kind, e.Status, e)
 		}
@@ -162,7 +164,7 @@ func TestALinkThatCannotBeFollowedIsNotAsked(t *testing.T) {
 }
 
 func TestGraphRequest(t *testing.T) {
-	s := &service{Alerts: always(200, graphAlert)}
+	s := &simtest.Service{Alerts: simtest.Always(200, graphAlert)}
 	c := connect(t, graphSettings(), s)
 	a, err := c.Fetch(context.Background(), Query{Limit: 5})
 	if err != nil {
@@ -173,7 +175,7 @@ func TestGraphRequest(t *testing.T) {
 		t.Errorf("body %s, %v; partial %q", text, err, a.Partial)
 	}
 	want := map[string]string{
-		"Authorization": "Bearer " + theToken + "1", "Accept": "application/json",
+		"Authorization": "Bearer " + simtest.Token + "1", "Accept": "application/json",
 		"Accept-Encoding": "gzip", "Cache-Control": "no-cache",
 		"User-Agent": "fluent-bit-defender/dev", "Prefer": "include-unknown-enum-members",
 	}
@@ -194,7 +196,7 @@ func TestGraphRequest(t *testing.T) {
 func TestAnswersInPart(t *testing.T) {
 	f := func(name, want string, header ...string) {
 		t.Helper()
-		c := connect(t, graphSettings(), &service{Alerts: always(206, graphAlert, header...)})
+		c := connect(t, graphSettings(), &simtest.Service{Alerts: simtest.Always(206, graphAlert, header...)})
 		a, err := c.Fetch(context.Background(), Query{})
 		if err != nil {
 			t.Fatal(err)
@@ -207,10 +209,10 @@ func TestAnswersInPart(t *testing.T) {
 	f("with a warning", "199 - 'Microsoft/Microsoft Defender for Endpoint/504/10002'",
 		`Warning: 199 - "Microsoft/Microsoft Defender for Endpoint/504/10002"`)
 	f("without one", "the service does not say why (206 without a Warning header)")
-	f("that echoes the token", "199 - 'Bearer [masked]'", `Warning: 199 - "Bearer `+theToken+`1"`)
+	f("that echoes the token", "199 - 'Bearer [masked]'", `Warning: 199 - "Bearer `+simtest.Token+`1"`)
 	f("a long one", strings.Repeat("xy ", 98)+"xy...", "Warning: "+strings.Repeat("xy ", 1000))
 
-	c := connect(t, settings(), &service{Alerts: always(206, oneAlert)})
+	c := connect(t, simtest.Settings(), &simtest.Service{Alerts: simtest.Always(206, simtest.Alert)})
 	_, err := fetch(c, Query{})
 	if e := failure(t, err); e.Kind != transport.KindService || e.Status != 206 {
 		t.Errorf("the SIEM API has no 206: %v", e)
@@ -220,7 +222,7 @@ func TestAnswersInPart(t *testing.T) {
 func TestDebugLinesOfGraphShowNoLink(t *testing.T) {
 	var out bytes.Buffer
 	log := slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	c := connect(t, graphSettings(), &service{Alerts: always(200, graphAlert)}, WithLogger(log))
+	c := connect(t, graphSettings(), &simtest.Service{Alerts: simtest.Always(200, graphAlert)}, WithLogger(log))
 	if _, err := fetch(c, Query{Page: graphURL + "?$top=5&$skiptoken=MSZRVlF1WVdSbGJXbHU"}); err != nil {
 		t.Fatal(err)
 	}
@@ -228,14 +230,14 @@ func TestDebugLinesOfGraphShowNoLink(t *testing.T) {
 	if !strings.Contains(text, "?$top=5&$skiptoken=MSZRVl...") || strings.Contains(text, "MSZRVlF") {
 		t.Errorf("log: %s", text)
 	}
-	noSecret(t, out.String())
+	simtest.NoSecret(t, out.String())
 }
 
 func TestGraphKeepsTheServicesTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ahead := time.Now().Add(5 * time.Second).UTC()
 		date := "Date: " + ahead.Format(http.TimeFormat)
-		c := connect(t, graphSettings(), &service{Alerts: always(206, graphAlert, date)})
+		c := connect(t, graphSettings(), &simtest.Service{Alerts: simtest.Always(206, graphAlert, date)})
 		if _, err := fetch(c, Query{}); err != nil {
 			t.Fatal(err)
 		}
@@ -283,17 +285,17 @@ func FuzzGraphSaid(f *testing.F) {
 	for _, body := range []string{
 		`{"error":{"code":"UnknownError","message":"","innerError":{"request-id":"` + theRequest + `"}}}`,
 		`{"error":"x"}`, `{"error":{"code":"a b","message":"c\n\u0000d"}}`, "", "<html>",
-		`{"error":{"message":1}}`, `{"error":{"code":"` + theSecret + `"}}`,
+		`{"error":{"message":1}}`, `{"error":{"code":"` + simtest.Secret + `"}}`,
 	} {
 		f.Add([]byte(body))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
 		m := new(transport.Mask)
-		m.Hide(theSecret)
+		m.Hide(simtest.Secret)
 		said := graphSaid(m, body)
 		if len(said) > 400 || strings.ContainsAny(said, "\"\r\n\x00\x1b") {
 			t.Fatalf("%q: %q", body, said)
 		}
-		noSecret(t, said)
+		simtest.NoSecret(t, said)
 	})
 }

@@ -13,34 +13,35 @@ import (
 	"fluent-bit-defender/conf"
 	"fluent-bit-defender/credential"
 	"fluent-bit-defender/internal/defendersim"
+	"fluent-bit-defender/internal/simtest"
 	"fluent-bit-defender/transport"
 )
 
 // toGraph turns a world's stanza to Graph.
-func (w *world) toGraph() {
+func toGraph(w *simtest.World) {
 	w.Cfg.API, w.Cfg.Cloud, w.Cfg.Updates = conf.Graph, "public", "all"
 	w.Cfg.Resource = defendersim.GraphHost
 	w.Cfg.URL = defendersim.GraphHost + "/v1.0/security/alerts_v2"
 	if w.Cfg.Auth == conf.AuthorizationCode {
-		w.Cfg.RefreshTokenFile = w.Write("graph", w.Svc.Login(theLogin, defendersim.GraphHost)+"\n")
+		w.Cfg.RefreshTokenFile = w.Write("graph", w.Svc.Login(simtest.LoginID, defendersim.GraphHost)+"\n")
 	}
 }
 
 func TestEveryCredentialPullsFromGraph(t *testing.T) {
-	for auth := range credentials {
+	for auth := range simtest.Credentials {
 		t.Run(auth, func(t *testing.T) {
-			versions(t, auth, func(w *world) {
-				w.toGraph()
-				w.good(w.client(), "Graph")
+			simtest.Versions(t, auth, func(w *simtest.World) {
+				toGraph(w)
+				good(w, clientOf(w), "Graph")
 			})
 		})
 	}
 }
 
 func TestALoginForGraph(t *testing.T) {
-	versions(t, conf.AuthorizationCode, func(w *world) {
-		w.toGraph()
-		l := w.login()
+	simtest.Versions(t, conf.AuthorizationCode, func(w *simtest.World) {
+		toGraph(w)
+		l := loginOf(w)
 		in, err := l.Redeem(context.Background(), w.Person(l.URL(), "accept"))
 		if err != nil {
 			w.Fatal(err)
@@ -51,17 +52,17 @@ func TestALoginForGraph(t *testing.T) {
 		if err := credential.WriteRefreshToken(w.Cfg.RefreshTokenFile, in.RefreshToken); err != nil {
 			w.Fatal(err)
 		}
-		w.good(w.client(), "with the login")
+		good(w, clientOf(w), "with the login")
 	})
 }
 
 func TestTheSimulatedGraphsRefusalsAreExplained(t *testing.T) {
-	f := func(name string, change func(w *world), kind transport.Kind, want ...string) {
+	f := func(name string, change func(w *simtest.World), kind transport.Kind, want ...string) {
 		t.Helper()
-		versions(t, conf.ClientSecret, func(w *world) {
-			w.toGraph()
+		simtest.Versions(t, conf.ClientSecret, func(w *simtest.World) {
+			toGraph(w)
 			change(w)
-			e := w.bad(w.client(), name)
+			e := bad(w, clientOf(w), name)
 			for _, text := range want {
 				if e.Kind != kind || !strings.Contains(e.Error(), text) {
 					w.Errorf("%s: %v: %v", name, e.Kind, e)
@@ -69,23 +70,24 @@ func TestTheSimulatedGraphsRefusalsAreExplained(t *testing.T) {
 			}
 		})
 	}
-	f("a token of another API", func(w *world) { w.Cfg.Resource = defendersim.DefaultResource },
+	f("a token of another API", func(w *simtest.World) { w.Cfg.Resource = defendersim.DefaultResource },
 		transport.KindUnauthorized, "the token is for https://graph.windows.net (aud), "+
 			"while the API takes tokens for https://graph.microsoft.com or",
 		"(InvalidAuthenticationToken, request-id ")
-	f("no role", func(w *world) { w.Svc.SetGraphRoles(theClient, "User.Read.All") }, transport.KindForbidden,
+	f("no role", func(w *simtest.World) { w.Svc.SetGraphRoles(simtest.ClientID, "User.Read.All") },
+		transport.KindForbidden,
 		"grant the application the application permission SecurityAlert.Read.All",
 		"Missing application roles", "(Forbidden, request-id ")
-	f("a field that is no filter", func(w *world) { w.Cfg.Filter = "category eq 'Malware'" },
+	f("a field that is no filter", func(w *simtest.World) { w.Cfg.Filter = "category eq 'Malware'" },
 		transport.KindRefused, "check filter and limit", "(BadRequest, request-id ")
 }
 
 func TestPagesOfTheSimulatedGraph(t *testing.T) {
-	versions(t, conf.ClientSecret, func(w *world) {
-		w.toGraph()
+	simtest.Versions(t, conf.ClientSecret, func(w *simtest.World) {
+		toGraph(w)
 		w.Cfg.Filter = "severity eq 'high' or assignedTo eq 'O''Brien & (sons'"
 		w.Svc.AddGraph(graphAlerts(w.Svc.Now(), 25)...)
-		c := w.client()
+		c := clientOf(w)
 		now := w.Svc.Now()
 		seen := map[string]int{}
 		q := Query{Since: now.Add(-time.Hour), Until: now.Add(time.Second), Limit: 10}

@@ -2,7 +2,6 @@ package client
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -19,33 +18,13 @@ import (
 	"fluent-bit-defender/internal/simtest"
 )
 
-// noSecrets fails when the log shows 12 bytes in a row of one of the secrets.
-func (w *world) noSecrets(secrets ...string) {
-	w.Helper()
-	hides(w.T, w.Logged.String(), secrets...)
-}
-
-func hides(t *testing.T, text string, secrets ...string) {
-	t.Helper()
-	for _, secret := range secrets {
-		forms := []string{secret, url.QueryEscape(secret), base64.StdEncoding.EncodeToString([]byte(secret))}
-		for _, form := range forms {
-			for i := 0; i+12 <= len(form); i++ {
-				if strings.Contains(text, form[i:i+12]) {
-					t.Fatalf("%q of a secret is in %q", form[i:i+12], text)
-				}
-			}
-		}
-	}
-}
-
 // An endpoint that gives back all it was sent, and what it gave before, in every place that an error could quote.
 func TestNoCredentialIsInAnyErrorOrLog(t *testing.T) {
-	for auth := range credentials {
+	for auth := range simtest.Credentials {
 		t.Run(auth, func(t *testing.T) {
-			versions(t, auth, func(w *world) {
+			simtest.Versions(t, auth, func(w *simtest.World) {
 				if auth == conf.ClientCertificate {
-					one := theCertificate()
+					one := simtest.Certificate()
 					der, err := pkcs12.Modern.Encode(one.Key, one.Cert, nil, "opensesame-password")
 					if err != nil {
 						w.Fatal(err)
@@ -55,7 +34,7 @@ func TestNoCredentialIsInAnyErrorOrLog(t *testing.T) {
 				}
 				secrets := []string{}
 				if auth == conf.ClientSecret {
-					secrets = append(secrets, theSecret)
+					secrets = append(secrets, simtest.Secret)
 				}
 				if auth == conf.ClientCertificate {
 					secrets = append(secrets, "opensesame-password")
@@ -76,19 +55,19 @@ func TestNoCredentialIsInAnyErrorOrLog(t *testing.T) {
 						req.Header.Get("Authorization") + " " + answered
 					switch echo {
 					case 0:
-						return reply(req, 400, simtest.Refused("invalid_request", "AADSTS900144: "+said)), nil
+						return simtest.Reply(req, 400, simtest.Refused("invalid_request", "AADSTS900144: "+said)), nil
 					case 1:
-						return reply(req, 401, simtest.Refused("invalid_client", said)), nil
+						return simtest.Reply(req, 401, simtest.Refused("invalid_client", said)), nil
 					case 2:
-						return reply(req, 500, said), nil
+						return simtest.Reply(req, 500, said), nil
 					case 3:
-						return reply(req, 200, said, "Content-Type: text/plain"), nil
+						return simtest.Reply(req, 200, said, "Content-Type: text/plain"), nil
 					case 4:
-						return reply(req, 302, "", "Location: https://evil.test/?"+said), nil
+						return simtest.Reply(req, 302, "", "Location: https://evil.test/?"+said), nil
 					case 5:
 						return nil, errors.New("broken: " + said)
 					case 6:
-						return reply(req, 403, "<p>"+said, "WWW-Authenticate: Bearer "+said), nil
+						return simtest.Reply(req, 403, "<p>"+said, "WWW-Authenticate: Bearer "+said), nil
 					}
 					resp, err := w.Wire.RoundTripper.RoundTrip(req)
 					identity := auth == conf.ManagedIdentity && req.Header.Get("Metadata") != ""
@@ -100,8 +79,8 @@ func TestNoCredentialIsInAnyErrorOrLog(t *testing.T) {
 					}
 					return resp, err
 				})
-				c := w.client()
-				w.good(c, "a token")
+				c := clientOf(w)
+				good(w, c, "a token")
 				var errs []string
 				for echo = range 7 {
 					time.Sleep(2 * time.Second)
@@ -115,7 +94,7 @@ func TestNoCredentialIsInAnyErrorOrLog(t *testing.T) {
 				}
 				echo = -1
 				w.Svc.SetTokenLife(time.Hour)
-				w.good(c, "a token")
+				good(w, c, "a token")
 				for echo = range 7 { // the API does
 					if _, err := fetch(c, Query{}); err != nil {
 						errs = append(errs, fmt.Sprintf("%v %+v", err, err))
@@ -125,9 +104,9 @@ func TestNoCredentialIsInAnyErrorOrLog(t *testing.T) {
 					w.Fatalf("%d errors, %d secrets: the test shows nothing", len(errs), len(secrets))
 				}
 				secrets = append(secrets, answers(answered)...)
-				hides(w.T, strings.Join(errs, "\n"), secrets...)
-				w.noSecrets(secrets...)
-				hides(w.T, fmt.Sprintf("%v %+v", c, c.tokens), secrets...)
+				simtest.Hides(w.T, strings.Join(errs, "\n"), secrets...)
+				w.NoSecrets(secrets...)
+				simtest.Hides(w.T, fmt.Sprintf("%v %+v", c, c.tokens), secrets...)
 			})
 		})
 	}
@@ -153,7 +132,7 @@ func TestNoFileIsQuoted(t *testing.T) {
 	kinds := []string{conf.ClientSecret, conf.ClientCertificate, conf.WorkloadIdentity, conf.AuthorizationCode}
 	for _, text := range texts {
 		for _, auth := range kinds {
-			w := stanza(t, auth, false)
+			w := simtest.Stanza(t, auth, false)
 			for _, path := range []string{
 				w.Cfg.ClientSecretFile, w.Cfg.ClientCertificateFile, w.Cfg.FederatedTokenFile, w.Cfg.RefreshTokenFile,
 			} {
@@ -163,11 +142,11 @@ func TestNoFileIsQuoted(t *testing.T) {
 				}
 			}
 			w.Svc.OnRequest(func(defendersim.Request) *defendersim.Fault { return defendersim.Entra(7000215) })
-			_, err := fetch(w.client(), Query{})
+			_, err := fetch(clientOf(w), Query{})
 			if err == nil {
 				t.Fatalf("%s: no error", auth)
 			}
-			hides(t, fmt.Sprintf("%v %+v\n%s", err, err, w.Logged), needle)
+			simtest.Hides(t, fmt.Sprintf("%v %+v\n%s", err, err, w.Logged), needle)
 		}
 	}
 }

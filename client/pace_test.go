@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"fluent-bit-defender/conf"
+	"fluent-bit-defender/internal/simtest"
 	"fluent-bit-defender/transport"
 )
 
@@ -26,7 +27,7 @@ func (n *times) answer(req *http.Request) (*http.Response, error) {
 	n.mu.Lock()
 	n.came = append(n.came, time.Now())
 	n.mu.Unlock()
-	return reply(req, 200, graphAlert), nil
+	return simtest.Reply(req, 200, graphAlert), nil
 }
 
 // fullest is the most requests of any minute, and the number of all.
@@ -71,7 +72,7 @@ func TestNoMinuteHasMoreRequestsThanGraphTakes(t *testing.T) {
 		var all sync.WaitGroup
 		start := time.Now()
 		for range 3 { // stanzas of one tenant
-			c := connect(t, graphSettings(), &service{Alerts: n.answer})
+			c := connect(t, graphSettings(), &simtest.Service{Alerts: n.answer})
 			defer c.Close()
 			all.Go(func() {
 				for time.Since(start) < 5*time.Minute {
@@ -96,7 +97,7 @@ func TestNoMinuteHasMoreRequestsThanGraphTakes(t *testing.T) {
 func TestBurstsKeepToTheLimitToo(t *testing.T) {
 	paced(t, func(t *testing.T) {
 		n := &times{}
-		c := connect(t, graphSettings(), &service{Alerts: n.answer})
+		c := connect(t, graphSettings(), &simtest.Service{Alerts: n.answer})
 		defer c.Close()
 		for round := range 40 {
 			for range 10 * (round%7 + 1) {
@@ -116,7 +117,7 @@ func TestAReloadDoesNotBeginWithABurst(t *testing.T) {
 	paced(t, func(t *testing.T) {
 		n := &times{}
 		for range 30 {
-			c := connect(t, graphSettings(), &service{Alerts: n.answer})
+			c := connect(t, graphSettings(), &simtest.Service{Alerts: n.answer})
 			for range 20 {
 				if _, err := fetch(c, Query{}); err != nil {
 					t.Fatal(err)
@@ -137,7 +138,7 @@ func TestOtherTenantsHostsAndAPIsDoNotWait(t *testing.T) {
 		ask := func(change func(*conf.Config)) time.Duration {
 			cfg := graphSettings()
 			change(cfg)
-			c := connect(t, cfg, &service{})
+			c := connect(t, cfg, &simtest.Service{})
 			defer c.Close()
 			start := time.Now()
 			for range paceBurst {
@@ -157,7 +158,7 @@ func TestOtherTenantsHostsAndAPIsDoNotWait(t *testing.T) {
 		if took := ask(func(c *conf.Config) { c.URL = "https://graph.example/v1.0/security/alerts_v2" }); took != 0 {
 			t.Errorf("another host waited %v", took)
 		}
-		if took := ask(func(c *conf.Config) { *c = *settings() }); took != 0 {
+		if took := ask(func(c *conf.Config) { *c = *simtest.Settings() }); took != 0 {
 			t.Errorf("the SIEM API waited %v", took)
 		}
 		again := func(c *conf.Config) { c.URL = "https://GRAPH.test:443/beta/security/alerts_v2" }
@@ -171,7 +172,7 @@ func TestWaitingForTheLimitEnds(t *testing.T) {
 	for _, how := range []string{"cancel", "close"} {
 		t.Run(how, func(t *testing.T) {
 			paced(t, func(t *testing.T) {
-				c := connect(t, graphSettings(), &service{})
+				c := connect(t, graphSettings(), &simtest.Service{})
 				defer c.Close()
 				for range paceBurst {
 					if _, err := fetch(c, Query{}); err != nil {
@@ -200,7 +201,7 @@ func TestWaitingForTheLimitEnds(t *testing.T) {
 
 func TestARequestThatGaveUpLeavesItsPlace(t *testing.T) {
 	paced(t, func(t *testing.T) {
-		c := connect(t, graphSettings(), &service{})
+		c := connect(t, graphSettings(), &simtest.Service{})
 		defer c.Close()
 		for range paceBurst {
 			if _, err := fetch(c, Query{}); err != nil {
@@ -225,9 +226,9 @@ func TestARequestThatGaveUpLeavesItsPlace(t *testing.T) {
 func TestARetryAfterA401CountsToo(t *testing.T) {
 	paced(t, func(t *testing.T) {
 		n := &times{}
-		c := connect(t, graphSettings(), &service{Alerts: func(req *http.Request) (*http.Response, error) {
+		c := connect(t, graphSettings(), &simtest.Service{Alerts: func(req *http.Request) (*http.Response, error) {
 			_, _ = n.answer(req)
-			return reply(req, 401, ""), nil
+			return simtest.Reply(req, 401, ""), nil
 		}})
 		defer c.Close()
 		for range 200 {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"fluent-bit-defender/conf"
+	"fluent-bit-defender/internal/simtest"
 	"fluent-bit-defender/transport"
 )
 
@@ -13,7 +14,7 @@ func TestQueryOfTheAddress(t *testing.T) {
 	midnight := time.Date(2016, 9, 12, 0, 0, 0, 0, time.UTC)
 	f := func(name string, change func(*conf.Config), q Query, want string) {
 		t.Helper()
-		cfg := settings()
+		cfg := simtest.Settings()
 		if change != nil {
 			change(cfg)
 		}
@@ -61,7 +62,7 @@ func TestQueryOfTheAddress(t *testing.T) {
 }
 
 func TestFiltersAreNotSharedBetweenRequests(t *testing.T) {
-	cfg := settings()
+	cfg := simtest.Settings()
 	cfg.MachineGroups = []string{"a"}
 	u, _ := url.Parse(cfg.URL)
 	s := newSIEM(u, cfg)

@@ -22,7 +22,7 @@ func TestARefusedTokenIsExplained(t *testing.T) {
 		t.Helper()
 		synctest.Test(t, func(t *testing.T) {
 			claims := map[string]any{
-				"aud": "https://graph.windows.net", "tid": theTenant,
+				"aud": "https://graph.windows.net", "tid": simtest.Tenant,
 				"exp": time.Now().Add(time.Hour).Unix(), "roles": []string{"Alert.Read.All"},
 			}
 			for k, v := range change {
@@ -32,9 +32,9 @@ func TestARefusedTokenIsExplained(t *testing.T) {
 				}
 			}
 			token := simtest.Unsigned(claims)
-			s := &service{Alerts: always(401, "")}
-			s.Token = always(200, `{"expires_in":"3599","access_token":"`+token+`"}`)
-			c := connect(t, settings(), s)
+			s := &simtest.Service{Alerts: simtest.Always(401, "")}
+			s.Token = simtest.Always(200, `{"expires_in":"3599","access_token":"`+token+`"}`)
+			c := connect(t, simtest.Settings(), s)
 			_, err := fetch(c, Query{})
 			e := failure(t, err)
 			if e.Kind != transport.KindUnauthorized || e.Error() != start+want {
@@ -59,9 +59,9 @@ func TestARefusedTokenIsExplained(t *testing.T) {
 	f("a list of them", map[string]any{"aud": []string{"https://x"}},
 		": the token is for https://x (aud)"+takes+resource)
 	f("the portal's, with a slash", map[string]any{"aud": "https://wdatpalertexport.seville.onmicrosoft.com/"}, fits)
-	f("an audience by its id", map[string]any{"aud": theClient}, fits)
-	f("another tenant", map[string]any{"tid": theClient}, ": the token is of tenant "+theClient+" (tid) "+
-		"instead of "+theTenant+"; check tenant_id, and the tenant in token_url")
+	f("an audience by its id", map[string]any{"aud": simtest.ClientID}, fits)
+	f("another tenant", map[string]any{"tid": simtest.ClientID}, ": the token is of tenant "+simtest.ClientID+" (tid) "+
+		"instead of "+simtest.Tenant+"; check tenant_id, and the tenant in token_url")
 	f("ended", map[string]any{"exp": 946684800 - 60}, ": the token ended at 1999-12-31T23:59:00Z (exp), "+
 		"and the service's clock says 2000-01-01T00:00:00Z; look for a proxy or an endpoint that hands out old tokens")
 	f("no permission", map[string]any{"roles": nil}, ": the token "+noPermission+permission)
@@ -69,23 +69,24 @@ func TestARefusedTokenIsExplained(t *testing.T) {
 	f("two at once", map[string]any{"aud": "https://x", "roles": []string{}},
 		": the token is for https://x (aud)"+takes+", and "+noPermission+resource+permission)
 	f("a tid that is no text: no claims at all", map[string]any{"aud": "a\r\nb\x1b[31m", "tid": 5}, usual)
-	f("hostile text", map[string]any{"aud": "a\r\nb\x1b[31m " + theSecret},
+	f("hostile text", map[string]any{"aud": "a\r\nb\x1b[31m " + simtest.Secret},
 		": the token is for a b [31m [masked] (aud)"+takes+resource)
 }
 
 func TestTheSimulatedAPIsRefusalsAreExplained(t *testing.T) {
-	f := func(name string, change func(w *world), want string) {
-		versions(t, conf.ClientSecret, func(w *world) {
+	f := func(name string, change func(w *simtest.World), want string) {
+		simtest.Versions(t, conf.ClientSecret, func(w *simtest.World) {
 			change(w)
-			e := w.bad(w.client(), name)
+			e := bad(w, clientOf(w), name)
 			if e.Kind != transport.KindUnauthorized || !strings.Contains(e.Error(), want) {
 				w.Errorf("%s: %v", name, e)
 			}
 		})
 	}
-	f("a token of another API", func(w *world) { w.Cfg.Resource = "https://graph.microsoft.com" },
+	f("a token of another API", func(w *simtest.World) { w.Cfg.Resource = "https://graph.microsoft.com" },
 		"the token is for https://graph.microsoft.com (aud)")
-	f("no roles", func(w *world) { w.Svc.SetRoles(theClient) }, "the token carries no permission (roles, scp)")
+	f("no roles", func(w *simtest.World) { w.Svc.SetRoles(simtest.ClientID) }, "the token carries no permission "+
+		"(roles, scp)")
 }
 
 func TestA403IsExplainedByTheToken(t *testing.T) {
@@ -94,7 +95,7 @@ func TestA403IsExplainedByTheToken(t *testing.T) {
 		cfg := graphSettings()
 		cfg.Auth, cfg.ManagedIdentityEndpoint = auth, "http://127.0.0.1/token"
 		cfg.RefreshTokenFile = t.TempDir() + "/login"
-		c := connect(t, cfg, &service{})
+		c := connect(t, cfg, &simtest.Service{})
 		e := &transport.Error{Op: "x", What: "forbidden", Remedy: c.api.words[403].remedy}
 		c.tokens.ExplainForbidden(e, simtest.Unsigned(claims))
 		if e.Error() != "x: "+want {
@@ -125,14 +126,14 @@ func TestTokensOfGraphAreExplained(t *testing.T) {
 	f := func(name string, cloud string, change map[string]any, want string) {
 		t.Helper()
 		claims := map[string]any{
-			"aud": "https://graph.microsoft.com", "tid": theTenant, "roles": []string{"SecurityAlert.Read.All"},
+			"aud": "https://graph.microsoft.com", "tid": simtest.Tenant, "roles": []string{"SecurityAlert.Read.All"},
 		}
 		for k, v := range change {
 			claims[k] = v
 		}
 		synctest.Test(t, func(t *testing.T) {
 			token := `{"expires_in":3599,"access_token":"` + simtest.Unsigned(claims) + `"}`
-			s := &service{Alerts: always(401, ""), Token: always(200, token)}
+			s := &simtest.Service{Alerts: simtest.Always(401, ""), Token: simtest.Always(200, token)}
 			cfg := graphSettings()
 			cfg.Cloud = cloud
 			_, err := fetch(connect(t, cfg, s), Query{})
@@ -152,7 +153,7 @@ func TestTokensOfGraphAreExplained(t *testing.T) {
 	f("a cloud's own", "gcc_high", map[string]any{"aud": "https://graph.microsoft.us"}, fits)
 	f("the SIEM API's", "public", map[string]any{"aud": "https://graph.windows.net"},
 		": the token is for https://graph.windows.net"+takes)
-	f("another id", "public", map[string]any{"aud": theClient}, ": the token is for "+theClient+takes)
+	f("another id", "public", map[string]any{"aud": simtest.ClientID}, ": the token is for "+simtest.ClientID+takes)
 	f("another cloud's", "dod", map[string]any{"aud": "https://graph.microsoft.com"},
 		": the token is for https://graph.microsoft.com (aud), while the API takes tokens for "+
 			"https://dod-graph.microsoft.us or 00000003-0000-0000-c000-000000000000; check resource")
@@ -168,13 +169,13 @@ func TestTokensOfGraphAreExplained(t *testing.T) {
 func TestTheLoginOfGraphAsksForItsScope(t *testing.T) {
 	cfg := graphSettings()
 	cfg.Auth, cfg.ClientSecret, cfg.RefreshTokenFile = conf.AuthorizationCode, "", t.TempDir()+"/login"
-	l, err := NewLogin(cfg, 8400, WithTransport(&service{}))
+	l, err := NewLogin(cfg, 8400, WithTransport(&simtest.Service{}))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
 	u, err := url.Parse(l.URL())
-	const path = "/" + theTenant + "/oauth2/v2.0/authorize"
+	const path = "/" + simtest.Tenant + "/oauth2/v2.0/authorize"
 	const scope = "https://graph.microsoft.com/.default offline_access"
 	if err != nil || u.Path != path || u.Query().Get("scope") != scope {
 		t.Errorf("%s, %v", l.URL(), err)
@@ -188,13 +189,13 @@ func TestTheLoginOfGraphAsksForItsScope(t *testing.T) {
 
 // An unknown resource is mended otherwise than with the SIEM API.
 func TestTheRemedyOfAnUnknownResourceFitsTheAPI(t *testing.T) {
-	token := always(400, simtest.Refused("invalid_resource", "AADSTS500011: x", 500011))
+	token := simtest.Always(400, simtest.Refused("invalid_resource", "AADSTS500011: x", 500011))
 	for want, cfg := range map[string]*conf.Config{
-		"enable SIEM integration in Defender; ": settings(),
+		"enable SIEM integration in Defender; ": simtest.Settings(),
 		"grant the application the application permission SecurityAlert.Read.All of Microsoft Graph, " +
 			"with admin consent; the service": graphSettings(),
 	} {
-		_, err := fetch(connect(t, cfg, &service{Token: token}), Query{})
+		_, err := fetch(connect(t, cfg, &simtest.Service{Token: token}), Query{})
 		if got := failure(t, err).Error(); !strings.Contains(got, "; check resource and tenant_id, and "+want) {
 			t.Errorf("got %s\nwant %s", got, want)
 		}

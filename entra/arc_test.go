@@ -9,6 +9,7 @@ import (
 
 	"fluent-bit-defender/conf"
 	"fluent-bit-defender/internal/defendersim"
+	"fluent-bit-defender/internal/simtest"
 	"fluent-bit-defender/transport"
 )
 
@@ -20,7 +21,7 @@ func TestAzureArcGivesTokens(t *testing.T) {
 	arcKeys = dir
 	defer func() { arcKeys = was }()
 	const key = "a-key-that-only-members-read"
-	inBubble(t, func(w *world) {
+	inBubble(t, func(w *simtest.World) {
 		w.Cfg.ManagedIdentityEndpoint = conf.IMDS
 		write := func(name string) string {
 			path := filepath.Join(dir, name)
@@ -30,7 +31,7 @@ func TestAzureArcGivesTokens(t *testing.T) {
 			return path
 		}
 		w.Svc.SetMachine(defendersim.Machine{KeyFile: write("a.key"), Key: key})
-		w.good(w.client(), "Azure Arc")
+		good(w, clientOf(w), "Azure Arc")
 		for name, want := range map[string]struct{ path, said string }{
 			"a key elsewhere":       {"/etc/passwd.key", "names no key in " + dir},
 			"a way out":             {dir + "/../x.key", "names no key in " + dir},
@@ -38,15 +39,16 @@ func TestAzureArcGivesTokens(t *testing.T) {
 			"one that is not there": {dir + "/b.key", "a member of the group himds"},
 		} {
 			w.Svc.SetMachine(defendersim.Machine{KeyFile: want.path, Key: key})
-			if e := w.bad(w.client(), name); e.Kind != transport.KindToken || !strings.Contains(e.Error(), want.said) {
+			if e := bad(w, clientOf(w), name); e.Kind != transport.KindToken || !strings.Contains(e.Error(),
+				want.said) {
 				w.Errorf("%s: %v", name, e)
 			}
 		}
 		w.Svc.SetMachine(defendersim.Machine{KeyFile: write("a.key"), Key: "another"})
-		if e := w.bad(w.client(), "a key that is refused"); e.Status != 401 || strings.Contains(e.Error(), key) {
+		if e := bad(w, clientOf(w), "a key that is refused"); e.Status != 401 || strings.Contains(e.Error(), key) {
 			w.Errorf("%v", e)
 		}
-		w.Cfg.ManagedIdentityClientID = theIdentity
+		w.Cfg.ManagedIdentityClientID = simtest.Identity
 		_, err := open(w.Cfg, nil, discard)
 		if err == nil || !strings.Contains(err.Error(), "system-assigned identity alone") {
 			w.Errorf("a user-assigned identity: %v", err)

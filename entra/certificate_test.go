@@ -21,7 +21,7 @@ import (
 )
 
 // lastAssertion is the assertion of the last request, with its header and claims.
-func (w *world) lastAssertion() (text string, header map[string]any, claims jwt.MapClaims) {
+func lastAssertion(w *simtest.World) (text string, header map[string]any, claims jwt.MapClaims) {
 	w.Helper()
 	forms := w.Wire.Sent()
 	text = forms[len(forms)-1].Get("client_assertion")
@@ -34,11 +34,11 @@ func (w *world) lastAssertion() (text string, header map[string]any, claims jwt.
 }
 
 func TestAssertionOfACertificate(t *testing.T) {
-	versions(t, conf.ClientCertificate, func(w *world) {
-		c := w.client()
-		w.good(c, "a token")
-		sum := sha256.Sum256(theCertificate().Cert.Raw)
-		_, header, claims := w.lastAssertion()
+	simtest.Versions(t, conf.ClientCertificate, func(w *simtest.World) {
+		c := clientOf(w)
+		good(w, c, "a token")
+		sum := sha256.Sum256(simtest.Certificate().Cert.Raw)
+		_, header, claims := lastAssertion(w)
 		for name, want := range map[string]any{
 			"alg": "PS256", "typ": "JWT", "x5t#S256": base64.RawURLEncoding.EncodeToString(sum[:]),
 		} {
@@ -47,7 +47,8 @@ func TestAssertionOfACertificate(t *testing.T) {
 			}
 		}
 		now := float64(w.Svc.Now().Unix())
-		for name, want := range map[string]any{"iss": theClient, "sub": theClient, "nbf": now, "exp": now + 600} {
+		for name, want := range map[string]any{"iss": simtest.ClientID, "sub": simtest.ClientID, "nbf": now,
+			"exp": now + 600} {
 			if claims[name] != want {
 				w.Errorf("claim %s is %v, want %v", name, claims[name], want)
 			}
@@ -59,7 +60,7 @@ func TestAssertionOfACertificate(t *testing.T) {
 		if err := renewal(c); err != nil {
 			w.Fatal(err)
 		}
-		if _, _, claims := w.lastAssertion(); claims["jti"] == first || len(claims["jti"].(string)) < 16 {
+		if _, _, claims := lastAssertion(w); claims["jti"] == first || len(claims["jti"].(string)) < 16 {
 			w.Errorf("jti %v after %v", claims["jti"], first)
 		}
 	})
@@ -67,14 +68,14 @@ func TestAssertionOfACertificate(t *testing.T) {
 
 // The service's clock and the local one are 24 years apart: the first assertion is refused, and its Date sets the next.
 func TestAssertionsKeepTheServicesTime(t *testing.T) {
-	versions(t, conf.ClientCertificate, func(w *world) {
-		c := w.client()
-		w.good(c, "in spite of a wrong local clock")
+	simtest.Versions(t, conf.ClientCertificate, func(w *simtest.World) {
+		c := clientOf(w)
+		good(w, c, "in spite of a wrong local clock")
 		if n := len(w.Wire.Sent()); n != 2 {
 			w.Errorf("%d requests for the first token, want one by the local clock and one by the service's", n)
 		}
 		w.Svc.Queue(defendersim.KindToken, defendersim.Entra(700024))
-		e := w.token(c)
+		e := token(w, c)
 		if e.Code != 700024 || e.Kind != transport.KindToken || len(w.Wire.Sent()) != 3 {
 			w.Errorf("%v after %d requests: with the same clock there is nothing to try again", e, len(w.Wire.Sent()))
 		}
@@ -83,27 +84,27 @@ func TestAssertionsKeepTheServicesTime(t *testing.T) {
 
 // A machine that slept has a clock that stood still. Two refusals agree on the time, and all is well.
 func TestAssertionsAfterASleep(t *testing.T) {
-	versions(t, conf.ClientCertificate, func(w *world) {
-		c := w.client()
-		w.good(c, "a token")
+	simtest.Versions(t, conf.ClientCertificate, func(w *simtest.World) {
+		c := clientOf(w)
+		good(w, c, "a token")
 		w.Svc.Shift(2 * time.Hour)
-		if e := w.bad(c, "the token has ended, and the assertion is of two hours ago"); e.Code != 700024 {
+		if e := bad(w, c, "the token has ended, and the assertion is of two hours ago"); e.Code != 700024 {
 			w.Errorf("%v", e)
 		}
 		time.Sleep(time.Minute)
-		w.good(c, "at the next attempt")
+		good(w, c, "at the next attempt")
 	})
 }
 
 func TestCertificatesRotateAtOnce(t *testing.T) {
-	versions(t, conf.ClientCertificate, func(w *world) {
-		c := w.client()
-		w.good(c, "a token")
-		w.Svc.SetCertificates(theClient, theNext().Cert)
+	simtest.Versions(t, conf.ClientCertificate, func(w *simtest.World) {
+		c := clientOf(w)
+		good(w, c, "a token")
+		w.Svc.SetCertificates(simtest.ClientID, simtest.NextCertificate().Cert)
 		// The file changes between the refusal and the second attempt.
 		w.Wire.Meanwhile(func(*http.Request, url.Values) (*http.Response, error) {
 			w.Wire.Meanwhile(nil)
-			w.Write("app.pem", string(theNext().PEM()))
+			w.Write("app.pem", string(simtest.NextCertificate().PEM()))
 			return nil, nil
 		})
 		before := len(w.Wire.Sent())
@@ -113,30 +114,30 @@ func TestCertificatesRotateAtOnce(t *testing.T) {
 		if n := len(w.Wire.Sent()) - before; n != 2 {
 			w.Errorf("%d requests, want 2", n)
 		}
-		w.Write("app.pem", string(theCertificate().PEM()))
-		e := w.token(c)
+		w.Write("app.pem", string(simtest.Certificate().PEM()))
+		e := token(w, c)
 		want := regexp.MustCompile(`^token request: AADSTS700027: the signature of the assertion cannot be verified ` +
 			`\(the certificate with the thumbprint [0-9A-F]{40}, which ends at 2034-05-06 12:00 UTC\); ` +
 			`upload the certificate in use to the application in Entra ID; the service says ".*"$`)
 		if e.Kind != transport.KindToken || !want.MatchString(e.Error()) {
 			w.Errorf("%v: %v", e.Kind, e)
 		}
-		w.Svc.SetCertificates(theClient, theCertificate().Cert)
-		w.good(c, "after the upload, without a restart")
+		w.Svc.SetCertificates(simtest.ClientID, simtest.Certificate().Cert)
+		good(w, c, "after the upload, without a restart")
 	})
 }
 
 func TestAnEndedCertificateIsNamed(t *testing.T) {
 	soon := simtest.NewCertificate(simtest.Start.AddDate(0, 0, -300), simtest.Start.AddDate(0, 0, 2))
 	later := simtest.NewCertificate(simtest.Start.AddDate(0, 0, 40), simtest.Start.AddDate(10, 0, 0))
-	versions(t, conf.ClientCertificate, func(w *world) {
-		w.Svc.SetCertificates(theClient, soon.Cert, later.Cert)
+	simtest.Versions(t, conf.ClientCertificate, func(w *simtest.World) {
+		w.Svc.SetCertificates(simtest.ClientID, soon.Cert, later.Cert)
 		file := w.Write("app.pem", string(soon.PEM()))
-		c := w.client()
-		w.good(c, "before its end")
+		c := clientOf(w)
+		good(w, c, "before its end")
 		w.Svc.Shift(3 * 24 * time.Hour)
 		time.Sleep(3 * 24 * time.Hour)
-		e := w.bad(c, "after its end")
+		e := bad(w, c, "after its end")
 		const mend = "make a new certificate, upload it to the application in Entra ID, " +
 			"and put it with its key into the file"
 		want := "token request: client_certificate_file: " + file + ": " +
@@ -147,7 +148,7 @@ func TestAnEndedCertificateIsNamed(t *testing.T) {
 		w.Write("app.pem", string(later.PEM()))
 		want = "token request: client_certificate_file: " + file + ": " +
 			"the certificate is not valid before 2024-06-15 12:00 UTC; " + mend
-		if e := w.bad(c, "before its begin"); e.Error() != want {
+		if e := bad(w, c, "before its begin"); e.Error() != want {
 			w.Errorf("\n got %v\nwant %s", e, want)
 		}
 	})
@@ -155,15 +156,15 @@ func TestAnEndedCertificateIsNamed(t *testing.T) {
 
 func TestAWarningADayBeforeTheEnd(t *testing.T) {
 	soon := simtest.NewCertificate(simtest.Start.AddDate(0, 0, -300), simtest.Start.Add(32*24*time.Hour+30*time.Minute))
-	versions(t, conf.ClientCertificate, func(w *world) {
-		w.Svc.SetCertificates(theClient, soon.Cert, theCertificate().Cert)
+	simtest.Versions(t, conf.ClientCertificate, func(w *simtest.World) {
+		w.Svc.SetCertificates(simtest.ClientID, soon.Cert, simtest.Certificate().Cert)
 		w.Write("app.pem", string(soon.PEM()))
-		c := w.client()
-		w.good(c, "the clock's sake")
+		c := clientOf(w)
+		good(w, c, "the clock's sake")
 		warnings := func() int { return strings.Count(w.Logged.String(), "level=WARN") }
 		for day := range 5 {
 			for range 24 {
-				w.good(c, "an hour")
+				good(w, c, "an hour")
 				time.Sleep(time.Hour)
 			}
 			if want := max(0, day-1); warnings() != want {
@@ -176,10 +177,10 @@ func TestAWarningADayBeforeTheEnd(t *testing.T) {
 		if !want.MatchString(w.Logged.String()) {
 			w.Errorf("log has no line like %s", want)
 		}
-		w.Write("app.pem", string(theCertificate().PEM()))
+		w.Write("app.pem", string(simtest.Certificate().PEM()))
 		before := warnings()
 		time.Sleep(48 * time.Hour)
-		w.good(c, "a new certificate")
+		good(w, c, "a new certificate")
 		if warnings() != before {
 			w.Error("the new certificate is warned of")
 		}
@@ -187,36 +188,36 @@ func TestAWarningADayBeforeTheEnd(t *testing.T) {
 }
 
 func TestABrokenCertificateFileHeals(t *testing.T) {
-	versions(t, conf.ClientCertificate, func(w *world) {
-		c := w.client()
-		w.good(c, "a token")
+	simtest.Versions(t, conf.ClientCertificate, func(w *simtest.World) {
+		c := clientOf(w)
+		good(w, c, "a token")
 		file := w.Write("app.pem", "-----BEGIN CERTIFICATE-----\n")
 		time.Sleep(56 * time.Minute)
-		w.good(c, "the held token serves while the file is broken")
+		good(w, c, "the held token serves while the file is broken")
 		time.Sleep(4 * time.Minute)
-		e := w.bad(c, "no token any more")
+		e := bad(w, c, "no token any more")
 		want := "token request: client_certificate_file: " + file + " holds no private key: " +
 			"certificate and key belong into the one file; " +
 			"put the certificate and its key into it, readable for Fluent Bit"
 		if e.Kind != transport.KindToken || e.Error() != want {
 			w.Errorf("%v\n got %v\nwant %s", e.Kind, e, want)
 		}
-		w.Write("app.pem", string(theCertificate().PEM()))
-		w.good(c, "mended")
+		w.Write("app.pem", string(simtest.Certificate().PEM()))
+		good(w, c, "mended")
 	})
 }
 
 func TestPKCS12OverTheWire(t *testing.T) {
-	der, err := pkcs12.Modern.Encode(theCertificate().Key, theCertificate().Cert, nil, "hunter2hunter2")
+	der, err := pkcs12.Modern.Encode(simtest.Certificate().Key, simtest.Certificate().Cert, nil, "hunter2hunter2")
 	if err != nil {
 		t.Fatal(err)
 	}
-	versions(t, conf.ClientCertificate, func(w *world) {
+	simtest.Versions(t, conf.ClientCertificate, func(w *simtest.World) {
 		w.Cfg.ClientCertificateFile, w.Cfg.ClientCertificatePassword = w.Write("app.pfx", string(der)), "hunter2hunter2"
-		c := w.client()
+		c := clientOf(w)
 		if _, err := c.Get(context.Background()); err != nil {
 			w.Fatal(err)
 		}
-		w.good(c, "a token")
+		good(w, c, "a token")
 	})
 }

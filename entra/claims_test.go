@@ -15,13 +15,13 @@ import (
 )
 
 func TestClaimsOfAToken(t *testing.T) {
-	versions(t, conf.ClientSecret, func(w *world) {
-		got, readable, err := w.client().Claims(context.Background())
+	simtest.Versions(t, conf.ClientSecret, func(w *simtest.World) {
+		got, readable, err := clientOf(w).Claims(context.Background())
 		if err != nil || !readable {
 			w.Fatal(readable, err)
 		}
 		want := Claims{
-			Audience: defendersim.DefaultResource, Tenant: theTenant, Application: theClient,
+			Audience: defendersim.DefaultResource, Tenant: simtest.Tenant, Application: simtest.ClientID,
 			Roles:   []string{"Alert.Read.All"},
 			Expires: w.Svc.Now().Add(3599 * time.Second).Truncate(time.Second),
 		}
@@ -29,11 +29,11 @@ func TestClaimsOfAToken(t *testing.T) {
 			w.Errorf("claims (-want +got):\n%s", diff)
 		}
 	})
-	c := connect(t, settings(), &service{})
+	c := connect(t, simtest.Settings(), &simtest.Service{})
 	if _, readable, err := c.Claims(context.Background()); readable || err != nil {
 		t.Errorf("an opaque token: %v, %v", readable, err)
 	}
-	c = connect(t, settings(), &service{Token: always(503, "")})
+	c = connect(t, simtest.Settings(), &simtest.Service{Token: simtest.Always(503, "")})
 	_, _, err := c.Claims(context.Background())
 	if e := failure(t, err); e.Kind != transport.KindTokenTransient {
 		t.Errorf("no token: %v", e)
@@ -42,7 +42,7 @@ func TestClaimsOfAToken(t *testing.T) {
 
 func FuzzClaims(f *testing.F) {
 	f.Add(simtest.Unsigned(map[string]any{
-		"aud": "https://graph.windows.net", "tid": theTenant, "exp": 1715000399,
+		"aud": "https://graph.windows.net", "tid": simtest.Tenant, "exp": 1715000399,
 		"roles": []string{"a"}, "scp": "a b",
 	}))
 	f.Add(simtest.Unsigned(map[string]any{

@@ -10,6 +10,7 @@ import (
 
 	"fluent-bit-defender/conf"
 	"fluent-bit-defender/credential"
+	"fluent-bit-defender/internal/simtest"
 )
 
 // What stands under the key of a credential's file may be the credential itself.
@@ -23,13 +24,13 @@ func TestACredentialInPlaceOfItsFileIsNotShown(t *testing.T) {
 	f := func(auth, key, value, want string) {
 		t.Helper()
 		stanza := map[string]string{
-			"tenant_id": theTenant, "client_id": theClient, "region": "eu", "auth": auth, key: value,
+			"tenant_id": simtest.Tenant, "client_id": simtest.ClientID, "region": "eu", "auth": auth, key: value,
 		}
 		cfg, err := conf.LoadEnv(func(key string) string { return stanza[key] }, func(string) string { return "" })
 		if err != nil {
 			t.Fatal(err)
 		}
-		c, err := open(cfg, &service{}, discard)
+		c, err := open(cfg, &simtest.Service{}, discard)
 		if err == nil {
 			_, err = c.Get(t.Context())
 			c.Close()

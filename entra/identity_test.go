@@ -19,14 +19,14 @@ import (
 )
 
 // inBubble runs a test of managed identities, which have one version.
-func inBubble(t *testing.T, f func(w *world)) {
+func inBubble(t *testing.T, f func(w *simtest.World)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) { f(stanza(t, conf.ManagedIdentity, false)) })
+	synctest.Test(t, func(t *testing.T) { f(simtest.Stanza(t, conf.ManagedIdentity, false)) })
 }
 
 func TestManagedIdentityRequest(t *testing.T) {
-	inBubble(t, func(w *world) {
-		w.Svc.SetIdentities(theIdentity, "user-one", "user-two")
+	inBubble(t, func(w *simtest.World) {
+		w.Svc.SetIdentities(simtest.Identity, "user-one", "user-two")
 		var asked []*http.Request
 		w.Wire.Meanwhile(func(req *http.Request, _ url.Values) (*http.Response, error) {
 			if req.URL.Host == "169.254.169.254" {
@@ -34,9 +34,9 @@ func TestManagedIdentityRequest(t *testing.T) {
 			}
 			return nil, nil
 		})
-		w.good(w.client(), "the system-assigned identity")
+		good(w, clientOf(w), "the system-assigned identity")
 		w.Cfg.ManagedIdentityClientID = "user-two"
-		w.good(w.client(), "a user-assigned identity")
+		good(w, clientOf(w), "a user-assigned identity")
 		if len(asked) != 2 {
 			w.Fatalf("%d requests", len(asked))
 		}
@@ -56,9 +56,9 @@ func TestManagedIdentityRequest(t *testing.T) {
 func TestTheMetadataServiceIsAskedAgain(t *testing.T) {
 	f := func(name string, faults []*defendersim.Fault, requests int, took time.Duration, kind transport.Kind) {
 		t.Run(name, func(t *testing.T) {
-			inBubble(t, func(w *world) {
+			inBubble(t, func(w *simtest.World) {
 				w.Svc.Queue(defendersim.KindIdentity, faults...)
-				c := w.client()
+				c := clientOf(w)
 				start := time.Now()
 				_, err := fetch(c)
 				if spent := time.Since(start); spent != took || w.Svc.Stats().Identities != requests {
@@ -96,9 +96,9 @@ func TestTheMetadataServiceIsAskedAgain(t *testing.T) {
 }
 
 func TestAHeldTokenMakesNobodyWait(t *testing.T) {
-	inBubble(t, func(w *world) {
-		c := w.client()
-		w.good(c, "a token")
+	inBubble(t, func(w *simtest.World) {
+		c := clientOf(w)
+		good(w, c, "a token")
 		w.Svc.OnRequest(func(r defendersim.Request) *defendersim.Fault {
 			if r.Kind == defendersim.KindIdentity {
 				return defendersim.Status(410)
@@ -107,7 +107,7 @@ func TestAHeldTokenMakesNobodyWait(t *testing.T) {
 		})
 		time.Sleep(56 * time.Minute)
 		start := time.Now()
-		w.good(c, "with the held token")
+		good(w, c, "with the held token")
 		if time.Since(start) != 0 {
 			w.Errorf("waited %v while a token was held", time.Since(start))
 		}
@@ -117,9 +117,9 @@ func TestAHeldTokenMakesNobodyWait(t *testing.T) {
 func TestTheWaitForTheMetadataServiceEnds(t *testing.T) {
 	for _, how := range []string{"cancel", "close"} {
 		t.Run(how, func(t *testing.T) {
-			inBubble(t, func(w *world) {
+			inBubble(t, func(w *simtest.World) {
 				w.Svc.OnRequest(func(defendersim.Request) *defendersim.Fault { return defendersim.Status(410) })
-				c := w.client()
+				c := clientOf(w)
 				ctx, cancel := context.WithCancel(context.Background())
 				defer cancel()
 				end, want := cancel, context.Canceled
@@ -137,30 +137,30 @@ func TestTheWaitForTheMetadataServiceEnds(t *testing.T) {
 }
 
 func TestIdentityErrorsInWords(t *testing.T) {
-	f := func(name string, change func(w *world), kind transport.Kind, want string) {
+	f := func(name string, change func(w *simtest.World), kind transport.Kind, want string) {
 		t.Run(name, func(t *testing.T) {
-			inBubble(t, func(w *world) {
-				c := w.client()
+			inBubble(t, func(w *simtest.World) {
+				c := clientOf(w)
 				change(w)
-				if e := w.bad(c, name); e.Kind != kind || e.Error() != want {
+				if e := bad(w, c, name); e.Kind != kind || e.Error() != want {
 					w.Errorf("%v\n got %v\nwant %s", e.Kind, e, want)
 				}
-				w.Svc.SetIdentities(theIdentity)
+				w.Svc.SetIdentities(simtest.Identity)
 				w.Wire.Meanwhile(nil)
-				w.good(c, "mended, without a restart")
+				good(w, c, "mended, without a restart")
 			})
 		})
 	}
-	answer := func(status int, body string) func(w *world) {
-		return func(w *world) {
+	answer := func(status int, body string) func(w *simtest.World) {
+		return func(w *simtest.World) {
 			w.Wire.Meanwhile(func(req *http.Request, _ url.Values) (*http.Response, error) {
-				return reply(req, status, body), nil
+				return simtest.Reply(req, status, body), nil
 			})
 		}
 	}
 	const direct = "check that this machine has a managed identity, " +
 		"that nothing keeps Fluent Bit from the metadata service, and managed_identity_endpoint"
-	f("no identity", func(w *world) { w.Svc.SetIdentities("") }, transport.KindToken,
+	f("no identity", func(w *simtest.World) { w.Svc.SetIdentities("") }, transport.KindToken,
 		"token request: the machine has no such managed identity (invalid_request); "+
 			"assign the identity to the machine, and check managed_identity_client_id and resource; "+
 			`the service says "Identity not found (invalid_request)"`)
@@ -172,7 +172,7 @@ func TestIdentityErrorsInWords(t *testing.T) {
 	f("somebody else answers", answer(404, "<html>nginx"), transport.KindTokenTransient,
 		"token request: the metadata service is being updated, or is not there (404); if it lasts, "+direct+
 			`; the service says "<html>nginx"`)
-	f("nobody answers", func(w *world) {
+	f("nobody answers", func(w *simtest.World) {
 		w.Wire.Meanwhile(func(*http.Request, url.Values) (*http.Response, error) {
 			return nil, &net.OpError{Op: "dial", Net: "tcp", Err: errors.New("no route to host")}
 		})
@@ -185,12 +185,12 @@ func TestIdentityErrorsInWords(t *testing.T) {
 func TestLifeOfAnIdentitysToken(t *testing.T) {
 	f := func(name, fields string, want time.Duration) {
 		t.Run(name, func(t *testing.T) {
-			inBubble(t, func(w *world) {
+			inBubble(t, func(w *simtest.World) {
 				w.Wire.Meanwhile(func(req *http.Request, _ url.Values) (*http.Response, error) {
 					body := `{` + fields + `"access_token":"abc","token_type":"Bearer"}`
-					return reply(req, 200, body, "Date: Mon, 06 May 2024 12:00:00 GMT"), nil
+					return simtest.Reply(req, 200, body, "Date: Mon, 06 May 2024 12:00:00 GMT"), nil
 				})
-				tok, err := w.client().Get(context.Background())
+				tok, err := clientOf(w).Get(context.Background())
 				if err != nil {
 					w.Fatal(err)
 				}
@@ -211,7 +211,7 @@ func TestLifeOfAnIdentitysToken(t *testing.T) {
 
 // A proxy that is configured sees the requests for alerts, never those for a managed identity's token.
 func TestNoProxyForManagedIdentities(t *testing.T) {
-	w := overTLS(t, conf.ManagedIdentity, false)
+	w := simtest.OverTLS(t, conf.ManagedIdentity, false)
 	var mu sync.Mutex
 	var seen []string
 	proxy := simtest.Listen(t, func(nc net.Conn) {
@@ -227,7 +227,7 @@ func TestNoProxyForManagedIdentities(t *testing.T) {
 	for _, endpoint := range []string{w.Srv.IdentityURL(), w.Srv.TokenURL()} { // plain, and over TLS
 		seen = nil
 		w.Cfg.ManagedIdentityEndpoint = endpoint
-		e := w.bad(w.client(), endpoint)
+		e := bad(w, clientOf(w), endpoint)
 		mu.Lock()
 		got := strings.Join(seen, "\n")
 		mu.Unlock()
@@ -271,12 +271,12 @@ func TestMachineOf(t *testing.T) {
 func TestAppServiceGivesTokens(t *testing.T) {
 	t.Setenv("IDENTITY_ENDPOINT", defendersim.IdentityURL)
 	t.Setenv("IDENTITY_HEADER", "the-header-of-the-app")
-	inBubble(t, func(w *world) {
+	inBubble(t, func(w *simtest.World) {
 		w.Cfg.ManagedIdentityEndpoint = conf.IMDS
 		w.Svc.SetMachine(defendersim.Machine{Header: "the-header-of-the-app"})
-		w.good(w.client(), "App Service")
+		good(w, clientOf(w), "App Service")
 		w.Svc.SetMachine(defendersim.Machine{Header: "another"})
-		e := w.bad(w.client(), "a header that is not the app's")
+		e := bad(w, clientOf(w), "a header that is not the app's")
 		if e.Status != 401 || strings.Contains(e.Error(), "the-header") {
 			w.Errorf("%v", e)
 		}
@@ -287,7 +287,7 @@ func TestServiceFabricIsRefusedByName(t *testing.T) {
 	t.Setenv("IDENTITY_ENDPOINT", "https://127.0.0.1:2377/metadata/identity/oauth2/token")
 	t.Setenv("IDENTITY_HEADER", "a-header")
 	t.Setenv("IDENTITY_SERVER_THUMBPRINT", "00")
-	cfg := settings()
+	cfg := simtest.Settings()
 	cfg.Auth, cfg.ManagedIdentityEndpoint = conf.ManagedIdentity, conf.IMDS
 	want := "auth: the managed identities of Service Fabric are not supported; " +
 		"use client_certificate or workload_identity"

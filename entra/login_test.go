@@ -2,7 +2,6 @@ package entra
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
 	"net/url"
 	"os"
@@ -14,13 +13,14 @@ import (
 	"fluent-bit-defender/conf"
 	"fluent-bit-defender/credential"
 	"fluent-bit-defender/internal/defendersim"
+	"fluent-bit-defender/internal/simtest"
 	"fluent-bit-defender/transport"
 )
 
 // login prepares a login for the stanza.
-func (w *world) login() *Login {
+func loginOf(w *simtest.World) *Login {
 	w.Helper()
-	net, err := transport.Open(w.Cfg, "test", w.roundTripper(), w.Logged.Logger())
+	net, err := transport.Open(w.Cfg, "test", w.RoundTripper(), w.Logged.Logger())
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -33,16 +33,16 @@ func (w *world) login() *Login {
 }
 
 func TestALoginFromPageToPull(t *testing.T) {
-	f := func(w *world) {
+	f := func(w *simtest.World) {
 		w.Cfg.RefreshTokenFile = filepath.Join(w.Dir, "fresh") // nobody has logged in
-		l := w.login()
+		l := loginOf(w)
 		u, err := url.Parse(l.URL())
 		if err != nil {
 			w.Fatal(err)
 		}
 		q := u.Query()
 		for name, want := range map[string]string{
-			"response_type": "code", "client_id": theLogin, "redirect_uri": "http://localhost:8400",
+			"response_type": "code", "client_id": simtest.LoginID, "redirect_uri": "http://localhost:8400",
 			"code_challenge_method": "S256", "response_mode": "query", "prompt": "select_account",
 		} {
 			if q.Get(name) != want {
@@ -74,24 +74,24 @@ func TestALoginFromPageToPull(t *testing.T) {
 		if info, err := os.Stat(w.Cfg.RefreshTokenFile); err != nil || info.Mode().Perm() != 0o600 {
 			w.Errorf("mode %v, %v", info.Mode(), err)
 		}
-		c := w.client()
-		w.good(c, "with the login")
+		c := clientOf(w)
+		good(w, c, "with the login")
 		if err := renewal(c); err != nil {
 			w.Errorf("renewed: %v", err)
 		}
-		w.noSecrets(in.RefreshToken.Reveal(), back.Get("code"), l.verifier)
+		w.NoSecrets(in.RefreshToken.Reveal(), back.Get("code"), l.verifier)
 	}
-	versions(t, conf.AuthorizationCode, f)
+	simtest.Versions(t, conf.AuthorizationCode, f)
 	for _, v2 := range []bool{false, true} {
-		f(overTLS(t, conf.AuthorizationCode, v2))
+		f(simtest.OverTLS(t, conf.AuthorizationCode, v2))
 	}
 }
 
 func TestLoginsThatFail(t *testing.T) {
-	versions(t, conf.AuthorizationCode, func(w *world) {
+	simtest.Versions(t, conf.AuthorizationCode, func(w *simtest.World) {
 		f := func(name string, back func(l *Login) url.Values, want string) {
 			w.Helper()
-			l := w.login()
+			l := loginOf(w)
 			_, err := l.Redeem(context.Background(), back(l))
 			if err == nil || !regexp.MustCompile("^"+want+"$").MatchString(err.Error()) ||
 				strings.Contains(err.Error(), l.verifier) {
@@ -120,11 +120,11 @@ func TestLoginsThatFail(t *testing.T) {
 		f("a forged code", func(l *Login) url.Values { return with(l, "code", "0.AAAAAAAAAAAAAAAAAAAA") },
 			`token request: AADSTS9002313: the login is not accepted any more \(invalid_grant\); log in again .*`)
 		f("another login's code", func(l *Login) url.Values {
-			back := w.Person(w.login().URL(), "accept")
+			back := w.Person(loginOf(w).URL(), "accept")
 			return with(l, "code", back.Get("code"))
 		}, `token request: AADSTS501481: the login is not accepted any more \(invalid_grant\); log in again .*`)
 
-		l := w.login()
+		l := loginOf(w)
 		for _, back := range []url.Values{
 			{}, {"state": {"x"}, "code": {"y"}}, {"state": {l.state[1:]}, "code": {"y"}},
 			{"error": {"access_denied"}},
@@ -144,7 +144,7 @@ func TestLoginsThatFail(t *testing.T) {
 func TestLoginsThatCannotBegin(t *testing.T) {
 	f := func(name string, change func(*conf.Config), want string) {
 		t.Helper()
-		w := stanza(t, conf.AuthorizationCode, false)
+		w := simtest.Stanza(t, conf.AuthorizationCode, false)
 		change(w.Cfg)
 		if _, err := NewLogin(nil, needs, w.Cfg, 8400); err == nil || err.Error() != want {
 			t.Errorf("%s: got %v, want %s", name, err, want)
@@ -159,14 +159,14 @@ func TestLoginsThatCannotBegin(t *testing.T) {
 
 // The file may be in use: login and plugin run beside each other.
 func TestALoginWhileThePluginRuns(t *testing.T) {
-	w := stanza(t, conf.AuthorizationCode, true)
-	c := w.client()
-	w.good(c, "a token")
+	w := simtest.Stanza(t, conf.AuthorizationCode, true)
+	c := clientOf(w)
+	good(w, c, "a token")
 	w.Svc.RevokeLogins(50173)
-	if e := w.token(c); e.Code != 50173 {
+	if e := token(w, c); e.Code != 50173 {
 		t.Fatal(e)
 	}
-	l := w.login()
+	l := loginOf(w)
 	in, err := l.Redeem(context.Background(), w.Person(l.URL(), "accept"))
 	if err != nil {
 		t.Fatal(err)
@@ -174,25 +174,5 @@ func TestALoginWhileThePluginRuns(t *testing.T) {
 	if err := credential.WriteRefreshToken(w.Cfg.RefreshTokenFile, in.RefreshToken); err != nil {
 		t.Fatal(err)
 	}
-	w.good(c, "without a restart")
-}
-
-// noSecrets fails when the log shows 12 bytes in a row of one of the secrets.
-func (w *world) noSecrets(secrets ...string) {
-	w.Helper()
-	hides(w.T, w.Logged.String(), secrets...)
-}
-
-func hides(t *testing.T, text string, secrets ...string) {
-	t.Helper()
-	for _, secret := range secrets {
-		forms := []string{secret, url.QueryEscape(secret), base64.StdEncoding.EncodeToString([]byte(secret))}
-		for _, form := range forms {
-			for i := 0; i+12 <= len(form); i++ {
-				if strings.Contains(text, form[i:i+12]) {
-					t.Fatalf("%q of a secret is in %q", form[i:i+12], text)
-				}
-			}
-		}
-	}
+	good(w, c, "without a restart")
 }

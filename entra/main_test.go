@@ -2,8 +2,6 @@ package entra
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -15,32 +13,6 @@ import (
 	"fluent-bit-defender/conf"
 	"fluent-bit-defender/internal/simtest"
 	"fluent-bit-defender/transport"
-)
-
-// What the tests here take of simtest.
-const (
-	theSecret   = simtest.Secret
-	theClient   = simtest.ClientID
-	theTenant   = simtest.Tenant
-	theToken    = simtest.Token
-	theAccount  = simtest.Account
-	theAudience = simtest.Audience
-	theLogin    = simtest.LoginID
-	theIdentity = simtest.Identity
-)
-
-type service = simtest.Service
-
-var (
-	settings       = simtest.Settings
-	reply          = simtest.Reply
-	always         = simtest.Always
-	tokenJSON      = simtest.TokenJSON
-	noSecret       = simtest.NoSecret
-	credentials    = simtest.Credentials
-	theCertificate = simtest.Certificate
-	theNext        = simtest.NextCertificate
-	theCluster     = simtest.Cluster
 )
 
 func TestMain(m *testing.M) {
@@ -128,62 +100,17 @@ func connect(t *testing.T, cfg *conf.Config, s http.RoundTripper, log ...*slog.L
 // failure returns err as one of ours, with all its texts free of secrets.
 func failure(t *testing.T, err error) *transport.Error {
 	t.Helper()
-	var e *transport.Error
-	if !errors.As(err, &e) {
-		t.Fatalf("error is %T %v, want *transport.Error", err, err)
-	}
-	for sub := err; sub != nil; sub = errors.Unwrap(sub) {
-		noSecret(t, fmt.Sprintf("%v %+v %#v %q", sub, sub, sub, sub))
-	}
-	return e
+	return simtest.Failure[*transport.Error](t, err)
 }
 
-// world is a simulated service with an application for each credential, and a stanza for one.
-type world struct{ *simtest.World }
-
-func stanza(t *testing.T, auth string, v2 bool) *world {
-	t.Helper()
-	return &world{simtest.Stanza(t, auth, v2)}
-}
-
-func overTLS(t *testing.T, auth string, v2 bool) *world {
-	t.Helper()
-	return &world{simtest.OverTLS(t, auth, v2)}
-}
-
-func versions(t *testing.T, auth string, f func(w *world)) {
-	t.Helper()
-	simtest.Versions(t, auth, func(w *simtest.World) { f(&world{w}) })
-}
-
-// client builds an asker for the stanza; the test's end closes it.
-func (w *world) client() *asker {
+// clientOf builds an asker for the stanza; the test's end closes it.
+func clientOf(w *simtest.World) *asker {
 	w.Helper()
-	c, err := w.tryClient()
-	if err != nil {
-		w.Fatal(err)
-	}
-	return c
-}
-
-func (w *world) tryClient() (*asker, error) {
-	c, err := open(w.Cfg, w.roundTripper(), w.Logged.Logger())
-	if err == nil {
-		w.Cleanup(c.Close)
-	}
-	return c, err
-}
-
-// roundTripper is nil where the world is behind real connections.
-func (w *world) roundTripper() http.RoundTripper {
-	if w.Srv == nil {
-		return w.Wire
-	}
-	return nil
+	return connect(w.T, w.Cfg, w.RoundTripper(), w.Logged.Logger())
 }
 
 // good fails unless a fetch succeeds.
-func (w *world) good(c *asker, what string) {
+func good(w *simtest.World, c *asker, what string) {
 	w.Helper()
 	if _, err := fetch(c); err != nil {
 		w.Fatalf("%s: %v", what, err)
@@ -191,17 +118,13 @@ func (w *world) good(c *asker, what string) {
 }
 
 // bad returns the error of a fetch that must fail.
-func (w *world) bad(c *asker, what string) *transport.Error {
+func bad(w *simtest.World, c *asker, what string) *transport.Error {
 	w.Helper()
 	_, err := fetch(c)
 	if err == nil {
 		w.Fatalf("%s: no error", what)
 	}
-	var e *transport.Error
-	if !errors.As(err, &e) {
-		w.Fatalf("%s: error is %T %v", what, err, err)
-	}
-	return e
+	return failure(w.T, err)
 }
 
 // anew drops the held token.
@@ -219,8 +142,8 @@ func renewal(c *asker) error {
 }
 
 // token is the error of a renewal that must fail.
-func (w *world) token(c *asker) *transport.Error {
+func token(w *simtest.World, c *asker) *transport.Error {
 	w.Helper()
 	anew(c)
-	return w.bad(c, "a renewal")
+	return bad(w, c, "a renewal")
 }

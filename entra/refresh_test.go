@@ -22,6 +22,7 @@ import (
 	"fluent-bit-defender/conf"
 	"fluent-bit-defender/credential"
 	"fluent-bit-defender/internal/defendersim"
+	"fluent-bit-defender/internal/simtest"
 	"fluent-bit-defender/transport"
 )
 
@@ -88,28 +89,28 @@ func startChild(t *testing.T, order childOrder) (line string, cmd *exec.Cmd, end
 }
 
 // stored is the token in the file.
-func (w *world) stored() string {
+func stored(w *simtest.World) string {
 	w.Helper()
 	return strings.TrimSuffix(w.Read(w.Cfg.RefreshTokenFile), "\n")
 }
 
 func TestANewRefreshTokenIsStoredBeforeTheAccessTokenIsUsed(t *testing.T) {
-	versions(t, conf.AuthorizationCode, func(w *world) {
+	simtest.Versions(t, conf.AuthorizationCode, func(w *simtest.World) {
 		w.Svc.SetModes(func(m *defendersim.Modes) { m.RefreshOnce = true })
-		first := w.stored()
+		first := stored(w)
 		var atTheAPI []string
 		w.Wire.Meanwhile(func(req *http.Request, _ url.Values) (*http.Response, error) {
 			if req.Header.Get("Authorization") != "" {
-				atTheAPI = append(atTheAPI, w.stored())
+				atTheAPI = append(atTheAPI, stored(w))
 			}
 			return nil, nil
 		})
-		c := w.client()
-		w.good(c, "a token")
-		second := w.stored()
+		c := clientOf(w)
+		good(w, c, "a token")
+		second := stored(w)
 		anew(c)
-		w.good(c, "a second one")
-		third := w.stored()
+		good(w, c, "a second one")
+		third := stored(w)
 		if first == second || second == third || len(atTheAPI) != 2 || atTheAPI[0] != second || atTheAPI[1] != third {
 			w.Error("the API was asked before the new token stood in the file")
 		}
@@ -124,17 +125,17 @@ func TestANewRefreshTokenIsStoredBeforeTheAccessTokenIsUsed(t *testing.T) {
 }
 
 func TestAnAnswerWithoutARefreshTokenKeepsTheOld(t *testing.T) {
-	versions(t, conf.AuthorizationCode, func(w *world) {
+	simtest.Versions(t, conf.AuthorizationCode, func(w *simtest.World) {
 		w.Svc.SetModes(func(m *defendersim.Modes) { m.KeepRefresh = true })
-		first := w.stored()
+		first := stored(w)
 		before, _ := os.Stat(w.Cfg.RefreshTokenFile)
-		c := w.client()
-		w.good(c, "a token")
+		c := clientOf(w)
+		good(w, c, "a token")
 		if err := renewal(c); err != nil {
 			w.Fatal(err)
 		}
 		after, _ := os.Stat(w.Cfg.RefreshTokenFile)
-		if w.stored() != first || !os.SameFile(before, after) {
+		if stored(w) != first || !os.SameFile(before, after) {
 			w.Error("the file was replaced")
 		}
 	})
@@ -146,23 +147,23 @@ var steps = []string{"begun", "created", "written", "on disk", "renamed"}
 func TestACrashAtAnyPointOfStoringLosesNoLogin(t *testing.T) {
 	for _, step := range steps {
 		t.Run(step, func(t *testing.T) {
-			w := overTLS(t, conf.AuthorizationCode, false)
-			first := w.stored()
+			w := simtest.OverTLS(t, conf.AuthorizationCode, false)
+			first := stored(w)
 			line, _, end := startChild(t, childOrder{w.Cfg, step})
 			var exit *exec.ExitError
 			if err := end(); !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
 				t.Fatalf("the child ended with %v: %s", err, line)
 			}
-			if now := w.stored(); (now == first) != (step != "renamed") || now == "" {
+			if now := stored(w); (now == first) != (step != "renamed") || now == "" {
 				t.Errorf("the file holds the first token: %v", now == first)
 			}
-			w.good(w.client(), "after the crash")
+			good(w, clientOf(w), "after the crash")
 		})
 	}
 }
 
 func TestWhatACrashLeftIsSwept(t *testing.T) {
-	w := stanza(t, conf.AuthorizationCode, false)
+	w := simtest.Stanza(t, conf.AuthorizationCode, false)
 	old, young := w.Write(".refresh.123.tmp", "secret"), w.Write(".refresh.456.tmp", "secret")
 	others := w.Write(".refreshing.1.tmp", "secret")
 	for _, path := range []string{old, others} {
@@ -170,7 +171,7 @@ func TestWhatACrashLeftIsSwept(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	w.good(w.client(), "a token")
+	good(w, clientOf(w), "a token")
 	left, _ := filepath.Glob(w.Dir + "/.*")
 	if want := []string{young, others}; fmt.Sprint(left) != fmt.Sprint(want) {
 		t.Errorf("left are %v, want %v", left, want)
@@ -180,9 +181,9 @@ func TestWhatACrashLeftIsSwept(t *testing.T) {
 func TestATokenThatCannotBeStoredIsNotUsed(t *testing.T) {
 	for _, step := range steps {
 		t.Run(step, func(t *testing.T) {
-			versions(t, conf.AuthorizationCode, func(w *world) {
+			simtest.Versions(t, conf.AuthorizationCode, func(w *simtest.World) {
 				w.Svc.SetModes(func(m *defendersim.Modes) { m.RefreshOnce = true })
-				c := w.client()
+				c := clientOf(w)
 				full := true
 				for _, s := range sessions.open {
 					s.file.Step = func(done string) error {
@@ -193,7 +194,7 @@ func TestATokenThatCannotBeStoredIsNotUsed(t *testing.T) {
 					}
 				}
 				for range 2 {
-					e := w.bad(c, "the disk is full")
+					e := bad(w, c, "the disk is full")
 					want := "token request: refresh_token_file: cannot store the new refresh token: " +
 						"no space left on device; make room and the file's directory writable for Fluent Bit; " +
 						"the access token is not used before"
@@ -208,7 +209,7 @@ func TestATokenThatCannotBeStoredIsNotUsed(t *testing.T) {
 					w.Errorf("temporary files are left: %v", left)
 				}
 				full = false
-				w.good(c, "there is room again")
+				good(w, c, "there is room again")
 				if issued := w.Svc.Stats().Issued; issued != 1 {
 					w.Errorf("%d tokens: the one that waited was not used", issued)
 				}
@@ -221,8 +222,8 @@ func TestATokenThatCannotBeStoredIsNotUsed(t *testing.T) {
 }
 
 func TestALoginWhileATokenWaitsToBeStoredStands(t *testing.T) {
-	versions(t, conf.AuthorizationCode, func(w *world) {
-		c := w.client()
+	simtest.Versions(t, conf.AuthorizationCode, func(w *simtest.World) {
+		c := clientOf(w)
 		full := true
 		for _, s := range sessions.open {
 			s.file.Step = func(string) error {
@@ -232,29 +233,29 @@ func TestALoginWhileATokenWaitsToBeStoredStands(t *testing.T) {
 				return nil
 			}
 		}
-		w.bad(c, "the disk is full")
+		bad(w, c, "the disk is full")
 		full = false
-		login := w.Svc.Login(theLogin, defendersim.DefaultResource)
+		login := w.Svc.Login(simtest.LoginID, defendersim.DefaultResource)
 		if err := credential.WriteRefreshToken(w.Cfg.RefreshTokenFile, conf.Secret(login)); err != nil {
 			w.Fatal(err)
 		}
-		w.good(c, "a token")
-		if w.stored() != login {
+		good(w, c, "a token")
+		if stored(w) != login {
 			w.Error("the new login was overwritten by a token of the old one")
 		}
 	})
 }
 
 func TestALoginDuringARenewalStands(t *testing.T) {
-	versions(t, conf.AuthorizationCode, func(w *world) {
-		login := w.Svc.Login(theLogin, defendersim.DefaultResource)
+	simtest.Versions(t, conf.AuthorizationCode, func(w *simtest.World) {
+		login := w.Svc.Login(simtest.LoginID, defendersim.DefaultResource)
 		w.Wire.Meanwhile(func(*http.Request, url.Values) (*http.Response, error) {
 			w.Wire.Meanwhile(nil)
 			return nil, credential.WriteRefreshToken(w.Cfg.RefreshTokenFile, conf.Secret(login))
 		})
-		c := w.client()
-		w.good(c, "a token of the login before")
-		if w.stored() != login {
+		c := clientOf(w)
+		good(w, c, "a token of the login before")
+		if stored(w) != login {
 			w.Error("the new login was overwritten by a token of the old one")
 		}
 		if err := renewal(c); err != nil || w.Wire.Sent()[1].Get("refresh_token") != login {
@@ -270,31 +271,31 @@ func TestARevokedLoginNamesTheCommandAndHeals(t *testing.T) {
 		70008:  "AADSTS70008: the login has expired",
 		70000:  "AADSTS70000: the login is not accepted any more (invalid_grant)",
 	} {
-		versions(t, conf.AuthorizationCode, func(w *world) {
-			c := w.client()
-			w.good(c, "a token")
+		simtest.Versions(t, conf.AuthorizationCode, func(w *simtest.World) {
+			c := clientOf(w)
+			good(w, c, "a token")
 			w.Svc.RevokeLogins(code)
-			w.good(c, "the held token serves")
-			e := w.token(c)
+			good(w, c, "the held token serves")
+			e := token(w, c)
 			want := "token request: " + what + "; log in again with `defenderctl login`; " +
 				"no restart is needed; the service says "
 			if e.Kind != transport.KindToken || e.Code != code || !strings.HasPrefix(e.Error(), want) ||
 				strings.Contains(e.Error(), "\n") {
 				w.Errorf("%v\n got %v\nwant %s...", e.Kind, e, want)
 			}
-			login := conf.Secret(w.Svc.Login(theLogin, defendersim.DefaultResource))
+			login := conf.Secret(w.Svc.Login(simtest.LoginID, defendersim.DefaultResource))
 			if err := credential.WriteRefreshToken(w.Cfg.RefreshTokenFile, login); err != nil {
 				w.Fatal(err)
 			}
-			w.good(c, "after the login, without a restart")
+			good(w, c, "after the login, without a restart")
 		})
 	}
 }
 
 func TestStanzasShareALogin(t *testing.T) {
-	versions(t, conf.AuthorizationCode, func(w *world) {
+	simtest.Versions(t, conf.AuthorizationCode, func(w *simtest.World) {
 		w.Svc.SetModes(func(m *defendersim.Modes) { m.RefreshOnce = true })
-		one, two := w.client(), w.client()
+		one, two := clientOf(w), clientOf(w)
 		var both sync.WaitGroup
 		for _, c := range []*asker{one, two} {
 			both.Go(func() {
@@ -311,24 +312,24 @@ func TestStanzasShareALogin(t *testing.T) {
 			w.Errorf("the second stanza's clock says %v, %v", now, ok)
 		}
 		w.Svc.RevokeTokens()
-		w.good(one, "after a refused token")
-		w.good(two, "after a refused token")
+		good(w, one, "after a refused token")
+		good(w, two, "after a refused token")
 		if issued := w.Svc.Stats().Issued; issued != 2 {
 			w.Errorf("%d tokens, want one more", issued)
 		}
 		for range 24 {
 			time.Sleep(5 * time.Minute)
-			w.good(one, "later")
-			w.good(two, "later")
+			good(w, one, "later")
+			good(w, two, "later")
 		}
 		if issued := w.Svc.Stats().Issued; issued < 4 || issued > 7 {
 			w.Errorf("%d tokens in two hours", issued)
 		}
 		w.Cfg.Resource = defendersim.PortalResource
-		w.good(w.client(), "another resource, the same login")
+		good(w, clientOf(w), "another resource, the same login")
 
 		w.Cfg.ClientID = "another"
-		_, err := w.tryClient()
+		_, err := open(w.Cfg, w.RoundTripper(), w.Logged.Logger())
 		want := "refresh_token_file: " + w.Cfg.RefreshTokenFile + ": another stanza uses it with another client_id; " +
 			"a login is for one application: give each its own file"
 		if err == nil || err.Error() != want {
@@ -338,7 +339,7 @@ func TestStanzasShareALogin(t *testing.T) {
 }
 
 func TestAnotherProcessIsRefused(t *testing.T) {
-	w := overTLS(t, conf.AuthorizationCode, false)
+	w := simtest.OverTLS(t, conf.AuthorizationCode, false)
 	line, cmd, end := startChild(t, childOrder{Cfg: w.Cfg})
 	if line != "holds\n" {
 		t.Fatalf("the child says %q", line)
@@ -356,21 +357,21 @@ func TestAnotherProcessIsRefused(t *testing.T) {
 			t.Errorf("refused after %v", time.Since(start))
 		}
 	})
-	login := w.Svc.Login(theLogin, defendersim.DefaultResource)
+	login := w.Svc.Login(simtest.LoginID, defendersim.DefaultResource)
 	err := credential.WriteRefreshToken(w.Cfg.RefreshTokenFile, conf.Secret(login))
-	if err != nil || w.stored() != login {
+	if err != nil || stored(w) != login {
 		t.Errorf("a login while the file is in use: %v", err)
 	}
 	if err := end(); err != nil {
 		t.Fatal(err)
 	}
-	w.good(w.client(), "when the other process has ended")
+	good(w, clientOf(w), "when the other process has ended")
 }
 
 func TestTheFileIsFreeWhenTheLastClientCloses(t *testing.T) {
-	w := stanza(t, conf.AuthorizationCode, false)
-	one, two := w.client(), w.client()
-	w.good(one, "a token")
+	w := simtest.Stanza(t, conf.AuthorizationCode, false)
+	one, two := clientOf(w), clientOf(w)
+	good(w, one, "a token")
 	free := func() bool {
 		f, err := (credential.RefreshFile{Path: w.Cfg.RefreshTokenFile}).Lock()
 		if err == nil {
@@ -387,14 +388,14 @@ func TestTheFileIsFreeWhenTheLastClientCloses(t *testing.T) {
 	if !free() || len(sessions.open) != 0 {
 		t.Error("held by nobody")
 	}
-	w.good(w.client(), "opened again")
+	good(w, clientOf(w), "opened again")
 }
 
 // A client that closes while its answer is on the way keeps the file until the new token is stored.
 func TestClosingDuringAStoreKeepsTheLock(t *testing.T) {
-	w := stanza(t, conf.AuthorizationCode, false)
-	c := w.client()
-	first := w.stored()
+	w := simtest.Stanza(t, conf.AuthorizationCode, false)
+	c := clientOf(w)
+	first := stored(w)
 	for _, s := range sessions.open {
 		s.file.Step = func(done string) error {
 			if done == "created" {
@@ -408,7 +409,7 @@ func TestClosingDuringAStoreKeepsTheLock(t *testing.T) {
 		}
 	}
 	_, err := c.Get(context.Background())
-	if w.stored() == first {
+	if stored(w) == first {
 		t.Errorf("the token that came was not stored: %v", err)
 	}
 	if len(sessions.open) != 0 {
@@ -418,13 +419,13 @@ func TestClosingDuringAStoreKeepsTheLock(t *testing.T) {
 
 // An attempt that begins after the last client closed touches nothing: the file may be another's by now.
 func TestAClosedSessionTouchesNothing(t *testing.T) {
-	w := stanza(t, conf.AuthorizationCode, false)
-	one := w.client()
+	w := simtest.Stanza(t, conf.AuthorizationCode, false)
+	one := clientOf(w)
 	old := sessions.open[w.Cfg.RefreshTokenFile]
-	old.unsaved, old.replaced = "a token that waits to be stored", w.stored()
+	old.unsaved, old.replaced = "a token that waits to be stored", stored(w)
 	one.Close()
-	two := w.client()
-	first := w.stored()
+	two := clientOf(w)
+	first := stored(w)
 	request, err := newTokenRequest(w.Cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -433,17 +434,17 @@ func TestAClosedSessionTouchesNothing(t *testing.T) {
 	if _, err := old.token(wire, request, lease{}, ""); !errors.Is(err, transport.ErrClosed) {
 		t.Errorf("got %v", err)
 	}
-	if w.stored() != first || len(sessions.open) != 1 {
+	if stored(w) != first || len(sessions.open) != 1 {
 		t.Error("the file or its new session was touched")
 	}
 }
 
 func TestRefreshFilesThatCannotBeUsed(t *testing.T) {
-	w := stanza(t, conf.AuthorizationCode, false)
+	w := simtest.Stanza(t, conf.AuthorizationCode, false)
 	path := w.Cfg.RefreshTokenFile
 	f := func(name, want string) {
 		t.Helper()
-		c, err := w.tryClient()
+		c, err := open(w.Cfg, w.RoundTripper(), w.Logged.Logger())
 		if err == nil {
 			err = renewal(c)
 			c.Close()
@@ -478,14 +479,14 @@ func TestRefreshFilesThatCannotBeUsed(t *testing.T) {
 }
 
 func TestALinkIsFollowed(t *testing.T) {
-	w := stanza(t, conf.AuthorizationCode, false)
+	w := simtest.Stanza(t, conf.AuthorizationCode, false)
 	real := w.Cfg.RefreshTokenFile
 	w.Cfg.RefreshTokenFile = filepath.Join(w.Dir, "link")
 	if err := os.Symlink(real, w.Cfg.RefreshTokenFile); err != nil {
 		t.Fatal(err)
 	}
 	first := w.Read(real)
-	w.good(w.client(), "a token")
+	good(w, clientOf(w), "a token")
 	info, err := os.Lstat(w.Cfg.RefreshTokenFile)
 	if err != nil || info.Mode()&os.ModeSymlink == 0 || w.Read(real) == first {
 		t.Errorf("the link was replaced in place of the file: %v %v", info.Mode(), err)
@@ -493,13 +494,13 @@ func TestALinkIsFollowed(t *testing.T) {
 }
 
 func TestAnOpenFileIsWarnedOfOnce(t *testing.T) {
-	w := stanza(t, conf.AuthorizationCode, false)
+	w := simtest.Stanza(t, conf.AuthorizationCode, false)
 	w.Svc.SetModes(func(m *defendersim.Modes) { m.KeepRefresh = true })
 	if err := os.Chmod(w.Cfg.RefreshTokenFile, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	c := w.client()
-	w.good(c, "a token")
+	c := clientOf(w)
+	good(w, c, "a token")
 	if err := renewal(c); err != nil {
 		t.Fatal(err)
 	}
@@ -511,12 +512,12 @@ func TestAnOpenFileIsWarnedOfOnce(t *testing.T) {
 }
 
 func TestManyStanzasRenewOneLoginAtATime(t *testing.T) {
-	versions(t, conf.AuthorizationCode, func(w *world) {
+	simtest.Versions(t, conf.AuthorizationCode, func(w *simtest.World) {
 		w.Svc.SetModes(func(m *defendersim.Modes) { m.RefreshOnce = true })
 		w.Svc.SetTokenLife(20 * time.Second)
 		var all sync.WaitGroup
 		for range 5 {
-			c := w.client()
+			c := clientOf(w)
 			all.Go(func() {
 				for range 60 {
 					if _, err := fetch(c); err != nil {

@@ -29,8 +29,8 @@ const seedForm = "resource=https%3A%2F%2Fgraph.windows.net&client_id=35e0f735-5f
 	"&client_secret=IKXc6PxB2eoFNJ%2FIT%2Bl2JZZD9d9032VXz6Ul3D2WyUQ%3D&grant_type=client_credentials"
 
 func TestTokenRequestIsTheSeeds(t *testing.T) {
-	s := &service{}
-	c := connect(t, settings(), s)
+	s := &simtest.Service{}
+	c := connect(t, simtest.Settings(), s)
 	if _, err := fetch(c); err != nil {
 		t.Fatal(err)
 	}
@@ -47,10 +47,10 @@ func TestTokenRequestIsTheSeeds(t *testing.T) {
 }
 
 func TestTokenRequestOfV2(t *testing.T) {
-	s := &service{}
-	s.Token = always(200, `{"token_type":"Bearer","expires_in":3599,"access_token":"`+theToken+`"}`)
-	cfg := settings()
-	cfg.TokenURL = "https://login.test/" + theTenant + "/oauth2/v2.0/token"
+	s := &simtest.Service{}
+	s.Token = simtest.Always(200, `{"token_type":"Bearer","expires_in":3599,"access_token":"`+simtest.Token+`"}`)
+	cfg := simtest.Settings()
+	cfg.TokenURL = "https://login.test/" + simtest.Tenant + "/oauth2/v2.0/token"
 	c := connect(t, cfg, s)
 	if _, err := fetch(c); err != nil {
 		t.Fatal(err)
@@ -67,8 +67,8 @@ func TestTokenLife(t *testing.T) {
 	f := func(name, expires string, steps map[time.Duration]int) {
 		t.Helper()
 		synctest.Test(t, func(t *testing.T) {
-			s := &service{Token: always(200, `{"token_type":"Bearer",`+expires+`"access_token":"abc"}`)}
-			c := connect(t, settings(), s)
+			s := &simtest.Service{Token: simtest.Always(200, `{"token_type":"Bearer",`+expires+`"access_token":"abc"}`)}
+			c := connect(t, simtest.Settings(), s)
 			start := time.Now()
 			var times []time.Duration
 			for d := range steps {
@@ -106,12 +106,12 @@ func TestTokenLife(t *testing.T) {
 
 func TestLifeCountsFromTheRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &service{}
+		s := &simtest.Service{}
 		s.Token = func(req *http.Request) (*http.Response, error) {
 			time.Sleep(20 * time.Second)
-			return reply(req, 200, `{"expires_in":"100","access_token":"abc"}`), nil
+			return simtest.Reply(req, 200, `{"expires_in":"100","access_token":"abc"}`), nil
 		}
-		c := connect(t, settings(), s)
+		c := connect(t, simtest.Settings(), s)
 		tok, err := c.Get(context.Background())
 		if err != nil {
 			t.Fatal(err)
@@ -124,10 +124,10 @@ func TestLifeCountsFromTheRequest(t *testing.T) {
 
 func TestHeldTokenServesWhileRenewalFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &service{}
-		c := connect(t, settings(), s)
+		s := &simtest.Service{}
+		c := connect(t, simtest.Settings(), s)
 		fetch(c)
-		s.Token = always(503, "")
+		s.Token = simtest.Always(503, "")
 		time.Sleep(55 * time.Minute)
 		for range 8 {
 			if _, err := fetch(c); err != nil {
@@ -152,12 +152,12 @@ func TestHeldTokenServesWhileRenewalFails(t *testing.T) {
 
 func TestManyFetchesShareOneToken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &service{}
+		s := &simtest.Service{}
 		s.Token = func(req *http.Request) (*http.Response, error) {
 			time.Sleep(time.Second)
-			return reply(req, 200, tokenJSON(1)), nil
+			return simtest.Reply(req, 200, simtest.TokenJSON(1)), nil
 		}
-		c := connect(t, settings(), s)
+		c := connect(t, simtest.Settings(), s)
 		var wg sync.WaitGroup
 		for range 20 {
 			wg.Go(func() {
@@ -174,8 +174,8 @@ func TestManyFetchesShareOneToken(t *testing.T) {
 }
 
 func TestDropSparesANewerToken(t *testing.T) {
-	s := &service{}
-	c := connect(t, settings(), s)
+	s := &simtest.Service{}
+	c := connect(t, simtest.Settings(), s)
 	first, _ := c.Get(context.Background())
 	c.Drop(first)
 	second, _ := c.Get(context.Background())
@@ -189,7 +189,7 @@ func TestDropSparesANewerToken(t *testing.T) {
 func TestTokenAnswersThatAreNone(t *testing.T) {
 	f := func(name string, answer func(*http.Request) (*http.Response, error), kind transport.Kind, want string) {
 		t.Helper()
-		c := connect(t, settings(), &service{Token: answer})
+		c := connect(t, simtest.Settings(), &simtest.Service{Token: answer})
 		_, err := fetch(c)
 		e := failure(t, err)
 		if e.Kind != kind || e.Error() != want {
@@ -197,21 +197,23 @@ func TestTokenAnswersThatAreNone(t *testing.T) {
 		}
 	}
 	const check = "check authority, token_url and cloud"
-	f("a login page", always(200, "<html>"+theSecret, "Content-Type: text/html"), transport.KindTokenTransient,
+	f("a login page", simtest.Always(200, "<html>"+simtest.Secret, "Content-Type: text/html"),
+		transport.KindTokenTransient,
 		"token request: the answer holds no token; "+check+", and proxy_url for a proxy with a login page")
-	f("no access_token", always(200, `{"expires_in":"3599"}`), transport.KindTokenTransient,
+	f("no access_token", simtest.Always(200, `{"expires_in":"3599"}`), transport.KindTokenTransient,
 		"token request: the answer holds no token; "+check+", and proxy_url for a proxy with a login page")
-	f("another type", always(200, `{"token_type":"pop","access_token":"abc"}`), transport.KindTokenTransient,
+	f("another type", simtest.Always(200, `{"token_type":"pop","access_token":"abc"}`), transport.KindTokenTransient,
 		`token request: the token is of type 'pop' instead of Bearer; `+check+" and proxy_url")
-	f("a line break in the token", always(200, `{"access_token":"`+theToken+`\r\nX: y"}`), transport.KindTokenTransient,
+	f("a line break in the token", simtest.Always(200, `{"access_token":"`+simtest.Token+`\r\nX: y"}`),
+		transport.KindTokenTransient,
 		"token request: the token holds bytes that no header can carry; "+check+" and proxy_url")
-	f("an endless token", always(200, `{"access_token":"`+strings.Repeat("a", maxToken+1)+`"}`),
+	f("an endless token", simtest.Always(200, `{"access_token":"`+strings.Repeat("a", maxToken+1)+`"}`),
 		transport.KindTokenTransient,
 		"token request: the token is longer than 32 KiB; "+check+" and proxy_url")
-	f("an endless answer", always(200, strings.Repeat(" ", maxTokenAnswer+1)), transport.KindConfig,
+	f("an endless answer", simtest.Always(200, strings.Repeat(" ", maxTokenAnswer+1)), transport.KindConfig,
 		"token request: the answer is larger than 256 KiB: this is no token endpoint; "+check)
 	f("a cut answer", func(req *http.Request) (*http.Response, error) {
-		r := reply(req, 200, tokenJSON(1)[:100])
+		r := simtest.Reply(req, 200, simtest.TokenJSON(1)[:100])
 		r.ContentLength = 200
 		return r, nil
 	}, transport.KindNetwork, "token request: answer cut after 100 of 200 bytes: unexpected EOF; "+
@@ -222,7 +224,7 @@ func TestSlowTokenAnswersEnd(t *testing.T) {
 	f := func(name string, answer func(*http.Request) (*http.Response, error), after time.Duration, want string) {
 		t.Helper()
 		synctest.Test(t, func(t *testing.T) {
-			c := connect(t, settings(), &service{Token: answer})
+			c := connect(t, simtest.Settings(), &simtest.Service{Token: answer})
 			start := time.Now()
 			_, err := fetch(c)
 			// How much was read by then is up to io.ReadAll's buffer.
@@ -241,7 +243,7 @@ func TestSlowTokenAnswersEnd(t *testing.T) {
 	}, time.Minute,
 		"token request: no answer from login.test within 1m0s (read_timeout); if it lasts, raise read_timeout")
 	f("a body without end", func(req *http.Request) (*http.Response, error) {
-		r := reply(req, 200, "")
+		r := simtest.Reply(req, 200, "")
 		r.Body, r.ContentLength = simtest.Drip(1100*time.Millisecond, 100), -1
 		return r, nil
 	}, time.Minute, "token request: answer not whole in time (read_timeout), after N bytes; "+
@@ -256,9 +258,9 @@ func TestSecretFileIsReadAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	cfg := settings()
+	cfg := simtest.Settings()
 	cfg.ClientSecret, cfg.ClientSecretFile = "", file
-	s := &service{}
+	s := &simtest.Service{}
 	c := connect(t, cfg, s)
 	ask := func() error {
 		t.Helper()
@@ -296,18 +298,18 @@ func TestInvalidClientReadsTheFileAtOnce(t *testing.T) {
 	if err := os.WriteFile(file, []byte("old"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cfg := settings()
+	cfg := simtest.Settings()
 	cfg.ClientSecret, cfg.ClientSecretFile = "", file
-	s := &service{}
+	s := &simtest.Service{}
 	rotate := "new"
 	s.Token = func(req *http.Request) (*http.Response, error) {
 		if strings.Contains(s.Forms[len(s.Forms)-1], "client_secret=new&") {
-			return reply(req, 200, tokenJSON(1)), nil
+			return simtest.Reply(req, 200, simtest.TokenJSON(1)), nil
 		}
 		if err := os.WriteFile(file, []byte(rotate), 0o600); err != nil {
 			return nil, err
 		}
-		return reply(req, 401, `{"error":"invalid_client","error_codes":[7000222]}`), nil
+		return simtest.Reply(req, 401, `{"error":"invalid_client","error_codes":[7000222]}`), nil
 	}
 	c := connect(t, cfg, s)
 	if _, err := fetch(c); err != nil || len(s.Forms) != 2 {
@@ -331,7 +333,7 @@ func TestInvalidClientReadsTheFileAtOnce(t *testing.T) {
 func TestOnlyTheBeginningOfAForeignAnswerIsLookedAt(t *testing.T) {
 	f := func(body, want string) {
 		t.Helper()
-		c := connect(t, settings(), &service{Token: always(403, body)})
+		c := connect(t, simtest.Settings(), &simtest.Service{Token: simtest.Always(403, body)})
 		_, err := fetch(c)
 		if e := failure(t, err); e.Said != want {
 			t.Errorf("says %q, want %q", e.Said, want)
@@ -339,7 +341,7 @@ func TestOnlyTheBeginningOfAForeignAnswerIsLookedAt(t *testing.T) {
 	}
 	f(strings.Repeat(" ", 4<<10-6)+"denied by the gateway", "denied")
 	f(strings.Repeat(" ", 250<<10)+"denied", "")
-	f(strings.Repeat(" ", 4<<10-20)+theSecret, "[masked]")
+	f(strings.Repeat(" ", 4<<10-20)+simtest.Secret, "[masked]")
 	f("<p>denied</p>"+strings.Repeat(" ", 250<<10), "<p>denied</p>")
 }
 
@@ -381,9 +383,9 @@ func FuzzPlainLifetime(f *testing.F) {
 // While a token serves, a renewal that fails is told once, and asked again when the service allows it.
 func TestARenewalThatFailsIsToldOnceAndKeepsTheWaitAskedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &service{}
+		s := &simtest.Service{}
 		var log bytes.Buffer
-		c := connect(t, settings(), s, slog.New(slog.NewTextHandler(&log, nil)))
+		c := connect(t, simtest.Settings(), s, slog.New(slog.NewTextHandler(&log, nil)))
 		poll := func(n int) {
 			t.Helper()
 			for range n {
@@ -404,7 +406,7 @@ func TestARenewalThatFailsIsToldOnceAndKeepsTheWaitAskedFor(t *testing.T) {
 		}
 		poll(1)
 		time.Sleep(55 * time.Minute) // five minutes are left
-		s.Token = always(500, "")
+		s.Token = simtest.Always(500, "")
 		poll(61)
 		want(4, 1) // every 30 s
 		line := "cannot renew the token: token request: error in the service (500); " +
@@ -413,7 +415,7 @@ func TestARenewalThatFailsIsToldOnceAndKeepsTheWaitAskedFor(t *testing.T) {
 		if !strings.Contains(log.String(), line) {
 			t.Errorf("not %s: %s", line, log.String())
 		}
-		s.Token = always(429, `{"error":"temporarily_unavailable"}`, "Retry-After: 120")
+		s.Token = simtest.Always(429, `{"error":"temporarily_unavailable"}`, "Retry-After: 120")
 		poll(130)
 		want(5, 1)
 		s.Token = nil
@@ -421,7 +423,7 @@ func TestARenewalThatFailsIsToldOnceAndKeepsTheWaitAskedFor(t *testing.T) {
 		want(6, 1)
 
 		time.Sleep(55 * time.Minute)
-		s.Token = always(429, `{"error":"temporarily_unavailable"}`, "Retry-After: 3600")
+		s.Token = simtest.Always(429, `{"error":"temporarily_unavailable"}`, "Retry-After: 3600")
 		poll(200)
 		want(7, 2)
 		time.Sleep(5 * time.Minute) // it has ended: no wait is longer than it lives
@@ -444,7 +446,7 @@ func TestAThrottledTokenHostIsLeftAloneByAll(t *testing.T) {
 	var all []*asker
 	var tokens int
 	for i := range 10 {
-		cfg := settings()
+		cfg := simtest.Settings()
 		cfg.TenantID = fmt.Sprintf("%08d-2222-3333-4444-555555555555", i)
 		cfg.URL, cfg.TokenURL = srv.AlertsURL(), srv.Authority()+"/"+cfg.TenantID+"/oauth2/token"
 		cfg.ClientID, cfg.ClientSecret = defendersim.DefaultClientID, defendersim.DefaultSecret

@@ -21,7 +21,7 @@ import (
 // streamed answers with a body of unknown length.
 func streamed(body func() io.ReadCloser, header ...string) func(*http.Request) (*http.Response, error) {
 	return func(req *http.Request) (*http.Response, error) {
-		r := reply(req, 200, "", header...)
+		r := simtest.Reply(req, 200, "", header...)
 		r.Body, r.ContentLength = body(), -1
 		return r, nil
 	}
@@ -31,7 +31,7 @@ func TestSlowBodies(t *testing.T) {
 	f := func(name string, body func() io.ReadCloser, after time.Duration, want string) {
 		t.Helper()
 		synctest.Test(t, func(t *testing.T) {
-			c := connect(t, settings(), &service{Alerts: streamed(body)})
+			c := connect(t, simtest.Settings(), &simtest.Service{Alerts: streamed(body)})
 			start := time.Now()
 			a, err := c.fetch(context.Background())
 			if err != nil {
@@ -76,7 +76,7 @@ func TestSlowBodies(t *testing.T) {
 
 func TestHoldingADownloadIsNoSilence(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := connect(t, settings(), &service{Alerts: streamed(func() io.ReadCloser {
+		c := connect(t, simtest.Settings(), &simtest.Service{Alerts: streamed(func() io.ReadCloser {
 			return simtest.Drip(time.Second,
 				10)
 		})})
@@ -97,19 +97,20 @@ func TestHoldingADownloadIsNoSilence(t *testing.T) {
 func TestCutBodies(t *testing.T) {
 	f := func(name string, length int64, want error, text string) {
 		t.Helper()
-		c := connect(t, settings(), &service{Alerts: func(req *http.Request) (*http.Response, error) {
-			r := reply(req, 200, oneAlert)
+		c := connect(t, simtest.Settings(), &simtest.Service{Alerts: func(req *http.Request) (*http.Response, error) {
+			r := simtest.Reply(req, 200, simtest.Alert)
 			r.ContentLength = length
 			return r, nil
 		}})
 		got, err := fetch(c)
-		if got != oneAlert || !errors.Is(err, want) || (err != nil && err.Error() != text) {
+		if got != simtest.Alert || !errors.Is(err, want) || (err != nil && err.Error() != text) {
 			t.Errorf("%s: %q, %v", name, got, err)
 		}
 	}
-	f("whole", int64(len(oneAlert)), nil, "")
+	f("whole", int64(len(simtest.Alert)), nil, "")
 	f("length unknown", -1, nil, "")
-	f("short by one", int64(len(oneAlert))+1, io.ErrUnexpectedEOF, "alerts request: answer cut after 46 of 47 bytes: "+
+	f("short by one", int64(len(simtest.Alert))+1, io.ErrUnexpectedEOF, "alerts request: answer cut after 46 "+
+		"of 47 bytes: "+
 		"unexpected EOF; if it lasts, look for a proxy that cuts long answers, and lower max_window")
 }
 
@@ -122,10 +123,11 @@ func TestGzip(t *testing.T) {
 		z.Close()
 		return out.Bytes()
 	}()
-	whole := simtest.Zip(oneAlert)
+	whole := simtest.Zip(simtest.Alert)
 	f := func(name string, body []byte, encoding, want, text string) {
 		t.Helper()
-		c := connect(t, settings(), &service{Alerts: always(200, string(body), "Content-Encoding: "+encoding)})
+		c := connect(t, simtest.Settings(), &simtest.Service{Alerts: simtest.Always(200, string(body),
+			"Content-Encoding: "+encoding)})
 		got, err := fetch(c)
 		fault := ""
 		if err != nil {
@@ -135,19 +137,21 @@ func TestGzip(t *testing.T) {
 			t.Errorf("%s: %q, %s\nwant %q, %s", name, got, fault, want, text)
 		}
 	}
-	f("one member", whole, "gzip", oneAlert, "")
-	f("its old name", whole, "X-Gzip", oneAlert, "")
-	f("no encoding by name", []byte(oneAlert), "identity", oneAlert, "")
-	f("several members", bytes.Join([][]byte{whole, simtest.Zip(""), named, whole}, nil), "gzip", oneAlert+" "+oneAlert,
+	f("one member", whole, "gzip", simtest.Alert, "")
+	f("its old name", whole, "X-Gzip", simtest.Alert, "")
+	f("no encoding by name", []byte(simtest.Alert), "identity", simtest.Alert, "")
+	f("several members", bytes.Join([][]byte{whole, simtest.Zip(""), named, whole}, nil), "gzip", simtest.Alert+" "+
+		simtest.Alert,
 		"")
-	f("garbage behind", append(bytes.Clone(whole), "garbage behind"...), "gzip", oneAlert,
+	f("garbage behind", append(bytes.Clone(whole), "garbage behind"...), "gzip", simtest.Alert,
 		"alerts request: bad gzip after 46 decompressed bytes: gzip: invalid header; if it lasts, look for a proxy "+
 			"that re-encodes answers")
-	f("not gzip at all", []byte(oneAlert), "gzip", "", "alerts request: bad gzip after 0 decompressed bytes: gzip: "+
+	f("not gzip at all", []byte(simtest.Alert), "gzip", "", "alerts request: bad gzip after 0 decompressed "+
+		"bytes: gzip: "+
 		"invalid header; if it lasts, look for a proxy that re-encodes answers")
 	damaged := bytes.Clone(whole)
 	damaged[len(damaged)-5]++
-	f("wrong checksum", damaged, "gzip", oneAlert, "alerts request: bad gzip after 46 decompressed bytes: gzip: "+
+	f("wrong checksum", damaged, "gzip", simtest.Alert, "alerts request: bad gzip after 46 decompressed bytes: gzip: "+
 		"invalid checksum; if it lasts, look for a proxy that re-encodes answers")
 	f("empty", nil, "gzip", "", "")
 
@@ -157,15 +161,16 @@ func TestGzip(t *testing.T) {
 			if cut == len(named) {
 				continue // a whole stream
 			}
-			c := connect(t, settings(), &service{Alerts: always(200, string(both[:cut]), "Content-Encoding: gzip")})
+			c := connect(t, simtest.Settings(), &simtest.Service{Alerts: simtest.Always(200, string(both[:cut]),
+				"Content-Encoding: gzip")})
 			if _, err := fetch(c); !errors.Is(err, io.ErrUnexpectedEOF) {
 				t.Errorf("cut at %d of %d: %v", cut, len(both), err)
 			}
 		}
 	})
 	t.Run("cut by the connection", func(t *testing.T) {
-		c := connect(t, settings(), &service{Alerts: func(req *http.Request) (*http.Response, error) {
-			r := reply(req, 200, string(whole[:20]), "Content-Encoding: gzip")
+		c := connect(t, simtest.Settings(), &simtest.Service{Alerts: func(req *http.Request) (*http.Response, error) {
+			r := simtest.Reply(req, 200, string(whole[:20]), "Content-Encoding: gzip")
 			r.ContentLength = int64(len(whole))
 			return r, nil
 		}})
@@ -186,7 +191,8 @@ func TestGzipBombStaysSmall(t *testing.T) {
 	}
 	z.Close()
 	body := bytes.Repeat(bomb.Bytes(), 4)
-	c := connect(t, settings(), &service{Alerts: always(200, string(body), "Content-Encoding: gzip")})
+	c := connect(t, simtest.Settings(), &simtest.Service{Alerts: simtest.Always(200, string(body),
+		"Content-Encoding: gzip")})
 	a, err := c.fetch(context.Background())
 	if err != nil {
 		t.Fatal(err)
@@ -215,9 +221,9 @@ func TestGzipBombStaysSmall(t *testing.T) {
 // What we take for a whole stream the standard library reads alike; the reverse does
 // not hold, because it lets a header cut inside its name pass for the end.
 func FuzzGunzip(f *testing.F) {
-	f.Add(simtest.Zip(oneAlert))
-	f.Add(append(simtest.Zip(""), simtest.Zip(oneAlert)...))
-	f.Add(simtest.Zip(oneAlert)[:20])
+	f.Add(simtest.Zip(simtest.Alert))
+	f.Add(append(simtest.Zip(""), simtest.Zip(simtest.Alert)...))
+	f.Add(simtest.Zip(simtest.Alert)[:20])
 	f.Add([]byte("no gzip"))
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, in []byte) {
@@ -270,8 +276,9 @@ func TestEmptyGzipMembersWithoutEndAreGivenUp(t *testing.T) {
 	var empty bytes.Buffer
 	z := stdgzip.NewWriter(&empty)
 	z.Close()
-	c := connect(t, settings(), &service{Alerts: streamed(func() io.ReadCloser { return &members{one: empty.Bytes()} },
-		"Content-Encoding: gzip")})
+	c := connect(t, simtest.Settings(),
+		&simtest.Service{Alerts: streamed(func() io.ReadCloser { return &members{one: empty.Bytes()} },
+			"Content-Encoding: gzip")})
 	a, err := c.fetch(context.Background())
 	if err != nil {
 		t.Fatal(err)

@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"fluent-bit-defender/internal/simtest"
 )
 
 func TestErrorsOfTheNetwork(t *testing.T) {
@@ -20,7 +22,10 @@ func TestErrorsOfTheNetwork(t *testing.T) {
 	}
 	f := func(name string, in error, kind Kind, want string) {
 		t.Helper()
-		c := connect(t, settings(), &service{Alerts: func(*http.Request) (*http.Response, error) { return nil, in }})
+		c := connect(t, simtest.Settings(), &simtest.Service{Alerts: func(*http.Request) (*http.Response,
+			error) {
+			return nil, in
+		}})
 		_, err := fetch(c)
 		e := failure(t, err)
 		if e.Kind != kind || e.Status != 0 || e.Error() != want {
@@ -64,17 +69,17 @@ func TestErrorsOfTheNetwork(t *testing.T) {
 	f("timeout", opErr("read", context.DeadlineExceeded), KindNetwork,
 		"alerts request: no answer from alerts.test within 1m0s (read_timeout); if it lasts, raise read_timeout or "+
 			"lower max_window")
-	f("not HTTP", textproto.ProtocolError("malformed MIME header line: "+theSecret), KindNetwork,
+	f("not HTTP", textproto.ProtocolError("malformed MIME header line: "+simtest.Secret), KindNetwork,
 		"alerts request: the answer from alerts.test is not HTTP; check url, cloud and region and proxy_url")
 	f("bad proxy variable", errProxyVariable, KindConfig,
 		"alerts request: the proxy variable of the environment (HTTPS_PROXY or HTTP_PROXY) is not an address; mend "+
 			"it, or set proxy_url")
-	f("anything else", errors.New("boom with "+theSecret), KindNetwork,
+	f("anything else", errors.New("boom with "+simtest.Secret), KindNetwork,
 		"alerts request: no answer from alerts.test: boom with [masked]; if it lasts, check the network, url, cloud "+
 			"and region and proxy_url")
 
 	t.Run("unwraps to the cause", func(t *testing.T) {
-		c := connect(t, settings(), &service{Alerts: func(*http.Request) (*http.Response, error) {
+		c := connect(t, simtest.Settings(), &simtest.Service{Alerts: func(*http.Request) (*http.Response, error) {
 			return nil, opErr("read", syscall.ECONNRESET)
 		}})
 		if _, err := fetch(c); !errors.Is(err, syscall.ECONNRESET) {

@@ -2,8 +2,6 @@ package transport
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -13,24 +11,6 @@ import (
 
 	"fluent-bit-defender/conf"
 	"fluent-bit-defender/internal/simtest"
-)
-
-// What the tests here take of simtest.
-const (
-	theSecret = simtest.Secret
-	theToken  = simtest.Token
-	theClient = simtest.ClientID
-	oneAlert  = simtest.Alert
-)
-
-type service = simtest.Service
-
-var (
-	settings  = simtest.Settings
-	reply     = simtest.Reply
-	always    = simtest.Always
-	tokenJSON = simtest.TokenJSON
-	noSecret  = simtest.NoSecret
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -54,8 +34,8 @@ func open(cfg *conf.Config, rt http.RoundTripper) (*caller, error) {
 	if err != nil {
 		return nil, err
 	}
-	n.Mask.Hide(theSecret)
-	n.Mask.Hide(theToken)
+	n.Mask.Hide(simtest.Secret)
+	n.Mask.Hide(simtest.Token)
 	return &caller{n, cfg}, nil
 }
 
@@ -115,12 +95,5 @@ func connect(t *testing.T, cfg *conf.Config, rt http.RoundTripper) *caller {
 // failure returns err as an Error, with all its texts free of secrets.
 func failure(t *testing.T, err error) *Error {
 	t.Helper()
-	var e *Error
-	if !errors.As(err, &e) {
-		t.Fatalf("error is %T %v, want *Error", err, err)
-	}
-	for sub := err; sub != nil; sub = errors.Unwrap(sub) {
-		noSecret(t, fmt.Sprintf("%v %+v %#v %q", sub, sub, sub, sub))
-	}
-	return e
+	return simtest.Failure[*Error](t, err)
 }

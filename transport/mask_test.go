@@ -6,11 +6,13 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"fluent-bit-defender/internal/simtest"
 )
 
 func TestMask(t *testing.T) {
 	var m Mask
-	m.Hide(theSecret)
+	m.Hide(simtest.Secret)
 	m.Hide("p<w&d")
 	m.Hide("")
 	f := func(in, want string) {
@@ -20,23 +22,24 @@ func TestMask(t *testing.T) {
 		}
 	}
 	f("nothing to hide here", "nothing to hide here")
-	f("the secret "+theSecret+" whole", "the secret [masked] whole")
-	f("its start "+theSecret[:8]+" or end "+theSecret[30:], "its start [masked] or end [masked]")
-	f("too little to tell: "+theSecret[:5], "too little to tell: "+theSecret[:5])
-	f("escaped "+url.QueryEscape(theSecret), "escaped [masked]")
-	f("in base64 "+base64.StdEncoding.EncodeToString([]byte(theSecret)), "in base64 [masked]")
+	f("the secret "+simtest.Secret+" whole", "the secret [masked] whole")
+	f("its start "+simtest.Secret[:8]+" or end "+simtest.Secret[30:], "its start [masked] or end [masked]")
+	f("too little to tell: "+simtest.Secret[:5], "too little to tell: "+simtest.Secret[:5])
+	f("escaped "+url.QueryEscape(simtest.Secret), "escaped [masked]")
+	f("in base64 "+base64.StdEncoding.EncodeToString([]byte(simtest.Secret)), "in base64 [masked]")
 	f("short: p<w&d", "short: [masked]")
 	f("short in HTML: p&lt;w&amp;d", "short in HTML: [masked]")
 	f(`short in JSON: p\u003cw\u0026d`, "short in JSON: [masked]")
-	f("apart by what nobody sees "+theSecret[:7]+"\u200b"+theSecret[7:14]+"\u200b"+theSecret[14:20], "apart by what "+
-		"nobody sees [masked]")
-	f("a token "+theToken+" of others", "a token [masked] of others")
+	f("apart by what nobody sees "+simtest.Secret[:7]+"\u200b"+simtest.Secret[7:14]+"\u200b"+simtest.Secret[14:20],
+		"apart by what "+
+			"nobody sees [masked]")
+	f("a token "+simtest.Token+" of others", "a token [masked] of others")
 	f("Authorization: Bearer abc.def", "Authorization: Bearer [masked]")
 	f("proxy-authorization: basic dXNlcjpwYXNz", "proxy-authorization: basic [masked]")
 	f("client_secret=abc&x=1", "client_secret=[masked]&x=1")
 	f(`{"client_assertion": "abc", "x": 1}`, "{'client_assertion': '[masked]', 'x': 1}")
 	f("opaque 0123456789abcdef0123456789abcdef", "opaque [masked]")
-	f("id "+theClient, "id "+theClient)
+	f("id "+simtest.ClientID, "id "+simtest.ClientID)
 	f("a\r\nb\t\x00c \x1b[0m \u202e\xff é", "a b c [0m é")
 	f(strings.Repeat("é", 150), strings.Repeat("é", 98)+"...")
 

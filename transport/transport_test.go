@@ -31,7 +31,7 @@ func online(t *testing.T, alerts http.HandlerFunc, change ...func(*httptest.Serv
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /token", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json; charset=utf-8")
-		io.WriteString(w, tokenJSON(1))
+		io.WriteString(w, simtest.TokenJSON(1))
 	})
 	mux.HandleFunc("/", alerts)
 	srv := httptest.NewUnstartedServer(mux)
@@ -41,7 +41,7 @@ func online(t *testing.T, alerts http.HandlerFunc, change ...func(*httptest.Serv
 	}
 	srv.StartTLS()
 	t.Cleanup(srv.Close)
-	cfg := settings()
+	cfg := simtest.Settings()
 	cfg.URL, cfg.TokenURL = srv.URL+"/api/alerts", srv.URL+"/token"
 	cfg.CAFile = filepath.Join(t.TempDir(), "ca.pem")
 	cert := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: srv.Certificate().Raw})
@@ -51,17 +51,17 @@ func online(t *testing.T, alerts http.HandlerFunc, change ...func(*httptest.Serv
 	return srv, cfg
 }
 
-func sendAlert(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, oneAlert) }
+func sendAlert(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, simtest.Alert) }
 
 func TestOverTLS(t *testing.T) {
 	var proto atomic.Value
 	_, cfg := online(t, func(w http.ResponseWriter, r *http.Request) {
 		proto.Store(r.Proto)
 		w.Header().Set("Content-Encoding", "gzip")
-		w.Write(simtest.Zip(oneAlert))
+		w.Write(simtest.Zip(simtest.Alert))
 	}, func(s *httptest.Server) { s.EnableHTTP2 = true })
 	c := connect(t, cfg, nil)
-	if got, err := fetch(c); err != nil || got != oneAlert {
+	if got, err := fetch(c); err != nil || got != simtest.Alert {
 		t.Fatalf("got %q, %v", got, err)
 	}
 	if proto.Load() != "HTTP/1.1" {
@@ -103,7 +103,7 @@ func TestTrustIsChecked(t *testing.T) {
 func TestPlainServerBehindHTTPS(t *testing.T) {
 	srv := httptest.NewServer(http.HandlerFunc(sendAlert))
 	defer srv.Close()
-	cfg := settings()
+	cfg := simtest.Settings()
 	cfg.TokenURL = strings.Replace(srv.URL, "http:", "https:", 1)
 	_, err := fetch(connect(t, cfg, nil))
 	want := "token request: " + srv.Listener.Addr().String() + " does not speak TLS; check authority, token_url and " +
@@ -119,7 +119,7 @@ func TestNobodyListens(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.Close()
-	cfg := settings()
+	cfg := simtest.Settings()
 	cfg.TokenURL = "https://" + l.Addr().String() + "/token"
 	_, err = fetch(connect(t, cfg, nil))
 	want := "token request: " + l.Addr().String() + " refused the connection; check authority, token_url and cloud " +
@@ -138,7 +138,7 @@ func TestCAFile(t *testing.T) {
 		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		cfg := settings()
+		cfg := simtest.Settings()
 		cfg.CAFile = path
 		if _, err := open(cfg, nil); err == nil || err.Error() != "ca_file "+path+want {
 			t.Errorf("%s: %v", name, err)
@@ -147,7 +147,7 @@ func TestCAFile(t *testing.T) {
 	f("empty", "", " holds no certificate in PEM form")
 	f("key", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", " holds no certificate in PEM form")
 	f("large", strings.Repeat("a", maxCABytes+1), " is larger than 4 MiB: it should hold certificates only")
-	cfg := settings()
+	cfg := simtest.Settings()
 	cfg.CAFile = filepath.Join(dir, "missing")
 	if _, err := open(cfg, nil); !errors.Is(err, os.ErrNotExist) || !strings.HasPrefix(err.Error(), "ca_file: open ") {
 		t.Errorf("missing: %v", err)
@@ -216,7 +216,7 @@ func TestProxy(t *testing.T) {
 		cfg := *cfg
 		cfg.ProxyURL = "http://me:hunter2hunter2@" + at
 		c := connect(t, &cfg, nil)
-		if got, err := fetch(c); err != nil || got != oneAlert {
+		if got, err := fetch(c); err != nil || got != simtest.Alert {
 			t.Fatalf("got %q, %v", got, err)
 		}
 		if connects.Load() == 0 || seen.Load() != "CONNECT "+host+" Basic bWU6aHVudGVyMmh1bnRlcjI=" {
@@ -287,7 +287,7 @@ func TestEndlessHeads(t *testing.T) {
 				}
 			}
 		})
-		cfg := settings()
+		cfg := simtest.Settings()
 		cfg.TokenURL = "http://" + addr + "/token"
 		c := connect(t, cfg, nil)
 		_, err := fetch(c)
@@ -306,7 +306,7 @@ func TestTimeoutsOnTheWire(t *testing.T) {
 	f := func(name string, serve func(net.Conn), scheme string, proxy bool, want string) {
 		t.Helper()
 		addr := simtest.Listen(t, serve)
-		cfg := settings()
+		cfg := simtest.Settings()
 		cfg.ConnectTimeout, cfg.ReadTimeout = 150*time.Millisecond, 250*time.Millisecond
 		cfg.TokenURL = scheme + "://" + addr + "/token"
 		if proxy {
@@ -346,7 +346,7 @@ func TestWhatIsNotHTTP(t *testing.T) {
 			io.WriteString(nc, answer)
 			nc.Close()
 		})
-		cfg := settings()
+		cfg := simtest.Settings()
 		cfg.TokenURL = "http://" + addr + "/token"
 		_, err := fetch(connect(t, cfg, nil))
 		e := failure(t, err)
@@ -356,8 +356,8 @@ func TestWhatIsNotHTTP(t *testing.T) {
 	}
 	const strange = "token request: the answer from HOST is not HTTP; check authority, token_url and cloud " +
 		"and proxy_url"
-	f("mail", "220 mail.test ESMTP "+theSecret+"\r\n", strange)
-	f("a header without a colon", "HTTP/1.1 200 OK\r\n"+theSecret+"\r\n\r\n", strange)
+	f("mail", "220 mail.test ESMTP "+simtest.Secret+"\r\n", strange)
+	f("a header without a colon", "HTTP/1.1 200 OK\r\n"+simtest.Secret+"\r\n\r\n", strange)
 	f("nothing", "", "token request: HOST closed the connection before it answered; "+
 		"if it lasts, look for a firewall or proxy that cuts connections")
 }

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -127,14 +128,34 @@ func Always(status int, body string, header ...string) func(*http.Request) (*htt
 	return func(req *http.Request) (*http.Response, error) { return Reply(req, status, body, header...), nil }
 }
 
-// NoSecret fails when text holds the secret or a token in any usual form.
+// NoSecret fails when text shows the secret or a token.
 func NoSecret(t *testing.T, text string) {
 	t.Helper()
-	for _, secret := range []string{Secret, Token} {
-		for i := 0; i+12 <= len(secret); i++ {
-			for _, form := range []string{secret[i : i+12], url.QueryEscape(secret[i : i+12])} {
-				if strings.Contains(text, form) {
-					t.Fatalf("%q shows %q of a secret", text, form)
+	Hides(t, text, Secret, Token)
+}
+
+// Failure returns err as an error of type E, with all its texts free of secrets.
+func Failure[E error](t *testing.T, err error) E {
+	t.Helper()
+	e, ok := errors.AsType[E](err)
+	if !ok {
+		t.Fatalf("error is %T %v, want %T", err, err, e)
+	}
+	for sub := err; sub != nil; sub = errors.Unwrap(sub) {
+		NoSecret(t, fmt.Sprintf("%v %+v %#v %q", sub, sub, sub, sub))
+	}
+	return e
+}
+
+// Hides fails when text shows 12 bytes in a row of one of the secrets.
+func Hides(t *testing.T, text string, secrets ...string) {
+	t.Helper()
+	for _, secret := range secrets {
+		forms := []string{secret, url.QueryEscape(secret), base64.StdEncoding.EncodeToString([]byte(secret))}
+		for _, form := range forms {
+			for i := 0; i+12 <= len(form); i++ {
+				if strings.Contains(text, form[i:i+12]) {
+					t.Fatalf("%q of a secret is in %q", form[i:i+12], text)
 				}
 			}
 		}

@@ -219,6 +219,20 @@ func (w *World) set(auth string, v2 bool) {
 	Credentials[auth](w)
 }
 
+// NoSecrets fails when the log shows 12 bytes in a row of one of the secrets.
+func (w *World) NoSecrets(secrets ...string) {
+	w.Helper()
+	Hides(w.T, w.Logged.String(), secrets...)
+}
+
+// RoundTripper is the wire of a world in memory; nil behind real connections.
+func (w *World) RoundTripper() http.RoundTripper {
+	if w.Srv == nil {
+		return w.Wire
+	}
+	return nil
+}
+
 // Write puts a file into the world's directory and returns its path.
 func (w *World) Write(name, text string) string {
 	w.Helper()
