@@ -2,36 +2,22 @@ package conf
 
 import (
 	"bytes"
-	"flag"
-	"os"
 	"slices"
 	"strings"
 	"testing"
 	"text/template"
-)
 
-var update = flag.Bool("update", false, "write docs/configuration.md anew")
+	"fluent-bit-defender/internal/golden"
+)
 
 const pagePath = "../docs/configuration.md"
 
 func TestConfigurationPageIsUpToDate(t *testing.T) {
-	want := page(t)
-	if *update {
-		if err := os.WriteFile(pagePath, want, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	got, err := os.ReadFile(pagePath)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(got, want) {
-		t.Errorf("%s is stale; run: go generate ./conf", pagePath)
-	}
+	golden.Check(t, pagePath, page(t))
 }
 
 func TestConfigurationPageNamesEveryKey(t *testing.T) {
-	text := string(page(t))
+	text := page(t)
 	for _, k := range Keys {
 		if k.Help == "" || !strings.Contains(text, "`"+k.Name+"`") || !strings.Contains(text, k.Help) {
 			t.Errorf("%s is not explained", k.Name)
@@ -40,7 +26,7 @@ func TestConfigurationPageNamesEveryKey(t *testing.T) {
 }
 
 // page renders the documentation from the tables.
-func page(t *testing.T) []byte {
+func page(t *testing.T) string {
 	t.Helper()
 	tmpl, err := template.New("configuration.md.tmpl").
 		Funcs(template.FuncMap{"default": docDefault, "values": docValues, "stands": docStands, "only": docOnly}).
@@ -99,7 +85,7 @@ func page(t *testing.T) []byte {
 	if err := tmpl.Execute(&out, data); err != nil {
 		t.Fatal(err)
 	}
-	return append(bytes.TrimRight(out.Bytes(), "\n"), '\n')
+	return strings.TrimRight(out.String(), "\n") + "\n"
 }
 
 // entra says what an operator prepares in Entra ID for each credential.

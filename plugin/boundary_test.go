@@ -1,18 +1,17 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"log/slog"
 	"runtime"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 	"unsafe"
 
+	"fluent-bit-defender/internal/simtest"
 	"fluent-bit-defender/plugin/flb"
 	"fluent-bit-defender/pull"
 	"fluent-bit-defender/state"
@@ -64,23 +63,12 @@ func (f *fake) Stop(ctx context.Context) error {
 func batch(text string) *pull.Batch { return &pull.Batch{Data: []byte(text)} }
 
 // lines collects what the instances of a test log.
-type lines struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
+type lines struct{ simtest.LogBuffer }
 
 func (l *lines) has(t *testing.T, text string) {
 	t.Helper()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if !strings.Contains(l.b.String(), text) {
-		t.Errorf("no line with %q in %q", text, l.b.String())
+	if said := l.String(); !strings.Contains(said, text) {
+		t.Errorf("no line with %q in %q", text, said)
 	}
 }
 
@@ -332,7 +320,7 @@ func TestAPanicAtEachCallbackIsToldOnce(t *testing.T) {
 	for range 10 {
 		ask(tokens[0])
 	}
-	if n := strings.Count(out.b.String(), "internal error"); n != 1 {
+	if n := strings.Count(out.String(), "internal error"); n != 1 {
 		t.Errorf("%d lines for 10 panics", n)
 	}
 }

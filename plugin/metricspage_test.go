@@ -2,20 +2,15 @@ package main
 
 import (
 	"bytes"
-	"flag"
-	"os"
 	"slices"
 	"strings"
 	"testing"
 	"text/template"
 
+	"fluent-bit-defender/internal/golden"
 	"fluent-bit-defender/plugin/flb"
 	"fluent-bit-defender/pull"
 )
-
-var update = flag.Bool("update", false, "write docs/metrics.md anew")
-
-const metricsPath = "../docs/metrics.md"
 
 // outcomes say what an operator does about each of pull.Outcomes.
 var outcomes = map[string][2]string{
@@ -54,23 +49,11 @@ var questions = []struct{ Asks, Query string }{
 }
 
 func TestMetricsPageIsUpToDate(t *testing.T) {
-	want := metricsPage(t)
-	if *update {
-		if err := os.WriteFile(metricsPath, want, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	got, err := os.ReadFile(metricsPath)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(got, want) {
-		t.Errorf("%s is stale; run: go generate ./plugin", metricsPath)
-	}
+	golden.Check(t, "../docs/metrics.md", metricsPage(t))
 }
 
 // metricsPage renders the documentation from the table.
-func metricsPage(t *testing.T) []byte {
+func metricsPage(t *testing.T) string {
 	t.Helper()
 	tmpl, err := template.New("metrics.md.tmpl").Funcs(template.FuncMap{
 		"labels": func(m metric) string {
@@ -119,7 +102,7 @@ func metricsPage(t *testing.T) []byte {
 	if err := tmpl.Execute(&out, data); err != nil {
 		t.Fatal(err)
 	}
-	return append(bytes.TrimRight(out.Bytes(), "\n"), '\n')
+	return strings.TrimRight(out.String(), "\n") + "\n"
 }
 
 const metricsPrefix = "fluentbit_" + kind + "_"

@@ -2,38 +2,20 @@ package main
 
 import (
 	"context"
-	"log/slog"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"fluent-bit-defender/internal/simtest"
 )
-
-// lockedText is a log that timers write.
-type lockedText struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (l *lockedText) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *lockedText) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
 
 // A stanza that Fluent Bit runs without is told of again and again, and no more once the configuration is another.
 func TestFaultsAreRepeated(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var out lockedText
+		var out simtest.LogBuffer
 		ctx, cancel := context.WithCancel(t.Context())
-		go remind(ctx, []string{"limit: x", "region: y"}, slog.New(slog.NewTextHandler(&out, nil)))
+		go remind(ctx, []string{"limit: x", "region: y"}, out.Logger())
 		after := func(d time.Duration, want int) {
 			t.Helper()
 			time.Sleep(d)

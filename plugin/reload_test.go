@@ -60,7 +60,7 @@ func TestAReloadThatTheOldEngineHoldsUp(t *testing.T) {
 						t.Error(err)
 					}
 				}
-				said := out.b.String()
+				said := out.String()
 				if !strings.Contains(said, want) || strings.Contains(said, "remove one of the two") ||
 					(err == nil) != (e != nil) {
 					t.Errorf("%v, and the lines %s", err, said)

@@ -62,8 +62,8 @@ func TestAStanzaOfManyTenantsStartsWholeOrNotAtAll(t *testing.T) {
 	if err := s.Stop(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if !strings.Contains(out.b.String(), "pulling alerts of 2 tenants") {
-		t.Error(out.b.String())
+	if !strings.Contains(out.String(), "pulling alerts of 2 tenants") {
+		t.Error(out.String())
 	}
 }
 
@@ -100,7 +100,7 @@ func TestATenantThatCannotBeginLeavesTheOthersAlone(t *testing.T) {
 		if err := s.Stop(t.Context()); err != nil {
 			t.Error(err)
 		}
-		if got := out.b.String(); strings.Count(got, "tenant bravo: cannot begin: ") != 1 {
+		if got := out.String(); strings.Count(got, "tenant bravo: cannot begin: ") != 1 {
 			t.Error(got)
 		}
 		taken(t, all[0])()

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+
+	"fluent-bit-defender/internal/golden"
 )
 
 const classicFaults = `# Every way to lose something between a file and the plugin.
@@ -202,7 +204,7 @@ func TestManualPagesAndCompletion(t *testing.T) {
 	} {
 		text := read(t, "pages/man1/"+page+".1")
 		if page == "defenderctl-check" {
-			compare(t, here+"/testdata/check.1.golden", text)
+			golden.Check(t, here+"/testdata/check.1.golden", text)
 		}
 		if !strings.Contains(text, ".SH SYNOPSIS") {
 			t.Errorf("%s: %s", page, text)

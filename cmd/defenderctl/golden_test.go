@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -13,14 +12,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
 	"fluent-bit-defender/internal/defendersim"
+	"fluent-bit-defender/internal/golden"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
@@ -147,23 +144,7 @@ func (w *world) golden(name string) {
 	got := portForm.ReplaceAllString(w.transcript.String(), "127.0.0.1:PORT")
 	got = uuidForm.ReplaceAllString(got, "${1} ID")
 	got = usedForm.ReplaceAllString(got, "${1}TIME")
-	compare(w.T, filepath.Join(here, "testdata", name+".golden"), got)
-}
-
-func compare(t *testing.T, path, got string) {
-	t.Helper()
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("%s (-want +got):\n%s", path, diff)
-	}
+	golden.Check(w.T, filepath.Join(here, "testdata", name+".golden"), got)
 }
 
 // here is the directory of the sources; tests leave it.

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -191,34 +190,8 @@ func TestPullGraphFindsAllWhateverTheServiceDoes(t *testing.T) {
 					want[a.Key()]++
 				}
 			}
-			v.svc.OnRequest(func(defendersim.Request) *defendersim.Fault {
-				switch rnd.IntN(12) {
-				case 0:
-					return defendersim.Status(503)
-				case 1:
-					return defendersim.Throttle(3 * time.Second)
-				case 2:
-					return defendersim.CutAt(rnd.Int64N(20_000), defendersim.CutHow(rnd.IntN(2)))
-				}
-				return nil
-			})
 			v.extra = fmt.Sprintf("  limit %d\n", 10+rnd.IntN(90))
-			r := v.run(t, args...)
-			if r.code != 0 {
-				t.Fatalf("exit %d: %s", r.code, r.err)
-			}
-			for line := range strings.Lines(r.out) {
-				var fields map[string]any
-				if err := json.Unmarshal([]byte(line), &fields); err != nil {
-					t.Fatal(err)
-				}
-				want[defendersim.GraphKeyOf(fields)]--
-			}
-			for key, n := range want {
-				if n != 0 {
-					t.Errorf("seed %d: %s came %d times too few", seed, key, n)
-				}
-			}
+			v.finds(t, rnd, want, defendersim.GraphKeyOf, args)
 		})
 	}
 }

@@ -173,6 +173,7 @@ func TestPullShowsProgressOnATerminal(t *testing.T) {
 
 // virtual is a run over an in-memory wire, for testing/synctest.
 type virtual struct {
+	seed  uint64
 	svc   *defendersim.Service
 	now   time.Time
 	where string // the stanza's api and place
@@ -181,7 +182,7 @@ type virtual struct {
 
 func newVirtual(seed uint64, m defendersim.Modes) *virtual {
 	svc := defendersim.New(defendersim.Config{Seed: seed, Modes: m})
-	return &virtual{svc: svc, now: time.Now().UTC(), where: "  region us\n"}
+	return &virtual{seed: seed, svc: svc, now: time.Now().UTC(), where: "  region us\n"}
 }
 
 func (v *virtual) run(t *testing.T, args ...string) result {
@@ -208,6 +209,40 @@ func (v *virtual) span(hours int) (since, until time.Time, args []string) {
 	return since, until, []string{"--since", since.Format(time.RFC3339Nano), "--until", until.Format(time.RFC3339Nano)}
 }
 
+// finds fails unless a pull brings each alert as often as want says, though one request in four fails.
+func (v *virtual) finds(
+	t *testing.T, rnd *rand.Rand, want map[string]int, keyOf func(map[string]any) string, args []string,
+) {
+	t.Helper()
+	v.svc.OnRequest(func(defendersim.Request) *defendersim.Fault {
+		switch rnd.IntN(12) {
+		case 0:
+			return defendersim.Status(503)
+		case 1:
+			return defendersim.Throttle(3 * time.Second)
+		case 2:
+			return defendersim.CutAt(rnd.Int64N(20_000), defendersim.CutHow(rnd.IntN(2)))
+		}
+		return nil
+	})
+	r := v.run(t, args...)
+	if r.code != 0 {
+		t.Fatalf("exit %d: %s", r.code, r.err)
+	}
+	for line := range strings.Lines(r.out) {
+		var fields map[string]any
+		if err := json.Unmarshal([]byte(line), &fields); err != nil {
+			t.Fatal(err)
+		}
+		want[keyOf(fields)]--
+	}
+	for key, n := range want {
+		if n != 0 {
+			t.Errorf("seed %d: %s came %d times too few", v.seed, key, n)
+		}
+	}
+}
+
 // Limits, ties, bounds of any kind and faults do not keep anything back, and nothing comes twice.
 func TestPullFindsAllWhateverTheServiceDoes(t *testing.T) {
 	t.Chdir(t.TempDir())
@@ -229,36 +264,10 @@ func TestPullFindsAllWhateverTheServiceDoes(t *testing.T) {
 					want[a.Key()]++
 				}
 			}
-			v.svc.OnRequest(func(defendersim.Request) *defendersim.Fault {
-				switch rnd.IntN(12) {
-				case 0:
-					return defendersim.Status(503)
-				case 1:
-					return defendersim.Throttle(3 * time.Second)
-				case 2:
-					return defendersim.CutAt(rnd.Int64N(20_000), defendersim.CutHow(rnd.IntN(2)))
-				}
-				return nil
-			})
 			if limit := rnd.IntN(3) * 50; limit > 0 {
 				v.extra = fmt.Sprintf("  limit %d\n", limit)
 			}
-			r := v.run(t, args...)
-			if r.code != 0 {
-				t.Fatalf("exit %d: %s", r.code, r.err)
-			}
-			for line := range strings.Lines(r.out) {
-				var fields map[string]any
-				if err := json.Unmarshal([]byte(line), &fields); err != nil {
-					t.Fatal(err)
-				}
-				want[defendersim.KeyOf(fields)]--
-			}
-			for key, n := range want {
-				if n != 0 {
-					t.Errorf("seed %d: %s came %d times too few", seed, key, n)
-				}
-			}
+			v.finds(t, rnd, want, defendersim.KeyOf, args)
 		})
 	}
 }

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"fluent-bit-defender/internal/flbhost"
 )
 
 var expansions = []struct {
@@ -70,12 +72,8 @@ func TestHostnameIsAlwaysSet(t *testing.T) {
 
 // The table holds for a real Fluent Bit too, where there is one.
 func TestRealFluentBitExpandsTheSame(t *testing.T) {
-	program := os.Getenv("FLUENT_BIT")
-	if program == "" {
-		program = "fluent-bit"
-	}
-	program, err := exec.LookPath(program)
-	if err != nil {
+	program, found := flbhost.FluentBit()
+	if !found {
 		t.Skip("SKIPPED: no Fluent Bit in FLUENT_BIT or on PATH")
 	}
 	var config strings.Builder

@@ -2,7 +2,6 @@ package flbconf
 
 import (
 	"errors"
-	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -11,9 +10,10 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-)
 
-var update = flag.Bool("update", false, "write the golden files anew")
+	"fluent-bit-defender/internal/flbhost"
+	"fluent-bit-defender/internal/golden"
+)
 
 // environment looks variables up in a map.
 func environment(vars map[string]string) func(string) (string, bool) {
@@ -60,19 +60,7 @@ func TestWholeConfigurations(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got := dump(c)
-			if *update {
-				if err := os.WriteFile(name+".golden", []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(name + ".golden")
-			if err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(string(want), got); diff != "" {
-				t.Errorf("(-want +got):\n%s", diff)
-			}
+			golden.Check(t, name+".golden", dump(c))
 		})
 	}
 }
@@ -147,12 +135,8 @@ func TestFilesThatAreNotThere(t *testing.T) {
 
 // A real Fluent Bit, where there is one, refuses and takes the same files.
 func TestRealFluentBitAgrees(t *testing.T) {
-	program := os.Getenv("FLUENT_BIT")
-	if program == "" {
-		program = "fluent-bit"
-	}
-	program, err := exec.LookPath(program)
-	if err != nil {
+	program, found := flbhost.FluentBit()
+	if !found {
 		t.Skip("SKIPPED: no Fluent Bit in FLUENT_BIT or on PATH")
 	}
 	files := refused(t)
