@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"os"
 	"runtime"
 	"time"
 
@@ -37,7 +38,7 @@ func growth(most int) error {
 			"client_secret": defendersim.DefaultSecret,
 			"region":        "us", "poll_interval": "1d", "max_window": "1d",
 		}
-		cfg, err := conf.Load(func(key string) string { return text[key] })
+		cfg, err := conf.Load(func(key string) string { return text[key] }, os.Getenv)
 		if err != nil {
 			return err
 		}

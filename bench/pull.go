@@ -114,7 +114,7 @@ func pullOnce(s *service, rows uint64) (pulled, error) {
 	if strings.HasPrefix(s.Alerts, "https:") {
 		text["ca_file"] = s.CAFile
 	}
-	cfg, err := conf.Load(func(key string) string { return text[key] })
+	cfg, err := conf.Load(func(key string) string { return text[key] }, os.Getenv)
 	if err != nil {
 		return pulled{}, err
 	}

@@ -21,7 +21,7 @@ type api struct {
 	needs   entra.Needs                          // of a token
 	words   map[int]words                        // by status: what a refusal means
 	said    func(*transport.Mask, []byte) string // what the body of a refusal says, without secrets
-	paced   *url.URL                             // whose host bounds the number of requests of a tenant; nil: none does
+	paced   string                               // the host that bounds a tenant's number of requests; empty: none does
 	partial bool                                 // 206 is an answer in which rows may be missing
 }
 

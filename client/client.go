@@ -100,7 +100,7 @@ func New(cfg *conf.Config, opts ...Option) (*Client, error) {
 		return nil, err
 	}
 	c := &Client{net: net, api: api, tokens: tokens, leave: func() {}}
-	if api.paced != nil {
+	if api.paced != "" {
 		c.pace, c.leave = openPace(api.paced, cfg.TenantID)
 	}
 	return c, nil

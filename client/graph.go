@@ -61,7 +61,7 @@ func newGraph(base *url.URL, cfg *conf.Config) *api {
 			http.StatusForbidden:    {remedy: grant + "; check tenant_id and cloud"},
 		},
 		said:    graphSaid,
-		paced:   base,
+		paced:   base.Host,
 		partial: true,
 	}
 }
@@ -114,15 +114,6 @@ func (g graph) page(link string) (full, shown string, err error) {
 	next.RawQuery, next.ForceQuery = asciiQuery(u.RawQuery), false
 	safe.RawQuery, safe.ForceQuery = shownQuery(next.RawQuery), false
 	return next.String(), safe.String(), nil
-}
-
-// hostPort is an address's host in one spelling.
-func hostPort(u *url.URL) string {
-	port := u.Port()
-	if port == "" {
-		port = map[string]string{"https": "443", "http": "80"}[strings.ToLower(u.Scheme)]
-	}
-	return strings.ToLower(u.Hostname()) + ":" + port
 }
 
 // asciiQuery escapes what no request line can carry.
@@ -178,7 +169,7 @@ func graphSaid(m *transport.Mask, body []byte) string {
 	if graphCode.MatchString(e.Code) {
 		ids = append(ids, m.Text(e.Code, 64))
 	}
-	if transport.IsGUID(e.Inner.Request) {
+	if conf.IsGUID(e.Inner.Request) {
 		ids = append(ids, "request-id "+e.Inner.Request)
 	}
 	if len(ids) > 0 {

@@ -3,7 +3,6 @@ package client
 import (
 	"context"
 	"maps"
-	"net/url"
 	"sync"
 	"time"
 
@@ -35,8 +34,8 @@ type pace struct {
 }
 
 // openPace joins the limit of a place and tenant, or begins one. leave gives it back.
-func openPace(base *url.URL, tenant string) (p *pace, leave func()) {
-	key := paceKey{hostPort(base), tenant}
+func openPace(host, tenant string) (p *pace, leave func()) {
+	key := paceKey{host, tenant}
 	paces.mu.Lock()
 	defer paces.mu.Unlock()
 	sweepPaces()

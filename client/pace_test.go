@@ -161,7 +161,7 @@ func TestOtherTenantsHostsAndAPIsDoNotWait(t *testing.T) {
 		if took := ask(func(c *conf.Config) { *c = *simtest.Settings() }); took != 0 {
 			t.Errorf("the SIEM API waited %v", took)
 		}
-		again := func(c *conf.Config) { c.URL = "https://GRAPH.test:443/beta/security/alerts_v2" }
+		again := func(c *conf.Config) { c.URL = "https://graph.test/beta/security/alerts_v2" }
 		if took := ask(again); took != paceBurst/paceRate*time.Second {
 			t.Errorf("the first tenant's next requests took %v", took)
 		}

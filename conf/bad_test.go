@@ -39,7 +39,7 @@ func TestBadStanzasAreRefusedToTheLetter(t *testing.T) {
 					want = append(want, strings.TrimSuffix(fault, "\n"))
 				}
 			}
-			c, err := LoadEnv(inputs(t, text)[0].get, noEnv)
+			c, err := Load(inputs(t, text)[0].get, noEnv)
 			if err == nil {
 				t.Fatal("Load found no fault")
 			}
@@ -57,7 +57,7 @@ func TestBadStanzasShowNoSecret(t *testing.T) {
 	for name, text := range badStanzas(t) {
 		t.Run(name, func(t *testing.T) {
 			s := inputs(t, text)[0]
-			_, err := LoadEnv(s.get, noEnv)
+			_, err := Load(s.get, noEnv)
 			secrets := []string{"opensesame", "open%sesame", "hunter2"}
 			for _, m := range misspellings() {
 				if m.secret && s.values[m.wrong] != "" {
@@ -93,9 +93,9 @@ func TestEveryKeyHasABadStanza(t *testing.T) {
 func TestFaultsAreTheSameEveryTime(t *testing.T) {
 	for name, text := range badStanzas(t) {
 		get := inputs(t, text)[0].get
-		_, first := LoadEnv(get, noEnv)
+		_, first := Load(get, noEnv)
 		for range 5 {
-			if _, err := LoadEnv(get, noEnv); !reflect.DeepEqual(err, first) {
+			if _, err := Load(get, noEnv); !reflect.DeepEqual(err, first) {
 				t.Fatalf("%s: %v, then %v", name, first, err)
 			}
 		}
@@ -103,7 +103,7 @@ func TestFaultsAreTheSameEveryTime(t *testing.T) {
 }
 
 func TestFaultsCanBeTakenApart(t *testing.T) {
-	_, err := LoadEnv(with("poll_interval 5x", "region de"), noEnv)
+	_, err := Load(with("poll_interval 5x", "region de"), noEnv)
 	var faults Faults
 	if !errors.As(err, &faults) || len(faults) != 2 {
 		t.Fatalf("error is %T with %v", err, err)
@@ -114,7 +114,7 @@ func TestFaultsCanBeTakenApart(t *testing.T) {
 }
 
 func TestAnEmptyStanzaLacksWhatIsRequired(t *testing.T) {
-	_, err := LoadEnv(noEnv, noEnv)
+	_, err := Load(noEnv, noEnv)
 	var keys []string
 	for _, f := range err.(Faults) {
 		keys = append(keys, f.Key)

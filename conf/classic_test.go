@@ -72,7 +72,7 @@ func noEnv(string) string { return "" }
 // load is Load for stanzas that must be valid, in an empty environment.
 func load(t *testing.T, lines ...string) *Config {
 	t.Helper()
-	c, err := LoadEnv(with(lines...), noEnv)
+	c, err := Load(with(lines...), noEnv)
 	if err != nil {
 		t.Fatalf("Load: %v", err)
 	}

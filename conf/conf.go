@@ -7,7 +7,6 @@ package conf
 import (
 	"cmp"
 	"net/url"
-	"os"
 	"slices"
 	"time"
 )
@@ -130,16 +129,13 @@ type Shape struct {
 
 // Load reads a stanza through get, which returns the value of a key, or "" where the stanza has none. Keys are asked
 // for in lower case, as Fluent Bit compares them without regard to case. get is also asked for likely wrong
-// spellings, because Fluent Bit lets unknown keys pass in silence. With auth workload_identity the process's
-// environment stands in for keys that are absent.
+// spellings, because Fluent Bit lets unknown keys pass in silence. With auth workload_identity env, which returns the
+// value of a variable, or "", stands in for keys that are absent.
 //
 // The error is of type Faults and holds every fault in the order of Keys; the Config is nil then. The same stanza
 // always gives the same faults, and none of them holds a secret. To a stanza with tenants_file, which is for
 // LoadStanza, that is a fault.
-func Load(get func(key string) string) (*Config, error) { return LoadEnv(get, os.Getenv) }
-
-// LoadEnv is Load with another environment: env returns the value of a variable, or "".
-func LoadEnv(get, env func(name string) string) (*Config, error) {
+func Load(get, env func(name string) string) (*Config, error) {
 	s, faults := LoadStanza(get, env)
 	switch {
 	case len(faults) > 0:
@@ -202,7 +198,7 @@ func (c *Config) Warnings() []string {
 			"path of a state file")
 	}
 	// Entra ID shows both side by side, and the wrong one yields nothing but AADSTS7000215.
-	if guid.MatchString(c.ClientSecret.Reveal()) {
+	if IsGUID(c.ClientSecret.Reveal()) {
 		w = append(w, "client_secret has the form of a GUID, as the id of a secret has; the token endpoint wants the "+
 			"secret's value")
 	}

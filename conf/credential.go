@@ -37,23 +37,27 @@ func credentialKeys(auth string) []string {
 	return names
 }
 
+// proofs are the keys given that belong to one credential alone, the first of each credential.
+func (l *loader) proofs() (found []Key) {
+	for _, k := range Keys {
+		if len(k.Auth) == 1 && l.given(k.Name) &&
+			!slices.ContainsFunc(found, func(f Key) bool { return f.Auth[0] == k.Auth[0] }) {
+			found = append(found, k)
+		}
+	}
+	return found
+}
+
 // credential finds the stanza's auth: the one given, as it stands, else the one to which all credential keys given
 // belong.
 func (l *loader) credential() string {
 	if text, given := l.text["auth"]; given {
 		return strings.ToLower(text)
 	}
-	found := ""
-	for _, k := range Keys {
-		switch {
-		case len(k.Auth) != 1, !l.given(k.Name), k.Auth[0] == found:
-		case found != "":
-			return ""
-		default:
-			found = k.Auth[0]
-		}
+	if of := l.proofs(); len(of) == 1 {
+		return of[0].Auth[0]
 	}
-	return found
+	return ""
 }
 
 // environment fills in what a Kubernetes workload gets from its environment. A key of the stanza always wins, and so do
@@ -105,21 +109,9 @@ func (l *loader) variable(k *Key) string {
 
 // contradiction finds two keys of different credentials in a stanza without auth.
 func contradiction(l *loader) string {
-	if l.given("auth") {
-		return ""
-	}
-	var first *Key
-	for i := range Keys {
-		k := &Keys[i]
-		switch {
-		case len(k.Auth) != 1 || !l.given(k.Name):
-		case first == nil:
-			first = k
-		case first.Auth[0] != k.Auth[0]:
-			return "missing, and " + first.Name + " (auth " + first.Auth[0] + ") and " + k.Name + " (auth " +
-				k.Auth[0] +
-				") are of different credentials; allowed: the keys of one"
-		}
+	if of := l.proofs(); len(of) > 1 && !l.given("auth") {
+		return "missing, and " + of[0].Name + " (auth " + of[0].Auth[0] + ") and " + of[1].Name + " (auth " +
+			of[1].Auth[0] + ") are of different credentials; allowed: the keys of one"
 	}
 	return ""
 }

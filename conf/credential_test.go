@@ -28,9 +28,9 @@ var aks = env("AZURE_TENANT_ID="+sampleTenant, "AZURE_CLIENT_ID="+sampleClient,
 
 func loaded(t *testing.T, get, env func(string) string) *Config {
 	t.Helper()
-	c, err := LoadEnv(get, env)
+	c, err := Load(get, env)
 	if err != nil {
-		t.Fatalf("LoadEnv: %v", err)
+		t.Fatalf("Load: %v", err)
 	}
 	return c
 }
@@ -139,13 +139,13 @@ func TestOnlyAWorkloadTakesTheEnvironment(t *testing.T) {
 	loaded(t, with(), asked)
 	loaded(t, bare("auth managed_identity"), asked)
 	loaded(t, with("client_secret", "refresh_token_file /r"), asked)
-	if _, err := LoadEnv(bare(), asked); err == nil {
+	if _, err := Load(bare(), asked); err == nil {
 		t.Error("a stanza without credential is taken")
 	}
 }
 
 func TestABadVariableIsNamed(t *testing.T) {
-	_, err := LoadEnv(bare("auth workload_identity"), env("AZURE_TENANT_ID=common", "AZURE_CLIENT_ID="+sampleSecret,
+	_, err := Load(bare("auth workload_identity"), env("AZURE_TENANT_ID=common", "AZURE_CLIENT_ID="+sampleSecret,
 		"AZURE_FEDERATED_TOKEN_FILE=/t", "AZURE_AUTHORITY_HOST=http://login.example.com"))
 	want := `tenant_id: "common" (AZURE_TENANT_ID) is no tenant of its own, and gives an application no token; ` +
 		"allowed: the tenant's GUID, or one of its domain names such as contoso.onmicrosoft.com\n" +

@@ -45,11 +45,11 @@ func yamlInput(t *testing.T, text string) stanza {
 }
 
 func TestExamplesAreTwins(t *testing.T) {
-	classic, err := LoadEnv(inputs(t, readExample(t, classicExample))[0].get, noEnv)
+	classic, err := Load(inputs(t, readExample(t, classicExample))[0].get, noEnv)
 	if err != nil {
 		t.Fatal(err)
 	}
-	fromYAML, err := LoadEnv(yamlInput(t, readExample(t, yamlExample)).get, noEnv)
+	fromYAML, err := Load(yamlInput(t, readExample(t, yamlExample)).get, noEnv)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,7 +81,7 @@ func TestExamplesOffSettingsAreValid(t *testing.T) {
 			if key == "url" || key == "cloud" { // "instead of region", the example says
 				delete(s.values, "region")
 			}
-			if _, err := LoadEnv(s.get, noEnv); err != nil {
+			if _, err := Load(s.get, noEnv); err != nil {
 				t.Errorf("with %s %s: %v", key, value, err)
 			}
 		}
@@ -142,7 +142,7 @@ func TestConfigurationPageStanzaIsValid(t *testing.T) {
 	if !found {
 		t.Fatal("the page shows no stanza")
 	}
-	if _, err := LoadEnv(inputs(t, text)[0].get, noEnv); err != nil {
+	if _, err := Load(inputs(t, text)[0].get, noEnv); err != nil {
 		t.Error(err)
 	}
 }

@@ -194,8 +194,8 @@ func FuzzLoad(f *testing.F) {
 		}
 		known := values["client_secret"] != ""
 		get := func(key string) string { return values[key] }
-		c, err := LoadEnv(get, noEnv)
-		if _, again := LoadEnv(get, noEnv); !reflect.DeepEqual(again, err) {
+		c, err := Load(get, noEnv)
+		if _, again := Load(get, noEnv); !reflect.DeepEqual(again, err) {
 			t.Fatalf("%v, then %v", err, again)
 		}
 		if err != nil {

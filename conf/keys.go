@@ -193,8 +193,11 @@ var serviceKeys = []Key{
 var (
 	identifier = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`)
 	tenantName = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$`)
-	guid       = regexp.MustCompile(`^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$`)
+	guid       = regexp.MustCompile(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
 )
+
+// IsGUID tells whether text is a GUID in its usual form: an id, no secret.
+func IsGUID(text string) bool { return guid.MatchString(text) }
 
 // cleanTenant also keeps out what would break the path of the token endpoint, of which the tenant is a part.
 func cleanTenant(text string) (string, error) {

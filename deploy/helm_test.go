@@ -123,7 +123,7 @@ func TestTheAPIServerTakesTheChart(t *testing.T) {
 	for _, key := range []string{"name", "alias", "tag", "storage.type"} {
 		delete(stanza, key)
 	}
-	cfg, err := conf.LoadEnv(stanza.get, func(string) string { return "" })
+	cfg, err := conf.Load(stanza.get, func(string) string { return "" })
 	if err != nil {
 		t.Fatalf("%v\n%s", err, text)
 	}

@@ -163,7 +163,7 @@ func TestPluginAcceptsTheStanzas(t *testing.T) {
 		for _, key := range core {
 			delete(stanza, key) // Fluent Bit keeps them for itself
 		}
-		cfg, err := conf.LoadEnv(stanza.get, func(string) string { return "" })
+		cfg, err := conf.Load(stanza.get, func(string) string { return "" })
 		if err != nil {
 			t.Errorf("%s: %v", path, err)
 			continue

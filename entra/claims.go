@@ -103,12 +103,12 @@ func (t *Tokens) Doubts(claims Claims) []Doubt {
 		})
 	}
 	// v2 tokens of some resources name them by a GUID, which says nothing where it is not known.
-	if !takes(claims.Audience) && (t.needs.Exact || !transport.IsGUID(claims.Audience)) {
+	if !takes(claims.Audience) && (t.needs.Exact || !conf.IsGUID(claims.Audience)) {
 		is, wanted := cmp.Or(claims.Audience, "nothing"), strings.Join(t.needs.Audiences, " or ")
 		all = append(all, Doubt{"aud",
 			"is for " + is + " (aud), while the API takes tokens for " + wanted, "check resource"})
 	}
-	if claims.Tenant != "" && transport.IsGUID(t.tenant) && !strings.EqualFold(claims.Tenant, t.tenant) {
+	if claims.Tenant != "" && conf.IsGUID(t.tenant) && !strings.EqualFold(claims.Tenant, t.tenant) {
 		all = append(all, Doubt{"tid", "is of tenant " + claims.Tenant + " (tid) instead of " + t.tenant,
 			"check tenant_id, and the tenant in token_url"})
 	}

@@ -26,7 +26,7 @@ func TestACredentialInPlaceOfItsFileIsNotShown(t *testing.T) {
 		stanza := map[string]string{
 			"tenant_id": simtest.Tenant, "client_id": simtest.ClientID, "region": "eu", "auth": auth, key: value,
 		}
-		cfg, err := conf.LoadEnv(func(key string) string { return stanza[key] }, func(string) string { return "" })
+		cfg, err := conf.Load(func(key string) string { return stanza[key] }, func(string) string { return "" })
 		if err != nil {
 			t.Fatal(err)
 		}

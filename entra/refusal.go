@@ -207,10 +207,10 @@ func (r *refusal) told(m *transport.Mask) string {
 	if r.Error != "" {
 		ids = append(ids, r.Error)
 	}
-	if transport.IsGUID(r.TraceID) {
+	if conf.IsGUID(r.TraceID) {
 		ids = append(ids, "trace "+r.TraceID)
 	}
-	if transport.IsGUID(r.CorrelationID) {
+	if conf.IsGUID(r.CorrelationID) {
 		ids = append(ids, "correlation "+r.CorrelationID)
 	}
 	if timestamp.MatchString(r.Timestamp) {

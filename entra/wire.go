@@ -51,7 +51,7 @@ func (w *tokenWire) RoundTrip(req *http.Request) (*http.Response, error) {
 		defer req.Body.Close()
 	}
 	if left := w.t.net.Resting(req.URL.Host); left > 0 {
-		return nil, resting(grants, left)
+		return nil, resting(left)
 	}
 	w.host = req.URL.Host
 	resp, whole, err := w.send(grants, req.Clone(w.ctx))
@@ -70,7 +70,8 @@ func (w *tokenWire) RoundTrip(req *http.Request) (*http.Response, error) {
 // answers that are too large are errors.
 func (w *tokenWire) send(to transport.Target, req *http.Request) (*http.Response, []byte, error) {
 	req.Header.Set("Accept", "application/json")
-	resp, b, came, err := w.t.net.Exchange(w.ctx, to, req, shownAddress(req.URL))
+	shown := url.URL{Scheme: req.URL.Scheme, Host: req.URL.Host, Path: req.URL.Path}
+	resp, b, came, err := w.t.net.Exchange(w.ctx, to, req, shown.String())
 	if err != nil {
 		return nil, nil, err
 	}
@@ -113,17 +114,10 @@ func (w *tokenWire) lost(to transport.Target, err error) error {
 	return e
 }
 
-// shownAddress is a token address as it may be logged.
-func shownAddress(u *url.URL) string {
-	v := *u
-	v.RawQuery, v.ForceQuery = "", false
-	return v.Redacted()
-}
-
 // resting is the error of a request that was not sent because its host has asked for a rest.
-func resting(to transport.Target, left time.Duration) *transport.Error {
+func resting(left time.Duration) *transport.Error {
 	return &transport.Error{Kind: transport.KindTokenTransient, Status: http.StatusTooManyRequests,
-		RetryAfter: left, Op: to.Name,
+		RetryAfter: left, Op: grants.Name,
 		What:   "throttled (429): the host has asked another tenant to wait, so it is not asked",
 		Remedy: "if it lasts, let fewer programs ask for tokens with this client_id"}
 }

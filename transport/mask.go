@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"unicode"
+
+	"fluent-bit-defender/conf"
 )
 
 const (
@@ -48,7 +50,6 @@ var (
 	field  = regexp.MustCompile(`(?i)\b(client_secret|client_assertion|assertion|password|access_token|refresh_token|id_token)` +
 		`(["']?\s*[=:]\s*["']?)[^\s"'&,}]+`)
 	opaque = regexp.MustCompile(`[\w+~=-]{32,}`)
-	guid   = regexp.MustCompile(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
 )
 
 // Text returns s without secrets, as one printable line of at most max bytes.
@@ -60,7 +61,7 @@ func (m *Mask) Text(s string, max int) string {
 	s = field.ReplaceAllString(s, "$1$2[masked]")
 	s = eyJ.ReplaceAllString(s, "[masked]")
 	s = opaque.ReplaceAllStringFunc(s, func(run string) string {
-		if guid.MatchString(run) || !strings.ContainsAny(run, "0123456789") {
+		if conf.IsGUID(run) || !strings.ContainsAny(run, "0123456789") {
 			return run
 		}
 		return "[masked]"
@@ -106,9 +107,6 @@ func without(s string, secrets []string) string {
 	}
 	return out.String()
 }
-
-// IsGUID tells whether s is a GUID in its usual form: an id, no secret.
-func IsGUID(s string) bool { return guid.MatchString(s) }
 
 // Clean returns s as one printable line of at most max bytes.
 func Clean(s string, max int) string {
