@@ -8,8 +8,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-func TestDefaults(t *testing.T) {
-	want := &Config{
+// defaults are those of a stanza of the SIEM API.
+func defaults() *Config {
+	return &Config{
 		API: "siem", TenantID: sampleTenant,
 		Credential: Credential{ClientID: sampleClient, Auth: "client_secret", ClientSecret: sampleSecret},
 		Service: Service{
@@ -32,7 +33,10 @@ func TestDefaults(t *testing.T) {
 		},
 		Shape: Shape{Format: "native", TimeKey: "AlertTime"},
 	}
-	if diff := cmp.Diff(want, load(t)); diff != "" {
+}
+
+func TestDefaults(t *testing.T) {
+	if diff := cmp.Diff(defaults(), load(t)); diff != "" {
 		t.Errorf("Config (-want +got):\n%s", diff)
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -16,28 +15,12 @@ func ofGraph(t *testing.T, lines ...string) *Config {
 }
 
 func TestDefaultsOfGraph(t *testing.T) {
-	want := &Config{
-		API: "graph", TenantID: sampleTenant,
-		Credential: Credential{ClientID: sampleClient, Auth: "client_secret", ClientSecret: sampleSecret},
-		Service: Service{
-			Cloud: "public", URL: "https://graph.microsoft.com/v1.0/security/alerts_v2",
-			Authority: "https://login.microsoftonline.com",
-			TokenURL:  "https://login.microsoftonline.com/" + sampleTenant + "/oauth2/v2.0/token",
-			Resource:  "https://graph.microsoft.com",
-		},
-		Selection: Selection{Updates: "all"},
-		Windows: Windows{
-			PollInterval: time.Minute, InitialLookback: 2 * time.Hour, Overlap: 15 * time.Minute,
-			MaxWindow: time.Hour,
-		},
-		Storage: Storage{Workers: 3, LeaseDuration: 15 * time.Second, TakeoverOverlap: time.Minute},
-		Memory:  Memory{BatchSize: 1_000_000, QueueLimit: 8_000_000, MaxAlertSize: 1_000_000},
-		Network: Network{
-			ConnectTimeout: 10 * time.Second, ReadTimeout: time.Minute, RetryMax: 5 * time.Minute,
-			Parallel: 8,
-		},
-		Shape: Shape{Format: "native", TimeKey: "createdDateTime"},
-	}
+	want := defaults()
+	want.API, want.Region, want.Resource = "graph", "", "https://graph.microsoft.com"
+	want.URL = "https://graph.microsoft.com/v1.0/security/alerts_v2"
+	want.TokenURL = "https://login.microsoftonline.com/" + sampleTenant + "/oauth2/v2.0/token"
+	want.Updates, want.TimeKey = "all", "createdDateTime"
+	want.Succession = Succession{}
 	if diff := cmp.Diff(want, ofGraph(t)); diff != "" {
 		t.Errorf("Config (-want +got):\n%s", diff)
 	}

@@ -129,7 +129,7 @@ func (l *Login) refused(back url.Values) *transport.Error {
 	if !errorName.MatchString(r.Error) {
 		r.Error = "an error of no known name"
 	}
-	e := &transport.Error{Kind: transport.KindToken, Op: "login", Said: r.told(l.t.net.Mask)}
+	e := &transport.Error{Kind: transport.KindToken, Op: "login", Said: r.quote(l.t.net.Mask)}
 	code, known := r.code()
 	e.Code = code
 	if r.Error == "access_denied" && !known {

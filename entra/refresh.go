@@ -81,7 +81,7 @@ type session struct {
 	// unsaved is a new refresh token that could not be stored, in place of which replaced stood in the file.
 	unsaved, replaced string
 	leases            map[lease]*leased
-	told              bool // that others may read the file
+	modeLogged        bool // that others may read the file
 }
 
 // lease names an access token: who gives it, and what for.
@@ -229,8 +229,8 @@ func (s *session) read(w *tokenWire) (string, error) {
 		return "", credentialError("refresh_token_file", s.file.Given, err, "make it readable for Fluent Bit, "+
 			"or log in again with `defenderctl login`, as the user that Fluent Bit runs as")
 	}
-	if !s.told && s.file.ReadByOthers() {
-		s.told = true
+	if !s.modeLogged && s.file.ReadByOthers() {
+		s.modeLogged = true
 		w.t.net.Log.Warn(fmt.Sprintf("refresh_token_file: %s may be read by others than its owner; "+
 			"it is the login itself: chmod 600 it", s.file.Path))
 	}

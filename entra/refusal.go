@@ -99,7 +99,7 @@ func (t *Tokens) tokenError(to transport.Target, resp *http.Response, body []byt
 			e.Remedy = "check " + to.Keys + ", tenant_id and proxy_url"
 		}
 	} else {
-		e.Said = r.told(t.net.Mask)
+		e.Said = r.quote(t.net.Mask)
 		e.What, e.Remedy = r.words(t.needs, t.auth, to, code, known, status)
 		e.Kind = transport.KindToken
 		if known && diagnoses[code].transient || status == http.StatusTooManyRequests || status >= 500 ||
@@ -195,9 +195,9 @@ func credentialIn(auth string) string {
 // beginning is as much of a text as is looked at: the mask's work grows with it.
 func beginning(text string) string { return text[:min(len(text), 4<<10)] }
 
-// told quotes the service: the first sentence of its description, and what its
+// quote is what the service says: the first sentence of its description, and what its
 // support asks for.
-func (r *refusal) told(m *transport.Mask) string {
+func (r *refusal) quote(m *transport.Mask) string {
 	said := codePrefix.ReplaceAllString(m.Text(beginning(r.Description), 2000), "") // the first sentence is wanted
 	if first := sentence.FindStringSubmatch(said); first != nil {
 		said = first[1]

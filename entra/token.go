@@ -79,16 +79,15 @@ type Needs struct {
 // do that: it compares with the wall clock, and serves a token that the service refused
 // until its end. All methods may be called from several goroutines at once.
 type Tokens struct {
-	net     *transport.Network
-	needs   *Needs
-	auth    string // the kind of credential
-	tenant  string // as configured
-	grant   grant
-	release func()        // gives back what the credential holds
-	busy    chan struct{} // one slot: who renews
-	told    bool          // under busy: that the last renewal failed
-	// lifeless: it was told that tokens come without a lifetime. Under busy.
-	lifeless bool
+	net           *transport.Network
+	needs         *Needs
+	auth          string // the kind of credential
+	tenant        string // as configured
+	grant         grant
+	release       func()        // gives back what the credential holds
+	busy          chan struct{} // one slot: who renews
+	failureLogged bool          // of the last renewal; under busy
+	noEndLogged   bool          // that tokens do not say when they end; under busy
 
 	mu    sync.Mutex
 	held  *Token
@@ -172,13 +171,13 @@ func (t *Tokens) Get(ctx context.Context) (*Token, error) {
 			fresh.renew = fresh.expires
 		}
 		// Now there is time to mend what is wrong.
-		if !t.told {
+		if !t.failureLogged {
 			t.net.Log.Warn(fmt.Sprintf("cannot renew the token: %v; "+
 				"the present one serves for another %s, and no alert waits",
 				err, time.Until(held.expires).Round(time.Second)))
 		}
 	}
-	t.told = err != nil
+	t.failureLogged = err != nil
 	t.mu.Lock()
 	t.held = fresh
 	t.mu.Unlock()
@@ -234,8 +233,8 @@ func (t *Tokens) try(ctx context.Context, spare, again bool) (*Token, error) {
 	life := unknownLife
 	if !tok.Expiry.IsZero() {
 		life = time.Until(tok.Expiry) // both monotonic
-	} else if !t.lifeless {
-		t.lifeless = true
+	} else if !t.noEndLogged {
+		t.noEndLogged = true
 		t.net.Log.Warn(fmt.Sprintf("the token does not say when it ends: each is renewed after %s at the latest; "+
 			"nothing to do", unknownLife))
 	}

@@ -16,7 +16,7 @@ import (
 
 const (
 	leaveWithin = 1500 * time.Millisecond // after this Exit returns even if the engine has not stopped
-	tellEvery   = 10 * time.Minute        // between two lines about the same thing
+	logEvery    = 10 * time.Minute        // between two lines about the same thing
 )
 
 // engine is a stanza; tests put others in its place.
@@ -42,7 +42,7 @@ type instance struct {
 	// The core asks a paused instance for data all the same when another one's collector was stopped in its place.
 	pauses      int // since the last resume
 	pausedSince time.Time
-	toldPause   time.Time
+	pauseLogged time.Time
 
 	// old: the core is older than 4.1. Up to 4.0.8 it pauses an input that ran anew each second for which an output
 	// keeps it from exiting.
@@ -51,8 +51,8 @@ type instance struct {
 	batch *pull.Batch // with the core, pinned
 	pin   runtime.Pinner
 
-	panics     int
-	toldPanics time.Time
+	panics       int
+	panicsLogged time.Time
 }
 
 func (in *instance) flush() { in.lines.Flush() }
@@ -78,7 +78,7 @@ func (in *instance) take() []byte {
 	return b.Data
 }
 
-// release gives the batch back to the engine as handed over.
+// release gives the batch back to the engine as delivered.
 func (in *instance) release() {
 	b := in.batch
 	if b == nil {
@@ -107,8 +107,8 @@ func (in *instance) resume() {
 	if in.pauses > 0 {
 		in.pauses = 0
 		// Told afterwards, because a pause of the exit looks the same.
-		if now := time.Now(); in.toldPause.IsZero() || now.Sub(in.toldPause) >= tellEvery {
-			in.toldPause = now
+		if now := time.Now(); in.pauseLogged.IsZero() || now.Sub(in.pauseLogged) >= logEvery {
+			in.pauseLogged = now
 			in.log.Warn(fmt.Sprintf("Fluent Bit paused this input for %s because its buffers were full, "+
 				"and with several stanzas possibly others in its place; "+
 				"storage.type filesystem in the stanza avoids that", now.Sub(in.pausedSince).Round(time.Second)))
@@ -120,7 +120,7 @@ func (in *instance) resume() {
 }
 
 // close ends the instance within 2 s, whatever hangs. What hangs is left to end by itself, and the next Init waits
-// for it. A batch that is still with the core is not given back as handed over: nobody knows whether it was copied.
+// for it. A batch that is still with the core is not given back as delivered: nobody knows whether it was copied.
 func (in *instance) close() {
 	// Come what may: the runtime ends the process when it finds a pin that nobody can undo any more.
 	defer in.pin.Unpin()
@@ -164,10 +164,10 @@ func complain(what string, in *instance, p any) {
 	}
 	in.panics++
 	now := time.Now()
-	if in.panics > 1 && now.Sub(in.toldPanics) < tellEvery {
+	if in.panics > 1 && now.Sub(in.panicsLogged) < logEvery {
 		return
 	}
-	in.toldPanics = now
+	in.panicsLogged = now
 	in.log.Error(fmt.Sprintf("internal error in %s: %v (%d so far); the input goes on; please report this: %s",
 		what, p, in.panics, debug.Stack()))
 }

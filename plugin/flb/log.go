@@ -186,34 +186,8 @@ func clean(s string) string {
 
 func unprintable(r rune) bool { return unicode.IsControl(r) || r == '\u2028' || r == '\u2029' }
 
-// number is a level as the core counts.
-func number(level slog.Level) int {
-	switch {
-	case level >= slog.LevelError:
-		return 1
-	case level >= slog.LevelWarn:
-		return 2
-	case level >= slog.LevelInfo:
-		return 3
-	case level >= slog.LevelDebug:
-		return 4
-	}
-	return 5
-}
+// number is a level as the core counts: 1 is an error and 5 a trace, with four of slog's levels from one to the next.
+func number(level slog.Level) int { return min(max((15-int(level))/4, 1), 5) }
 
-// levelOf is the lowest level to log when the core's highest is n.
-func levelOf(n int) slog.Level {
-	switch n {
-	case 0:
-		return slog.LevelError + 4 // off
-	case 1:
-		return slog.LevelError
-	case 2:
-		return slog.LevelWarn
-	case 3:
-		return slog.LevelInfo
-	case 4:
-		return slog.LevelDebug
-	}
-	return slog.LevelDebug - 4
-}
+// levelOf is the lowest level to log when the core's highest is n; 0 is off.
+func levelOf(n int) slog.Level { return slog.Level(12 - 4*n) }
