@@ -66,6 +66,16 @@ func paced(t *testing.T, f func(t *testing.T)) {
 	})
 }
 
+// burst asks as often as is possible without a wait.
+func burst(t *testing.T, c *Client) {
+	t.Helper()
+	for range paceBurst {
+		if _, err := fetch(c, Query{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestNoMinuteHasMoreRequestsThanGraphTakes(t *testing.T) {
 	paced(t, func(t *testing.T) {
 		n := &times{}
@@ -141,11 +151,7 @@ func TestOtherTenantsHostsAndAPIsDoNotWait(t *testing.T) {
 			c := connect(t, cfg, &simtest.Service{})
 			defer c.Close()
 			start := time.Now()
-			for range paceBurst {
-				if _, err := fetch(c, Query{}); err != nil {
-					t.Fatal(err)
-				}
-			}
+			burst(t, c)
 			return time.Since(start)
 		}
 		same := func(*conf.Config) {}
@@ -174,11 +180,7 @@ func TestWaitingForTheLimitEnds(t *testing.T) {
 			paced(t, func(t *testing.T) {
 				c := connect(t, graphSettings(), &simtest.Service{})
 				defer c.Close()
-				for range paceBurst {
-					if _, err := fetch(c, Query{}); err != nil {
-						t.Fatal(err)
-					}
-				}
+				burst(t, c)
 				ctx, cancel := context.WithCancel(context.Background())
 				defer cancel()
 				end, want := cancel, context.Canceled
@@ -203,11 +205,7 @@ func TestARequestThatGaveUpLeavesItsPlace(t *testing.T) {
 	paced(t, func(t *testing.T) {
 		c := connect(t, graphSettings(), &simtest.Service{})
 		defer c.Close()
-		for range paceBurst {
-			if _, err := fetch(c, Query{}); err != nil {
-				t.Fatal(err)
-			}
-		}
+		burst(t, c)
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
 		defer cancel()
 		if _, err := c.Fetch(ctx, Query{}); !errors.Is(err, context.DeadlineExceeded) {
