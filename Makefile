@@ -30,7 +30,7 @@ DEMO_FORMAT  ?= native
 HISTORIES    ?= 1000000
 HISTORIES_CI ?= 1000
 
-.PHONY: build build-kubernetes package test-package test-arm64 demo test test-race test-versions test-kubernetes test-cluster dashboard lint bench soak vuln \
+.PHONY: build build-kubernetes package test-package test-arm64 demo test test-packages test-beside test-race test-versions test-kubernetes test-cluster dashboard lint bench soak vuln \
 	generate clean
 
 build: ## the shared object, the operator's tool, the copier for init containers, and the host that stands in for Fluent Bit
@@ -98,18 +98,32 @@ test-arm64: ## the transcoder's and the state's tests on arm64, and the shared o
 demo: build ## records of a simulated service as JSON lines, until Ctrl-C or for DEMO_SECONDS
 	@$(GO) run ./internal/demo -so $(SO) -seconds $(DEMO_SECONDS) -api $(DEMO_API) -format $(DEMO_FORMAT)
 
-# A thousand histories of one process, as many of pods that share, and a quarter as many in which the SIEM API ends. The packages that take longest begin
-# first: some of them compute, the others wait for processes. Vet is lint's.
-test: build ## all tests at their short size: four to five minutes on two cores
-	@HISTORIES=$(HISTORIES_CI) $(GO) run ./internal/testrun -- -vet=off -count=1 -p 4 -timeout 10m -skip OfSuccession ./pull ./share ./internal/e2e ./plugin ./...
-	@HISTORIES=250 $(GO) run ./internal/testrun -- -count=1 -run OfSuccession ./pull
-	@cd deploy && $(GO) run fluent-bit-defender/internal/testrun -- -count=1 ./...
-	@echo the transcoder without vectors, built so and on a processor without them >&2
-	@GOEXPERIMENT= $(GO) run ./internal/testrun -- -count=1 ./record
-	@GODEBUG=cpu.avx2=off $(GO) run ./internal/testrun -- -count=1 ./record
+# A thousand histories of one process, a quarter as many in which the SIEM API ends, and a thousand of pods that share. The packages that take longest
+# begin first: some of them compute, the others wait for processes, so a second run goes on beside them. Vet is lint's. What the image's build stage makes is
+# tested where Kubernetes is built in anyway (test-kubernetes). Paths that are the same in every clone let unchanged packages come out of Go's cache.
+TESTFLAGS := -vet=off -count=1 -trimpath -gcflags=-dwarf=false
 
-test-race: build ## all tests under the race detector, with fewer histories: ten minutes
-	@HISTORIES=100 $(GO) run ./internal/testrun -- -count=1 -race -timeout 20m ./...
+test: build ## all tests at their short size
+	@$(MAKE) --no-print-directory -j2 test-packages test-beside
+
+test-packages:
+	@HISTORIES=$(HISTORIES_CI) $(GO) run ./internal/testrun -- $(TESTFLAGS) -p 4 -timeout 10m ./pull ./share ./internal/e2e ./plugin ./...
+
+# The transcoder's two other forms run what looks at text; how long hostile rows take has nothing to do with vectors.
+WITHOUT_VECTORS := $(TESTFLAGS) -skip 'Hostile|Keys' ./record
+
+test-beside:
+	@cd deploy && $(GO) run fluent-bit-defender/internal/testrun -- $(TESTFLAGS) -skip TestBuildStage ./...
+	@echo the transcoder without vectors, built so and on a processor without them >&2
+	@GOEXPERIMENT= $(GO) run ./internal/testrun -- $(WITHOUT_VECTORS)
+	@GODEBUG=cpu.avx2=off $(GO) run ./internal/testrun -- $(WITHOUT_VECTORS)
+
+# Left out is what drives processes and computes nothing itself: the shared object and the programs that it loads are built without the race detector, and the
+# simulated service, which runs in the test's own process there, has tests of its own.
+RACELESS := /internal/(e2e|hostile|flbhost|linkcheck|testversions|defendersim/cmd)|/cmd/install-plugin
+
+test-race: build ## tests under the race detector, with fewer histories
+	@HISTORIES=100 $(GO) run ./internal/testrun -- -vet=off -count=1 -trimpath -race -timeout 20m $$($(GO) list ./... | grep -vE '$(RACELESS)')
 
 test-versions: build ## the end-to-end tests with each of FLUENT_BITS="program program" (RUN: which tests), and a matrix of what passed with which
 	@$(GO) run ./internal/testversions $(FLUENT_BITS)
@@ -147,7 +161,7 @@ test-kubernetes: build build-kubernetes $(KUBE)/kube-apiserver $(ETCD) ## pods t
 	@KUBE_APISERVER=$(CURDIR)/$(KUBE)/kube-apiserver ETCD=$(ETCD) IN_DEFENDER_KUBERNETES_SO=$(CURDIR)/build/in_defender_kubernetes.so \
 		DEFENDERCTL=$(CURDIR)/build/defenderctl-kubernetes \
 		$(GO) run ./internal/testrun -- -tags kubernetes -count=1 -parallel 3 -timeout 20m ./kube ./internal/podtest
-	@cd deploy && KUBE_APISERVER=$(CURDIR)/$(KUBE)/kube-apiserver ETCD=$(ETCD) $(GO) run fluent-bit-defender/internal/testrun -- -tags kubernetes -count=1 -run TheAPIServer ./...
+	@cd deploy && KUBE_APISERVER=$(CURDIR)/$(KUBE)/kube-apiserver ETCD=$(ETCD) $(GO) run fluent-bit-defender/internal/testrun -- -tags kubernetes -count=1 -run 'TheAPIServer|TestBuildStage' ./...
 
 # Debian 12's etcd is too old for kwok, which sees changes late over it.
 $(KUBE)/etcd-server: test/kubernetes/go.mod

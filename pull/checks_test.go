@@ -12,12 +12,17 @@ import (
 	"go.uber.org/goleak"
 )
 
-// TestMain takes the number of histories from HISTORIES: 100 in each shard by default, thousands in `make test`, a
-// million in `make soak`.
-func TestMain(m *testing.M) {
-	if n, err := strconv.Atoi(os.Getenv("HISTORIES")); err == nil {
-		flag.Set("rapid.checks", strconv.Itoa((n+1)/2))
+// lives has rapid live the histories of a test: as many as HISTORIES says, thousands in `make test`, a million in `make
+// soak`, or one in share of them.
+func lives(share int) {
+	n := 200
+	if v := os.Getenv("HISTORIES"); v != "" {
+		n, _ = strconv.Atoi(v)
 	}
+	flag.Set("rapid.checks", strconv.Itoa(max(1, n/share/2))) // in each of two shards
+}
+
+func TestMain(m *testing.M) {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(400) // a history makes garbage, and little lives
 	}

@@ -206,6 +206,7 @@ func drawLife(t *rapid.T) life {
 // TestHistories lives histories at random and holds the guarantees against each: nothing lost, nothing twice, no
 // request sooner after an error than the back-off allows.
 func TestHistories(t *testing.T) {
+	lives(1)
 	for shard := range 2 {
 		t.Run(strconv.Itoa(shard), func(t *testing.T) {
 			t.Parallel()
