@@ -24,7 +24,7 @@ func lives(share int) {
 
 func TestMain(m *testing.M) {
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(400) // a history makes garbage, and little lives
+		debug.SetGCPercent(1600) // a history makes garbage, and little lives
 	}
 	code := m.Run()
 	if err := goleak.Find(); err != nil {

@@ -2,6 +2,7 @@ package share
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -78,14 +79,9 @@ func (p *simPod) returned() bool {
 func (p *simPod) deliver(batch []byte) {
 	h := p.h
 	for dec := msgpack.NewDecoder(bytes.NewReader(bytes.Clone(batch))); ; {
-		var record []msgpack.RawMessage
-		err := dec.Decode(&record)
+		fields, err := nextRecord(dec)
 		if errors.Is(err, io.EOF) {
 			return
-		}
-		var fields map[string]any
-		if err == nil {
-			err = msgpack.Unmarshal(record[1], &fields)
 		}
 		which, known := h.byKey[defendersim.KeyOf(fields)]
 		if err != nil || !known {
@@ -95,6 +91,34 @@ func (p *simPod) deliver(batch []byte) {
 		h.delivered = append(h.delivered, delivery{source: which[0], n: which[1], at: time.Now(), pod: p})
 		h.mu.Unlock()
 	}
+}
+
+// nextRecord reads a record to its end, and of its fields what KeyOf asks for.
+func nextRecord(dec *msgpack.Decoder) (map[string]any, error) {
+	if n, err := dec.DecodeArrayLen(); err != nil || n != 2 {
+		return nil, cmp.Or(err, fmt.Errorf("a record of %d", n))
+	}
+	if err := dec.Skip(); err != nil {
+		return nil, err
+	}
+	n, err := dec.DecodeMapLen()
+	fields := map[string]any{}
+	for range n {
+		key, err := dec.DecodeString()
+		if err != nil {
+			return nil, err
+		}
+		switch key {
+		case "FullId", "AlertId", "AlertPart", "LastProcessedTimeUtc", "raw":
+			fields[key], err = dec.DecodeInterface()
+		default:
+			err = dec.Skip()
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return fields, err
 }
 
 // Add and Remove are those of the plugin's Puller.
@@ -185,6 +209,7 @@ func (h *history) populate() {
 			Memory: conf.Memory{BatchSize: size, QueueLimit: 1 << 20, MaxAlertSize: size},
 		}
 		h.cfgs, h.sources = append(h.cfgs, cfg), append(h.sources, pull.KeyOf(cfg))
+		h.names = append(h.names, objectName("alerts", h.sources[s]))
 		svc := h.cloud.Tenant(tenant)
 		svc.OnRequest(h.fault)
 		var alerts []time.Time

@@ -61,7 +61,8 @@ type history struct {
 	errors      float64   // part of requests that it fails
 	sick        time.Time // until then Microsoft fails half of the requests
 	undisturbed bool      // there was nothing but joins, exits and kills
-	trace       []string
+	trace       []event
+	names       []string // of the sources' objects
 }
 
 type delivery struct {
@@ -86,14 +87,29 @@ type takeover struct {
 func (h *history) note(format string, args ...any) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.trace = append(h.trace, fmt.Sprintf("%7.2f ", time.Since(h.begin).Seconds())+fmt.Sprintf(format, args...))
+	h.trace = append(h.trace, event{time.Since(h.begin), format, args})
 }
 
 func (h *history) failf(format string, args ...any) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	tail := h.trace[max(0, len(h.trace)-200):]
-	h.t.Fatalf("%s\n%s", fmt.Sprintf(format, args...), strings.Join(tail, "\n"))
+	h.t.Fatalf("%s\n%s", fmt.Sprintf(format, args...), h.told())
+}
+
+// event is a line of the trace. Few traces are ever read, so few are written out.
+type event struct {
+	at     time.Duration
+	format string
+	args   []any
+}
+
+// told is the end of the trace. h.mu is held.
+func (h *history) told() string {
+	var text strings.Builder
+	for _, e := range h.trace[max(0, len(h.trace)-200):] {
+		fmt.Fprintf(&text, "%7.2f %s\n", e.at.Seconds(), fmt.Sprintf(e.format, e.args...))
+	}
+	return text.String()
 }
 
 // wrote sees each write of a ConfigMap: nobody but its owner may write it, and only a dead owner may be replaced.
@@ -102,13 +118,12 @@ func (h *history) wrote(before, after Object) {
 	defer h.mu.Unlock()
 	was, is, writer := before.Data[dataOwner], after.Data[dataOwner], after.Data[dataWriter]
 	now := time.Now()
-	source := slices.IndexFunc(h.sources, func(k state.Key) bool { return objectName("alerts", k) == after.Name })
-	h.trace = append(h.trace, fmt.Sprintf("%7.2f source %d: owner %q -> %q, watermark %s",
-		time.Since(h.begin).Seconds(),
-		source, was, is, after.Data[dataWatermark]))
+	source := slices.Index(h.names, after.Name)
+	h.trace = append(h.trace, event{time.Since(h.begin), "source %d: owner %q -> %q, watermark %s",
+		[]any{source, was, is, after.Data[dataWatermark]}})
 	if is != "" && writer != is || is == "" && writer != was && was != "" {
 		h.t.Errorf("%7.2f source %d of %s was written by %s\n%s", time.Since(h.begin).Seconds(), source, was, writer,
-			strings.Join(h.trace, "\n"))
+			h.told())
 	}
 	if is == "" {
 		// What a pod gave back is not promised to come again when its node dies a moment later, nor when the answer was
@@ -125,7 +140,7 @@ func (h *history) wrote(before, after Object) {
 			if p.id == was && !p.disturbed(now) {
 				h.t.Errorf("%7.2f source %d was taken over by %s from %s, which was well\n%s",
 					time.Since(h.begin).Seconds(),
-					source, is, was, strings.Join(h.trace, "\n"))
+					source, is, was, h.told())
 			}
 		}
 	}
@@ -381,7 +396,7 @@ func play(t *testing.T, seed uint64) {
 
 func TestMain(m *testing.M) {
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(400) // a history makes garbage, and little lives
+		debug.SetGCPercent(1600) // a history makes garbage, and little lives
 	}
 	os.Exit(m.Run())
 }

@@ -57,11 +57,17 @@ func (w *workers) observe(sent, received, wall time.Time, leases []Lease) {
 	before := w.seen
 	w.seen = map[int]sighting{}
 	for _, l := range leases {
-		s := sighting{Lease: l, first: received, has: map[Hash]bool{}}
-		for _, h := range l.Sources {
-			s.has[h] = true
+		s := sighting{Lease: l, first: received}
+		old, found := before[l.Slot]
+		if found && slices.Equal(old.Sources, l.Sources) {
+			s.has = old.has
+		} else {
+			s.has = make(map[Hash]bool, len(l.Sources))
+			for _, h := range l.Sources {
+				s.has[h] = true
+			}
 		}
-		if old, found := before[l.Slot]; found && old.Same(l) {
+		if found && old.Same(l) {
 			s.first, s.alive, s.renews, s.lag, s.stale = old.first, old.alive, old.renews, old.lag, old.stale
 		} else {
 			s.lag = wall.Sub(l.Renewed)

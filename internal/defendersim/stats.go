@@ -50,7 +50,8 @@ func (s *Service) Journal() []Entry {
 }
 
 func (st *Stats) begin(req Request, r *http.Request) {
-	bearer := strings.HasPrefix(strings.ToLower(r.Header.Get("Authorization")), "bearer")
+	scheme := r.Header.Get("Authorization")
+	bearer := strings.EqualFold(scheme[:min(len("bearer"), len(scheme))], "bearer")
 	if bearer && req.Kind != KindAlerts && req.Kind != KindGraph {
 		st.StrayTokens++
 	}

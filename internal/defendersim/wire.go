@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"runtime"
 	"sync"
 	"time"
 )
@@ -59,6 +60,7 @@ func (t wire) RoundTrip(req *http.Request) (*http.Response, error) {
 	p.cond.L = &p.mu
 	stop := context.AfterFunc(ctx, func() { p.closeReader(context.Cause(ctx)); cancel() })
 	go func() {
+		growStack()
 		defer cancel()
 		defer closeBody()
 		w := &wireWriter{p: p, header: make(http.Header)}
@@ -92,6 +94,15 @@ func (t wire) RoundTrip(req *http.Request) (*http.Response, error) {
 		res.TransferEncoding = []string{"chunked"}
 	}
 	return res, nil
+}
+
+// growStack has the runtime grow a new goroutine's stack once, while nothing is on it, and not again and again under a
+// handler: histories make a goroutine for each of their many requests.
+//
+//go:noinline
+func growStack() {
+	var frame [12 << 10]byte
+	runtime.KeepAlive(&frame)
 }
 
 // pipe carries one answer. Everything is under mu; cond tells either side of a change.
