@@ -31,8 +31,9 @@ var nextLink = regexp.MustCompile(`"@odata.nextLink":"[^"]*"`)
 // graphLinks has more than a page of alerts in one second, so that pages are read, and links that lead nowhere.
 func graphLinks(s *scenario) {
 	gen := defendersim.NewGraphGenerator(rand.New(rand.NewPCG(1, 2)), defendersim.GraphMix{})
-	then := s.svc.Now().Add(-20 * time.Second)
-	for range 1001 {
+	s.svc.SetModes(func(m *defendersim.Modes) { m.Graph.PageCap = 20 })
+	then := s.svc.Now().Add(-12 * time.Second) // older than the overlap, and in the lookback of a start that takes long
+	for range 21 {
 		s.svc.AddGraph(gen.Alert(then))
 	}
 	refused := answers(400, `{"error":{"code":"BadRequest","message":"no such page"}}`, "Content-Type",
@@ -45,7 +46,7 @@ func graphLinks(s *scenario) {
 		return strings.Replace(text, "{", "{"+link+",", 1)
 	})
 	linked := func(line string, pages, alerts []http.HandlerFunc) plight {
-		return plight{level: "warn", line: line, graph: true, keys: []string{"initial_lookback 30s"}, pages: pages,
+		return plight{level: "warn", line: line, graph: true, keys: []string{"initial_lookback 1m"}, pages: pages,
 			alerts: alerts}
 	}
 	unread := linked("cannot read the alerts processed from ", slices.Repeat([]http.HandlerFunc{refused}, 40), nil)
