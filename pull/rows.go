@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"io"
 	"runtime/debug"
 	"time"
@@ -66,8 +67,10 @@ func (s *Source) request(ctx context.Context, req plan.Request) (plan.Answer, er
 	}
 	s.run.meter.request(err, ans.Partial != "", asked)
 	s.run.meter.count(func(st *Stats) { st.BytesRead += uint64(a.reader.Offset()) })
-	s.log.Debug(fmt.Sprintf("%s: %d rows, %d new, %d bytes in %s", req.Window, a.Rows, a.Fresh, a.reader.Offset(),
-		time.Since(asked).Round(time.Millisecond)))
+	if s.log.Enabled(ctx, slog.LevelDebug) {
+		s.log.Debug(fmt.Sprintf("%s: %d rows, %d new, %d bytes in %s", req.Window, a.Rows, a.Fresh, a.reader.Offset(),
+			time.Since(asked).Round(time.Millisecond)))
+	}
 	return a.Answer, err
 }
 

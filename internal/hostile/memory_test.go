@@ -49,8 +49,7 @@ type gauge struct {
 	done  sync.WaitGroup
 }
 
-// newGauge begins to measure. The kernel keeps the highest mark itself, where it may be reset; beside that it is
-// sampled.
+// newGauge begins to measure. The kernel keeps the highest mark itself, where it may be reset; elsewhere it is sampled.
 func newGauge(t *testing.T, h *flbhost.Host) *gauge {
 	t.Helper()
 	g := &gauge{t: t, pid: h.Pid(), stop: make(chan struct{})}
@@ -61,22 +60,26 @@ func newGauge(t *testing.T, h *flbhost.Host) *gauge {
 	if g.idle, err = memory(g.pid, "VmRSS"); err != nil {
 		t.Fatal(err)
 	}
-	g.done.Go(func() {
-		tick := time.NewTicker(10 * time.Millisecond)
-		defer tick.Stop()
-		for {
-			if rss, err := memory(g.pid, "VmRSS"); err == nil {
-				g.peak = max(g.peak, rss)
-			}
-			select {
-			case <-tick.C:
-			case <-g.stop:
-				return
-			}
-		}
-	})
+	if !g.reset {
+		g.done.Go(g.sample)
+	}
 	t.Cleanup(g.end)
 	return g
+}
+
+func (g *gauge) sample() {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if rss, err := memory(g.pid, "VmRSS"); err == nil {
+			g.peak = max(g.peak, rss)
+		}
+		select {
+		case <-tick.C:
+		case <-g.stop:
+			return
+		}
+	}
 }
 
 func (g *gauge) end() {
