@@ -221,11 +221,16 @@ func (f *fluentBit) await(limit time.Duration, what string, cond func() bool) {
 	})
 }
 
-// await waits until cond holds, looking every 20 ms.
+// await waits until cond holds, looking every 50 ms.
 func await(t *testing.T, limit time.Duration, what string, cond func() bool) {
 	t.Helper()
+	awaitEvery(t, 50*time.Millisecond, limit, what, cond)
+}
+
+func awaitEvery(t *testing.T, every, limit time.Duration, what string, cond func() bool) {
+	t.Helper()
 	deadline := time.After(limit)
-	tick := time.NewTicker(20 * time.Millisecond)
+	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for !cond() {
 		select {

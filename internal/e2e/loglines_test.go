@@ -87,7 +87,7 @@ func (s *scenario) end(h *flbhost.Host) {
 			s.Logf("the metrics do not add up: %s", why)
 		}
 	}()
-	await(s.T, 20*time.Second, "metrics that add up", func() bool {
+	awaitEvery(s.T, readEvery, 20*time.Second, "metrics that add up", func() bool {
 		now, err := s.metrics.read()
 		if err != nil {
 			s.Fatal(err)

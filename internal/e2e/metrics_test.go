@@ -79,9 +79,12 @@ func typedOnce(text []byte) (kept []byte) {
 
 // await reads until cond holds and returns what it read then. A text that Prometheus would not understand fails the
 // test.
+// readEvery is how often metrics are read until they say something: writing them all costs both sides.
+const readEvery = 200 * time.Millisecond
+
 func (p *endpoint) await(what string, cond func(s flbhost.Samples) bool) (s flbhost.Samples) {
 	p.w.Helper()
-	await(p.w.T, 40*time.Second, what, func() bool {
+	awaitEvery(p.w.T, readEvery, 40*time.Second, what, func() bool {
 		var err error
 		if s, err = p.read(); err != nil {
 			p.w.Fatal(err)
