@@ -100,7 +100,8 @@ demo: build ## records of a simulated service as JSON lines, until Ctrl-C or for
 
 # A thousand histories of one process, a quarter as many in which the SIEM API ends, and a thousand of pods that share. The packages that take longest
 # begin first: some of them compute, the others wait for processes, so a second run goes on beside them. Vet is lint's. What the image's build stage makes is
-# tested where Kubernetes is built in anyway (test-kubernetes). Paths that are the same in every clone let unchanged packages come out of Go's cache.
+# tested where Kubernetes is built in anyway (test-kubernetes). Paths that are the same in every clone let unchanged packages come out of Go's cache; not in
+# deploy, whose many dependencies lint would have built once more.
 TESTFLAGS := -vet=off -count=1 -trimpath -gcflags=-dwarf=false
 
 test: build ## all tests at their short size
@@ -113,7 +114,7 @@ test-packages:
 WITHOUT_VECTORS := $(TESTFLAGS) -skip 'Hostile|Keys' ./record
 
 test-beside:
-	@cd deploy && $(GO) run fluent-bit-defender/internal/testrun -- $(TESTFLAGS) -skip TestBuildStage ./...
+	@cd deploy && $(GO) run fluent-bit-defender/internal/testrun -- -vet=off -count=1 -skip TestBuildStage ./...
 	@echo the transcoder without vectors, built so and on a processor without them >&2
 	@GOEXPERIMENT= $(GO) run ./internal/testrun -- $(WITHOUT_VECTORS)
 	@GODEBUG=cpu.avx2=off $(GO) run ./internal/testrun -- $(WITHOUT_VECTORS)
@@ -123,7 +124,7 @@ test-beside:
 RACELESS := /internal/(e2e|hostile|flbhost|linkcheck|testversions|defendersim/cmd)|/cmd/install-plugin
 
 test-race: build ## tests under the race detector, with fewer histories
-	@HISTORIES=100 $(GO) run ./internal/testrun -- -vet=off -count=1 -trimpath -race -timeout 20m $$($(GO) list ./... | grep -vE '$(RACELESS)')
+	@HISTORIES=100 $(GO) run ./internal/testrun -- -vet=off -count=1 -race -timeout 20m $$($(GO) list ./... | grep -vE '$(RACELESS)')
 
 test-versions: build ## the end-to-end tests with each of FLUENT_BITS="program program" (RUN: which tests), and a matrix of what passed with which
 	@$(GO) run ./internal/testversions $(FLUENT_BITS)

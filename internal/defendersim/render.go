@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 	"unicode/utf16"
+	"unicode/utf8"
 )
 
 // Values of generated rows. What they hold besides plain text is what readers get wrong: scripts, quotes, escapes.
@@ -72,7 +73,7 @@ func (r *object) quote(value string) {
 			high, low := utf16.EncodeRune(c)
 			r.buf = fmt.Appendf(r.buf, "\\u%04X\\u%04X", high, low)
 		default:
-			r.buf = append(r.buf, string(c)...)
+			r.buf = utf8.AppendRune(r.buf, c)
 		}
 	}
 	r.buf = append(r.buf, '"')

@@ -75,16 +75,23 @@ func (f *fluentBit) awaitAll(limit time.Duration, tag string, due []defendersim.
 }
 
 func keyOf(line []byte) (string, error) {
-	var fields map[string]any
-	dec := json.NewDecoder(bytes.NewReader(line))
-	dec.UseNumber()
-	if err := dec.Decode(&fields); err != nil {
+	var r struct { // nothing else is asked for: there are tens of thousands of them
+		FullID    any `json:"FullId"`
+		AlertID   any `json:"AlertId"`
+		Part      any `json:"AlertPart"`
+		Processed any `json:"LastProcessedTimeUtc"`
+		ID        any `json:"id"`
+		Updated   any `json:"lastUpdateDateTime"`
+		Raw       any `json:"raw"`
+	}
+	if err := json.Unmarshal(line, &r); err != nil {
 		return "", fmt.Errorf("not a record: %w: %s", err, line)
 	}
-	if fields["lastUpdateDateTime"] != nil {
-		return defendersim.GraphKeyOf(fields), nil
+	if r.Updated != nil {
+		return defendersim.GraphKeyOf(map[string]any{"id": r.ID, "raw": r.Raw, "lastUpdateDateTime": r.Updated}), nil
 	}
-	return defendersim.KeyOf(fields), nil
+	return defendersim.KeyOf(map[string]any{"FullId": r.FullID, "AlertId": r.AlertID, "AlertPart": r.Part,
+		"LastProcessedTimeUtc": r.Processed, "raw": r.Raw}), nil
 }
 
 // sink is the server behind an http output. It notes when each record came, and answers only while it is not held.
