@@ -77,11 +77,11 @@ func typedOnce(text []byte) (kept []byte) {
 	return kept
 }
 
-// await reads until cond holds and returns what it read then. A text that Prometheus would not understand fails the
-// test.
 // readEvery is how often metrics are read until they say something: writing them all costs both sides.
 const readEvery = 200 * time.Millisecond
 
+// await reads until cond holds and returns what it read then. A text that Prometheus would not understand fails the
+// test.
 func (p *endpoint) await(what string, cond func(s flbhost.Samples) bool) (s flbhost.Samples) {
 	p.w.Helper()
 	awaitEvery(p.w.T, readEvery, 40*time.Second, what, func() bool {
