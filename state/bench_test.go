@@ -111,29 +111,6 @@ func BenchmarkOpen(b *testing.B) {
 	}
 }
 
-func BenchmarkMemoryCommit(b *testing.B) {
-	for _, held := range []int{1_000, 100_000, 1_000_000} {
-		b.Run(fmt.Sprintf("held=%d", held), func(b *testing.B) {
-			s, err := OpenMemory(Key{API: "siem", Tenant: b.Name()})
-			if err != nil {
-				b.Fatal(err)
-			}
-			defer s.Close()
-			if err := s.Commit(Change{Watermark: time.Unix(1, 0), Add: entries(0, held)}); err != nil {
-				b.Fatal(err)
-			}
-			next := held
-			for b.Loop() {
-				c := Change{Add: entries(next, next+1000), Drop: entries(next-held, next-held+1000)}
-				if err := s.Commit(c); err != nil {
-					b.Fatal(err)
-				}
-				next += 1000
-			}
-		})
-	}
-}
-
 // Not timed, so that it holds on a busy machine: a commit's allocations (nodes, keys, pages) follow what it changes.
 func TestACommitCostsWhatItChanges(t *testing.T) {
 	withoutSync(t)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -31,6 +32,32 @@ func TestStoresActLikeTheModel(t *testing.T) {
 			})
 		})
 	}
+}
+
+// genEntry gives few enough ages and hashes for entries to meet.
+var genEntry = rapid.Custom(func(t *rapid.T) Entry {
+	return Entry{Age: rapid.Int64Range(-3, 40).Draw(t, "age"), ID: ID{0: rapid.Byte().Draw(t, "hash")}}
+})
+
+// model is what any store of entries has to act like.
+type model map[Entry]bool
+
+func (m model) apply(add, drop []Entry) {
+	for _, e := range drop {
+		delete(m, e)
+	}
+	for _, e := range add {
+		m[e] = true
+	}
+}
+
+func (m model) all() []Entry {
+	var out []Entry
+	for e := range m {
+		out = append(out, e)
+	}
+	slices.SortFunc(out, Entry.compare)
+	return out
 }
 
 type modelSource struct {
