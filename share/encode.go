@@ -29,7 +29,7 @@ func (m image) encode() []byte {
 	for _, s := range m.steps {
 		b = binary.AppendVarint(b, s.at.UnixMicro())
 		b = appendTime(appendTime(b, s.Watermark), s.Succeeded)
-		if slices.EqualFunc(s.Unread, unread, sameRange) {
+		if slices.Equal(s.Unread, unread) {
 			b = binary.AppendUvarint(b, 0)
 		} else {
 			unread = s.Unread
@@ -42,10 +42,6 @@ func (m image) encode() []byte {
 		b = appendEntries(appendEntries(b, s.Add), s.Drop)
 	}
 	return b
-}
-
-func sameRange(a, b state.UnreadRange) bool {
-	return a.Since.Equal(b.Since) && a.Until.Equal(b.Until) && a.Reason == b.Reason
 }
 
 func appendTime(b []byte, t time.Time) []byte {
@@ -177,7 +173,7 @@ func (d *decoder) entries() []state.Entry {
 		before := e
 		e.Age += d.varint()
 		copy(e.ID[:], d.bytes(len(e.ID)))
-		if d.bad = d.bad || len(out) > 0 && compare(before, e) >= 0; d.bad {
+		if d.bad = d.bad || len(out) > 0 && before.Compare(e) >= 0; d.bad {
 			return nil
 		}
 		out = append(out, e)

@@ -1,10 +1,7 @@
 package share
 
 import (
-	"bytes"
-	"cmp"
 	"slices"
-	"strings"
 	"time"
 
 	"fluent-bit-defender/state"
@@ -24,14 +21,10 @@ type step struct {
 	state.Change
 }
 
-func compare(a, b state.Entry) int {
-	return cmp.Or(cmp.Compare(a.Age, b.Age), bytes.Compare(a.ID[:], b.ID[:]))
-}
-
 // sorted returns the entries in order and without repetitions, and leaves the caller's list alone.
 func sorted(entries []state.Entry) []state.Entry {
 	out := slices.Clone(entries)
-	slices.SortFunc(out, compare)
+	slices.SortFunc(out, state.Entry.Compare)
 	return slices.Compact(out)
 }
 
@@ -49,20 +42,13 @@ func (m image) newest() step {
 // last is the time of the newest commit; zero: there is none.
 func (m image) last() time.Time { return m.newest().at }
 
-// with adds a commit, which may hold again what is there, and makes one of what is older than overlap before it.
+// with adds a commit, which is clean and may hold again what is there, and makes one of what is older than overlap before it.
 // Commits that seem to be newer than now, because the clock was set back, count as of now: after a takeover too much
 // comes again rather than too little.
 func (m image) with(now time.Time, c state.Change, overlap time.Duration) image {
 	now = now.UTC().Truncate(time.Microsecond)
 	c.Add = sorted(c.Add)
 	c.Drop = subtract(sorted(c.Drop), c.Add)
-	c.Watermark, c.Succeeded = c.Watermark.Round(0).UTC(), c.Succeeded.Round(0).UTC()
-	c.Unread = slices.Clone(c.Unread)
-	for i, u := range c.Unread {
-		reason := strings.ToValidUTF8(u.Reason, "\uFFFD")
-		reason = strings.ToValidUTF8(reason[:min(len(reason), reasonMost)], "") // the cut may have split a character
-		c.Unread[i] = state.UnreadRange{Since: u.Since.Round(0).UTC(), Until: u.Until.Round(0).UTC(), Reason: reason}
-	}
 	if m.found() {
 		c.Add = subtract(c.Add, sum(m.steps).Add) // what was tried before, and counts from then
 	} else {
@@ -139,7 +125,7 @@ func subtract(a, b []state.Entry) []state.Entry {
 	}
 	out := make([]state.Entry, 0, len(a))
 	for _, e := range a {
-		for len(b) > 0 && compare(b[0], e) < 0 {
+		for len(b) > 0 && b[0].Compare(e) < 0 {
 			b = b[1:]
 		}
 		if len(b) == 0 || b[0] != e {
@@ -156,7 +142,7 @@ func merge(a, b []state.Entry) []state.Entry {
 	}
 	out := make([]state.Entry, 0, len(a)+len(b))
 	for len(a) > 0 && len(b) > 0 {
-		switch c := compare(a[0], b[0]); {
+		switch c := a[0].Compare(b[0]); {
 		case c < 0:
 			out, a = append(out, a[0]), a[1:]
 		case c > 0:

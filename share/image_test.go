@@ -37,7 +37,7 @@ func (m model) snapshot(until time.Time) state.Snapshot {
 			snap.Succeeded = s.Succeeded
 		}
 	}
-	snap.IDs = slices.SortedFunc(maps.Keys(held), compare)
+	snap.IDs = slices.SortedFunc(maps.Keys(held), state.Entry.Compare)
 	return snap
 }
 

@@ -84,7 +84,8 @@ func (st *Store) take(ctx context.Context, judge func(string) Verdict) (snap sta
 			return snap, "", ErrOwned
 		}
 		from = rec.owner
-		m = m.before(latest(rec.written, v.Renewed).Add(-s.Overlap))
+		alive := slices.MaxFunc([]time.Time{rec.written, v.Renewed}, time.Time.Compare)
+		m = m.before(alive.Add(-s.Overlap))
 	}
 	st.object, st.rec = object, rec
 	if err := st.write(ctx, m.base(), s.Identity); err != nil {
@@ -109,10 +110,8 @@ func (st *Store) neighbours(ctx context.Context) (snap state.Snapshot, err error
 			continue // what cannot be read says nothing
 		}
 		other := rec.image.snapshot()
-		snap.Neighbour = latest(snap.Neighbour, other.Watermark)
-		snap.NeighbourUnread = append(snap.NeighbourUnread, other.Unread...)
+		snap.Meet(other.Watermark, other.Unread)
 	}
-	slices.SortFunc(snap.NeighbourUnread, func(a, b state.UnreadRange) int { return a.Since.Compare(b.Since) })
 	return snap, nil
 }
 
@@ -152,6 +151,10 @@ func (st *Store) Load() (state.Snapshot, error) {
 func (st *Store) Ready(c state.Change) bool {
 	st.turn <- struct{}{}
 	defer st.done()
+	c, err := c.Clean(reasonMost)
+	if err != nil {
+		return true // Commit says so
+	}
 	if st.sources.away.Load() {
 		// Noted for later, with the time at which it became durable here.
 		if len(c.Add) > 0 && time.Since(st.noted) >= writeEvery && st.usable() == nil {
@@ -161,7 +164,7 @@ func (st *Store) Ready(c state.Change) bool {
 		return false
 	}
 	wait := writeEvery
-	if was := st.rec.image.newest(); len(c.Add) == 0 && slices.EqualFunc(c.Unread, was.Unread, sameRange) &&
+	if was := st.rec.image.newest(); len(c.Add) == 0 && slices.Equal(c.Unread, was.Unread) &&
 		c.Succeeded.Equal(was.Succeeded) {
 		wait = watermarkEvery
 	}
@@ -175,6 +178,10 @@ func (st *Store) Commit(c state.Change) error {
 	defer st.done()
 	if err := st.usable(); err != nil {
 		return err
+	}
+	c, err := c.Clean(reasonMost)
+	if err != nil {
+		return st.named(err)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), callWithin)
 	defer cancel()
@@ -343,11 +350,4 @@ func (s *Sources) now() time.Time {
 		return s.Clock()
 	}
 	return time.Now()
-}
-
-func latest(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
 }

@@ -63,13 +63,13 @@ func acquire(path string, log *slog.Logger) (*boltFile, error) {
 	defer files.opening.Unlock()
 	for attempt := 0; ; attempt++ {
 		f, err := tryAcquire(path, log)
-		if attempt > 0 || !errors.Is(err, errDamaged) {
+		if attempt > 0 || !errors.Is(err, ErrDamaged) {
 			return f, err
 		}
 	}
 }
 
-// tryAcquire returns errDamaged when it moved a damaged file aside: the next try begins a new one.
+// tryAcquire returns ErrDamaged when it moved a damaged file aside: the next try begins a new one.
 func tryAcquire(path string, log *slog.Logger) (*boltFile, error) {
 	resolved, err := create(path, log)
 	if err != nil {
@@ -104,7 +104,7 @@ func tryAcquire(path string, log *slog.Logger) (*boltFile, error) {
 		return f, nil
 	}
 	defer unlock(fd) // after the file was moved
-	if !errors.Is(err, errDamaged) {
+	if !errors.Is(err, ErrDamaged) {
 		return nil, fmt.Errorf("state file %s: %w", resolved, openError(err))
 	}
 	err = fmt.Errorf("state file %s: %w", resolved, err)

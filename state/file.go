@@ -154,7 +154,7 @@ func (f *boltFile) commit(group []*Pending) {
 	clean := make([]Change, 0, len(group))
 	group = slices.DeleteFunc(group, func(p *Pending) bool {
 		var c Change
-		if c, p.Err = p.Change.clean(); p.Err == nil {
+		if c, p.Err = p.Change.Clean(maxReason); p.Err == nil {
 			clean = append(clean, c)
 		}
 		return p.Err != nil

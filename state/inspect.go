@@ -19,9 +19,6 @@ const (
 	inspectPause = 100 * time.Millisecond
 )
 
-// ErrDamaged marks a file whose bytes are to blame. OpenFile moves such a file aside.
-var ErrDamaged = errDamaged
-
 // Report is what a state file holds.
 type Report struct {
 	Path    string

@@ -159,7 +159,7 @@ func TestInspectRefusesWhatAnOpenWould(t *testing.T) {
 	for name, want := range map[string]error{
 		filepath.Join(dir, "nowhere"):                                            os.ErrNotExist,
 		path("sqlite.db", append([]byte(sqliteMagic), make([]byte, 4096)...)):    ErrForeign,
-		path("garbage.db", bytes.Repeat([]byte("not a database at all "), 1000)): errDamaged,
+		path("garbage.db", bytes.Repeat([]byte("not a database at all "), 1000)): ErrDamaged,
 		fifo: nil,
 		dir:  nil,
 	} {
@@ -248,7 +248,7 @@ func TestResetRefuses(t *testing.T) {
 	if err := Reset(filepath.Join(dir, "nowhere"), key, at(1)); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("a file that is not there: %v", err)
 	}
-	if err := Reset(garbage, key, at(1)); !errors.Is(err, errDamaged) {
+	if err := Reset(garbage, key, at(1)); !errors.Is(err, ErrDamaged) {
 		t.Errorf("a damaged file: %v", err)
 	}
 	if err := Reset(garbage, key, time.Time{}); err == nil {

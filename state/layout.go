@@ -253,7 +253,7 @@ func apply(tx *bbolt.Tx, key Key, c Change, now time.Time) error {
 
 func ordered(entries []Entry) []Entry {
 	sorted := slices.Clone(entries)
-	slices.SortFunc(sorted, Entry.compare)
+	slices.SortFunc(sorted, Entry.Compare)
 	return sorted
 }
 
@@ -269,7 +269,7 @@ func load(tx *bbolt.Tx, key Key) (Snapshot, error) {
 			return snap, err
 		}
 		if !bytes.Equal(name, own) {
-			snap.meet(m.Watermark, m.Unread)
+			snap.Meet(m.Watermark, m.Unread)
 			continue
 		}
 		snap.Found, snap.Watermark, snap.Unread, snap.Succeeded = true, m.Watermark, m.Unread, m.Succeeded

@@ -6,7 +6,7 @@ import (
 	"io"
 )
 
-// check says whether r, size bytes long, is a file that this package can use: nil, errDamaged, ErrNewer, ErrForeign,
+// check says whether r, size bytes long, is a file that this package can use: nil, ErrDamaged, ErrNewer, ErrForeign,
 // or an error of reading it. An empty file is a new one.
 func check(r io.ReaderAt, size int64) error {
 	if size == 0 {

@@ -44,7 +44,7 @@ func OpenMemory(key Key) (Store, error) {
 	if time.Since(memory.evicted).Abs() > time.Minute {
 		memory.evicted = time.Now()
 		for tenant := range memory.tenants {
-			keep(tenant, func(b *memoryBucket) bool { return b.open || time.Since(b.closed) <= memoryUnusedFor })
+			drop(tenant, func(b *memoryBucket) bool { return !b.open && time.Since(b.closed) > memoryUnusedFor })
 		}
 	}
 	tenant := tenantOf(key)
@@ -59,9 +59,9 @@ func OpenMemory(key Key) (Store, error) {
 	return &memoryStore{bucket: b}, nil
 }
 
-// keep drops the other buckets of a tenant. memory is locked.
-func keep(tenant Key, stays func(*memoryBucket) bool) {
-	left := slices.DeleteFunc(memory.tenants[tenant], func(b *memoryBucket) bool { return !stays(b) })
+// drop takes out the buckets of a tenant that go. memory is locked.
+func drop(tenant Key, goes func(*memoryBucket) bool) {
+	left := slices.DeleteFunc(memory.tenants[tenant], goes)
 	if memory.tenants[tenant] = left; len(left) == 0 {
 		delete(memory.tenants, tenant)
 	}
@@ -79,14 +79,14 @@ func (s *memoryStore) Load() (Snapshot, error) {
 	snap.Unread = append([]UnreadRange(nil), snap.Unread...)
 	for _, other := range memory.tenants[tenantOf(b.key)] {
 		if other != b {
-			snap.meet(other.snap.Watermark, other.snap.Unread)
+			snap.Meet(other.snap.Watermark, other.snap.Unread)
 		}
 	}
 	return snap, nil
 }
 
 func (s *memoryStore) Commit(c Change) error {
-	c, err := c.clean()
+	c, err := c.Clean(maxReason)
 	if err != nil {
 		return err
 	}
@@ -107,13 +107,13 @@ func (s *memoryStore) Commit(c Change) error {
 	// Made anew each time, which is seldom: the engine gives all ids with its last commit, and none before (Release).
 	if drop := ordered(c.Drop); len(drop) > 0 {
 		snap.IDs = slices.DeleteFunc(snap.IDs, func(e Entry) bool {
-			_, dropped := slices.BinarySearchFunc(drop, e, Entry.compare)
+			_, dropped := slices.BinarySearchFunc(drop, e, Entry.Compare)
 			return dropped
 		})
 	}
 	if len(c.Add) > 0 {
 		ids := slices.Concat(snap.IDs, c.Add)
-		slices.SortFunc(ids, Entry.compare)
+		slices.SortFunc(ids, Entry.Compare)
 		snap.IDs = slices.Compact(ids)
 	}
 	return nil
@@ -136,7 +136,7 @@ func (s *memoryStore) Close() error {
 	s.closed = true
 	s.bucket.open, s.bucket.closed = false, time.Now()
 	if !s.bucket.snap.Found { // as in a file: what was never committed leaves nothing behind
-		keep(tenantOf(s.bucket.key), func(b *memoryBucket) bool { return b != s.bucket })
+		drop(tenantOf(s.bucket.key), func(b *memoryBucket) bool { return b == s.bucket })
 	}
 	unclaim(s.bucket.key)
 	return nil

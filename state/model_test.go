@@ -56,7 +56,7 @@ func (m model) all() []Entry {
 	for e := range m {
 		out = append(out, e)
 	}
-	slices.SortFunc(out, Entry.compare)
+	slices.SortFunc(out, Entry.Compare)
 	return out
 }
 
@@ -147,7 +147,7 @@ func checkModel(t *testing.T, rt *rapid.T, where string, kind opener) {
 			want := Snapshot{Found: st.found, Watermark: st.watermark, IDs: st.seen.all(), Unread: st.unread}
 			for _, other := range sources {
 				if other != st {
-					want.meet(other.watermark, other.unread)
+					want.Meet(other.watermark, other.unread)
 				}
 			}
 			if diff := differ(want, got); diff != "" {

@@ -15,11 +15,12 @@ import (
 // reads, has seen each page that a transaction can reach. The format is that of bbolt 1.5 (internal/common: page.go,
 // meta.go).
 
-// errDamaged marks what the file's bytes are to blame for, unlike errors of reading them.
-var errDamaged = errors.New("damaged")
+// ErrDamaged marks what the file's bytes are to blame for, unlike errors of reading them. OpenFile moves such a file
+// aside.
+var ErrDamaged = errors.New("damaged")
 
 func damaged(format string, args ...any) error {
-	return fmt.Errorf("%w: "+format, append([]any{errDamaged}, args...)...)
+	return fmt.Errorf("%w: "+format, append([]any{ErrDamaged}, args...)...)
 }
 
 const (

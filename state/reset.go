@@ -18,7 +18,7 @@ func Reset(path string, key Key, to time.Time) error {
 	if to.IsZero() {
 		return fmt.Errorf("state file %s: reset: no time was given", path)
 	}
-	if _, err := (Change{Watermark: to}).clean(); err != nil {
+	if _, err := (Change{Watermark: to}).Clean(maxReason); err != nil {
 		return err
 	}
 	to = to.Round(0).UTC()

@@ -53,8 +53,8 @@ type Entry struct {
 	Age int64 // Unix time in nanoseconds by which the entry ages
 }
 
-// compare orders entries by age, then by ID: the order of Snapshot.IDs and of the file.
-func (e Entry) compare(o Entry) int {
+// Compare orders entries by age, then by ID: the order of Snapshot.IDs and of the file.
+func (e Entry) Compare(o Entry) int {
 	if e.Age != o.Age {
 		return cmp.Compare(e.Age, o.Age)
 	}
@@ -118,8 +118,8 @@ type Store interface {
 	Close() error
 }
 
-// meet adds another Key of the same API and Tenant to what is known of the neighbours.
-func (s *Snapshot) meet(watermark time.Time, unread []UnreadRange) {
+// Meet adds another Key of the same API and Tenant to what is known of the neighbours.
+func (s *Snapshot) Meet(watermark time.Time, unread []UnreadRange) {
 	s.Neighbour = latest(s.Neighbour, watermark)
 	s.NeighbourUnread = append(s.NeighbourUnread, unread...)
 	slices.SortFunc(s.NeighbourUnread, func(a, b UnreadRange) int {
@@ -134,15 +134,15 @@ const (
 	unusedFor = 90 * 24 * time.Hour
 )
 
-// clean returns the change as both stores keep it, so that they give back the same: UTC, no monotonic clock, valid
-// UTF-8. It does not touch the caller's lists.
-func (c Change) clean() (Change, error) {
+// Clean returns the change as all stores keep it, so that they give back the same: UTC, no monotonic clock, reasons of
+// at most so many bytes of valid UTF-8. It does not touch the caller's lists.
+func (c Change) Clean(reasonMost int) (Change, error) {
 	c.Watermark, c.Succeeded = c.Watermark.Round(0).UTC(), c.Succeeded.Round(0).UTC()
 	unread := make([]UnreadRange, 0, len(c.Unread))
 	for _, g := range c.Unread {
 		reason := strings.ToValidUTF8(g.Reason, "\uFFFD")
-		if len(reason) > maxReason {
-			reason = strings.ToValidUTF8(reason[:maxReason], "") // the cut may have split a character
+		if len(reason) > reasonMost {
+			reason = strings.ToValidUTF8(reason[:reasonMost], "") // the cut may have split a character
 		}
 		unread = append(unread, UnreadRange{Since: g.Since.Round(0).UTC(), Until: g.Until.Round(0).UTC(),
 			Reason: reason})

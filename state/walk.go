@@ -27,7 +27,7 @@ type walker struct {
 }
 
 // walk checks all pages that bbolt can reach and shows the elements to v, in the order of their keys. What it returns
-// is errDamaged, an error of v, or one of reading.
+// is ErrDamaged, an error of v, or one of reading.
 func walk(r io.ReaderAt, size int64, v visitor) error {
 	w, err := newWalker(r, size, v)
 	if err != nil {
