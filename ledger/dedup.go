@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"encoding/binary"
+	"iter"
 	"math"
 	"math/bits"
 
@@ -123,12 +124,10 @@ func (s *dedup) get(id record.ID) *slot {
 
 func (s *dedup) put(id record.ID, a age) {
 	if s.n == few && len(s.tables) == 1 {
-		one := s.tables[0].slots
+		one := dedup{tables: s.tables}
 		s.tables = make([]table, shards)
-		for _, sl := range one {
-			if sl.age != 0 {
-				s.of(sl.id).put(sl.id, sl.age)
-			}
+		for sl := range one.all() {
+			s.of(sl.id).put(sl.id, sl.age)
 		}
 	}
 	s.of(id).put(id, a)
@@ -246,82 +245,55 @@ func (s *dedup) weed(t *table, keep func(slot) bool, drop func(record.ID, int64)
 	})
 }
 
-// shrink drops the oldest ids once more than max are held, and some more so that it is rarely needed: the oldest to a
-// few thousandths of the time that they are spread over. It tells how many it dropped. Its time is that of four walks
-// over all.
+// shrink drops the oldest ids once more than max are held, and some more so that it is rarely needed. It tells how
+// many it dropped. Its time is that of a few walks over all.
 func (s *dedup) shrink(drop func(record.ID, int64)) int {
-	if s.n <= s.max {
+	held := s.n
+	if held <= s.max {
 		return 0
 	}
-	before := s.n
-	oldest, newest := int64(math.MaxInt64), int64(0)
+	least := held - s.max + s.max/16
+	before := s.after(least, least+s.max/64)
 	for i := range s.tables {
-		for _, sl := range s.tables[i].slots {
-			if sl.age != 0 {
-				oldest, newest = min(oldest, sl.age.time()), max(newest, sl.age.time())
-			}
-		}
+		s.weed(&s.tables[i], func(sl slot) bool { return sl.age.time() >= before }, drop)
 	}
-	const steps = 4096
-	step := (newest-oldest)/steps + 1
-	var held [steps + 1]int
-	for i := range s.tables {
-		for _, sl := range s.tables[i].slots {
-			if sl.age != 0 {
-				held[(sl.age.time()-oldest)/step]++
-			}
-		}
-	}
-	// All before the step at is dropped, and of its own as many as are left of the quota: each table gives alike.
-	quota, at := s.n-s.max+s.max/16, 0
-	for ; held[at] <= quota; at++ {
-		quota -= held[at]
-	}
-	from := oldest + int64(at)*step
-	for i := range s.tables {
-		s.cut(&s.tables[i], from, from+step, quota, held[at], drop)
-	}
-	return before - s.n
+	return held - s.n
 }
 
-// cut drops from a table what is older than from, and of what is older than to the share that quota is of all of it.
-func (s *dedup) cut(t *table, from, to int64, quota, of int, drop func(record.ID, int64)) {
-	older, own := 0, 0
-	for _, sl := range t.slots {
-		switch at := sl.age.time(); {
-		case sl.age == 0 || at >= to:
-		case at < from:
-			older++
-		default:
-			own++
+// after is a time before which at least least ids are held, and at most most, unless too many have the same age.
+func (s *dedup) after(least, most int) int64 {
+	from, to := int64(math.MaxInt64), int64(math.MinInt64)
+	for sl := range s.all() {
+		from, to = min(from, sl.age.time()), max(to, sl.age.time()+1)
+	}
+	for older := 0; ; {
+		const steps = 4096
+		step := (to-from-1)/steps + 1
+		var held [steps]int
+		for sl := range s.all() {
+			if t := sl.age.time(); from <= t && t < to {
+				held[(t-from)/step]++
+			}
+		}
+		i := 0
+		for ; older+held[i] < least; i++ {
+			older += held[i]
+		}
+		from += int64(i) * step
+		if to = from + step; step == 1 || older+held[i] <= most {
+			return to
 		}
 	}
-	share := min((own*quota+of-1)/of, own)
-	if older+share == 0 {
-		return
-	}
-	s.n -= older + share
-	t.rebuild((t.n-older-share)*5/4+16, func(sl slot) bool {
-		at := sl.age.time()
-		if at >= to || at >= from && share == 0 {
-			return true
-		}
-		if at >= from {
-			share--
-		}
-		if sl.age.durable() {
-			drop(sl.id, at)
-		}
-		return false
-	})
 }
 
-// each calls f for every id that was marked as stored.
-func (s *dedup) each(f func(id record.ID, t int64)) {
-	for i := range s.tables {
-		for _, sl := range s.tables[i].slots {
-			if sl.age.durable() {
-				f(sl.id, sl.age.time())
+// all are the slots with an id.
+func (s *dedup) all() iter.Seq[slot] {
+	return func(yield func(slot) bool) {
+		for i := range s.tables {
+			for _, sl := range s.tables[i].slots {
+				if sl.age != 0 && !yield(sl) {
+					return
+				}
 			}
 		}
 	}

@@ -21,10 +21,9 @@ const (
 	// MostPerCommit bounds the ids of one change, and so its memory, to more than Fluent Bit can take in the second
 	// between two.
 	MostPerCommit = 20_000
-	// keepFirst is how long an alert that does not come any more is remembered when its updates are dropped.
-	keepFirst = 181 * 24 * time.Hour
-	// edge is how far outside an unread range rows may come with it.
-	edge = 2 * time.Second
+	// KeepFirst is how long an alert that does not come any more is remembered when its updates are dropped: longer
+	// than Graph keeps any.
+	KeepFirst = 181 * 24 * time.Hour
 )
 
 // Options say how ids age.
@@ -63,7 +62,6 @@ type Ledger struct {
 	checkpoints []Checkpoint
 	delivered   []Delivered // not durable yet
 	durable     uint64      // all batches up to this one are
-	stored      time.Time   // the durable watermark
 	pending     state.Change
 	dirty       bool // pending holds something that is not committed
 	forgotten   uint64
@@ -74,7 +72,7 @@ func New(snap state.Snapshot, opt Options) *Ledger {
 	if opt.Max == 0 {
 		opt.Max = MaxIDs
 	}
-	l := &Ledger{opt: opt, ids: newDedup(opt.Max), stored: snap.Watermark}
+	l := &Ledger{opt: opt, ids: newDedup(opt.Max)}
 	l.setFirstOnly(opt.FirstOnly)
 	for _, e := range snap.IDs {
 		l.ids.load(record.ID(e.ID), e.Age)
@@ -220,7 +218,11 @@ func (l *Ledger) Last(durable func(Delivered) bool) (c state.Change, dirty bool)
 	c, dirty = l.pending, l.dirty
 	if l.opt.Whole && !c.Watermark.IsZero() {
 		c.Add, c.Drop, dirty = nil, nil, true
-		l.ids.each(func(id record.ID, t int64) { c.Add = append(c.Add, state.Entry{ID: state.ID(id), Age: t}) })
+		for sl := range l.ids.all() {
+			if sl.age.durable() {
+				c.Add = append(c.Add, state.Entry{ID: state.ID(sl.id), Age: sl.age.time()})
+			}
+		}
 	}
 	return c, dirty
 }
@@ -257,7 +259,6 @@ func (l *Ledger) passCheckpoints() {
 			l.pending.Watermark, l.pending.Unread = cp.Watermark, cp.Unread
 			l.dirty = true
 		}
-		l.stored = cp.Watermark
 		n++
 	}
 	l.checkpoints = slices.Delete(l.checkpoints, 0, n)
@@ -288,7 +289,7 @@ func (l *Ledger) forget() {
 
 // forgetBefore is the time before which no window will ask again.
 func (l *Ledger) forgetBefore() time.Time {
-	before := l.stored
+	before := l.pending.Watermark
 	if l.last.KeepFrom.Before(before) {
 		before = l.last.KeepFrom
 	}
@@ -296,7 +297,7 @@ func (l *Ledger) forgetBefore() time.Time {
 	case before.IsZero():
 		return time.Unix(0, 0)
 	case l.opt.FirstOnly:
-		return before.Add(-keepFirst)
+		return before.Add(-KeepFirst)
 	}
 	return before.Add(-plan.KeepMargin)
 }
@@ -321,9 +322,9 @@ func (l *Ledger) inUnread(t int64) bool {
 // within tells whether t lies in one of the ranges, or close to it. They are sorted and do not overlap, so only the
 // last that begins before t can hold it.
 func within(ranges []state.UnreadRange, t int64) bool {
-	n := sort.Search(len(ranges), func(i int) bool { return ranges[i].Since.Add(-2*edge).UnixNano() > t })
+	n := sort.Search(len(ranges), func(i int) bool { return ranges[i].Since.Add(-2*plan.Edge).UnixNano() > t })
 	for _, r := range ranges[max(0, n-3):n] { // neighbours share their edges
-		if t <= r.Until.Add(edge).UnixNano() {
+		if t <= r.Until.Add(plan.Edge).UnixNano() {
 			return true
 		}
 	}

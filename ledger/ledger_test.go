@@ -17,7 +17,7 @@ func TestWithinUnreadRanges(t *testing.T) {
 	}
 	slow := func(s int) bool {
 		for _, g := range ranges {
-			if !at(s).Before(g.Since.Add(-2*edge)) && !at(s).After(g.Until.Add(edge)) {
+			if !at(s).Before(g.Since.Add(-2*plan.Edge)) && !at(s).After(g.Until.Add(plan.Edge)) {
 				return true
 			}
 		}

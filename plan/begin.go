@@ -28,7 +28,7 @@ func (p *Planner) beginOnce(now time.Time, first bool) {
 	if first && !p.start.Found {
 		p.watermark = p.once.Since
 	}
-	p.poll.now = earlier(p.once.Until.Add(edge), now)
+	p.poll.now = earlier(p.once.Until.Add(Edge), now)
 }
 
 // beginLife finds the watermark that a life begins with.
@@ -56,18 +56,18 @@ func (p *Planner) heedClock(c Clock, now time.Time, first bool) {
 	case first && p.watermark.After(now):
 		back = p.watermark.Sub(newest)
 	case first && p.start.Found && p.watermark.After(newest): // the overlap is longer now
-		p.watermark = later(newest, p.reach.Add(2*edge)) // a request begins an edge earlier
+		p.watermark = later(newest, p.reach.Add(2*Edge)) // a request begins an edge earlier
 	case !first:
 		back = p.clock.latest.Add(c.Local.Sub(p.clock.latestAt)).Sub(now)
 		if back < -farJump {
 			p.clock.jump.ahead(-back, p.watermark, c.Local)
 		}
 	}
-	if back <= edge {
+	if back <= Edge {
 		return
 	}
 	p.watermark = earlier(newest, p.clock.jump.back(back, p.watermark, c.Local))
-	if back > 5*edge {
+	if back > 5*Edge {
 		p.tell(Fact{Kind: ClockBack, By: back, To: p.watermark})
 	}
 }
@@ -100,10 +100,10 @@ func (j *clockJump) ahead(by time.Duration, watermark, local time.Time) {
 // back is what the watermark becomes when the clock goes back by so much.
 func (j *clockJump) back(by time.Duration, watermark, local time.Time) time.Time {
 	to := watermark.Add(-by)
-	if !j.fresh(local) || j.by == 0 || by > j.by+5*edge {
+	if !j.fresh(local) || j.by == 0 || by > j.by+5*Edge {
 		return to
 	}
-	if by >= j.by-5*edge { // all of it
+	if by >= j.by-5*Edge { // all of it
 		j.by = 0
 		return j.watermark
 	}

@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	// shared by neighbouring windows: bounds may be inclusive, exclusive or truncated
-	edge        = 2 * time.Second
+	// Edge is shared by neighbouring windows: bounds may be inclusive, exclusive or truncated.
+	Edge        = 2 * time.Second
 	smallest    = 2 * time.Second      // a window of this span is not split for its number of rows any more
 	linkSpan    = 8 * time.Millisecond // nor one of this span for a link that is refused; times of Graph are 3 ms apart
 	readable    = time.Minute          // a window of at most this span is not split because it fails

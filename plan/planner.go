@@ -133,7 +133,7 @@ func (p *Planner) Next(c Clock) Step {
 			}
 			p.begin(c)
 		case reading:
-			if p.poll.now.Sub(c.Service) > edge { // the service's clock went back: what was planned lies in its future
+			if p.poll.now.Sub(c.Service) > Edge { // the service's clock went back: what was planned lies in its future
 				p.rest(c)
 				continue
 			}
@@ -180,7 +180,7 @@ func (p *Planner) Abandon(due time.Time) {
 // glance makes a request for its Date or status. Nothing is known by it of any window.
 func (p *Planner) glance(c Clock) Step {
 	p.asked = nil
-	r := Range{c.Service.Add(-edge), c.Service}
+	r := Range{c.Service.Add(-Edge), c.Service}
 	return Step{Kind: Glance, Request: Request{Since: r.Since, Until: r.Until, Limit: 1, Window: r, Now: c.Service}}
 }
 

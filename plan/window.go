@@ -28,7 +28,7 @@ func (w *window) request(limit int) Request {
 	if w.paging != nil {
 		r.Page = w.paging.link
 	}
-	shared := edge
+	shared := Edge
 	if w.fine {
 		shared = w.Span() / 4 // or halves would not be shorter
 	}
@@ -117,7 +117,7 @@ func (p *Planner) planAgo() {
 func (p *Planner) answeredByAgo(c Clock, w *window, a Answer) {
 	// The service counted back from its own present, which is later than the poll's: it may have begun after the
 	// watermark.
-	began := c.Service.Add(edge - p.cfg.Ago)
+	began := c.Service.Add(Edge - p.cfg.Ago)
 	if c.Service.IsZero() || began.After(p.watermark) || a.Cached || p.limited(w, a) || p.capped(w, a) {
 		return
 	}

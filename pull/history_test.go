@@ -21,6 +21,7 @@ import (
 	"fluent-bit-defender/client"
 	"fluent-bit-defender/conf"
 	"fluent-bit-defender/internal/defendersim"
+	"fluent-bit-defender/plan"
 )
 
 // plan is one history: what the service does, what goes wrong, and when the process pauses, restarts or dies. All of
@@ -496,7 +497,7 @@ func (h *history) check() {
 	}
 	from := h.began.Add(1000 * time.Hour) // the earliest time that was asked for since anything was stored
 	for _, en := range h.svc.Journal() {
-		if wider := en.Query.Until.Sub(en.Query.Since) - edge; wider >= 0 && wider < time.Microsecond {
+		if wider := en.Query.Until.Sub(en.Query.Since) - plan.Edge; wider >= 0 && wider < time.Microsecond {
 			continue // asked for its Date alone; bounds are widened to whole 100 ns
 		}
 		if en.Kind != defendersim.KindToken && en.N > h.before && en.Query.Ago == 0 && en.Query.Since.Before(from) &&
@@ -504,7 +505,7 @@ func (h *history) check() {
 			from = en.Query.Since
 		}
 	}
-	from = from.Add(edge)
+	from = from.Add(plan.Edge)
 	due := h.since.Add(-h.cfg.InitialLookback + time.Second)
 	if h.since.After(h.began.Add(h.span / 2)) {
 		due = due.Add(h.shift)

@@ -15,9 +15,8 @@ import (
 )
 
 const (
-	edge       = 2 * time.Second // around a window: rows may come from there too
-	sameSyntax = 3               // answers that end at the same syntax error before the invalid text is delivered raw
-	barrenMost = 64 << 30        // bytes of an answer without a new alert, after which it is given up
+	sameSyntax = 3        // answers that end at the same syntax error before the invalid text is delivered raw
+	barrenMost = 64 << 30 // bytes of an answer without a new alert, after which it is given up
 )
 
 // answer is the reading of one answer.
@@ -121,8 +120,8 @@ func (a *answer) row(ctx context.Context) error {
 	}
 	a.Rows++
 	a.rows++
-	own := row.Updated != 0 && row.Updated >= a.req.Window.Since.Add(-2*edge).UnixNano() &&
-		row.Updated <= a.req.Window.Until.Add(edge).UnixNano()
+	own := row.Updated != 0 && row.Updated >= a.req.Window.Since.Add(-2*plan.Edge).UnixNano() &&
+		row.Updated <= a.req.Window.Until.Add(plan.Edge).UnixNano()
 	t := row.Updated
 	if !own {
 		a.Outside++

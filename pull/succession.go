@@ -9,6 +9,7 @@ import (
 
 	"fluent-bit-defender/client"
 	"fluent-bit-defender/conf"
+	"fluent-bit-defender/ledger"
 	"fluent-bit-defender/plan"
 	"fluent-bit-defender/record"
 	"fluent-bit-defender/transport"
@@ -16,9 +17,6 @@ import (
 
 // leastAlerts is how long behind the watermark the alerts of detections are remembered at least (issue 19).
 const leastAlerts = 24 * time.Hour
-
-// firstAlerts is the same where each alert is to come once only: longer than Graph keeps any.
-const firstAlerts = 181 * 24 * time.Hour
 
 // successor is the API that a source goes on with when its own is gone.
 type successor struct {
@@ -33,7 +31,7 @@ type successor struct {
 // asked for from an overlap before the watermark on, and may be older than the detection by one more.
 func rememberAlerts(cfg *conf.Config) time.Duration {
 	if cfg.Successor.Updates == "first" {
-		return firstAlerts
+		return ledger.KeepFirst
 	}
 	return max(leastAlerts, 2*cfg.Overlap)
 }
