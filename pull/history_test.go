@@ -495,6 +495,9 @@ func (h *history) check() {
 	for _, s := range h.core.broken {
 		h.fail("%s", s)
 	}
+	if s := h.core.engine.Stats(); s.Queued == 0 && s.Rows != s.Delivered+s.Raw+s.Duplicates {
+		h.fail("%d rows came, and %d were delivered, %d raw, %d duplicates", s.Rows, s.Delivered, s.Raw, s.Duplicates)
+	}
 	from := h.began.Add(1000 * time.Hour) // the earliest time that was asked for since anything was stored
 	for _, en := range h.svc.Journal() {
 		if wider := en.Query.Until.Sub(en.Query.Since) - plan.Edge; wider >= 0 && wider < time.Microsecond {

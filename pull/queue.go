@@ -2,13 +2,13 @@ package pull
 
 import (
 	"context"
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"fluent-bit-defender/ledger"
-	"fluent-bit-defender/record"
 )
 
 // openFor is how long a buffer may stay open for more rows while Fluent Bit waits for some.
@@ -16,28 +16,18 @@ const openFor = 250 * time.Millisecond
 
 // Batch is a run of records, ready for one append. Whoever took it owns Data until Done.
 type Batch struct {
-	Data  []byte // msgpack records one after the other
-	first *buffer
-	parts []part
-}
-
-// part is what is left of a buffer once its bytes are in a Batch.
-type part struct {
-	lane          *lane
-	seq           uint64
-	ids           []record.ID
-	raw, repaired int
-	size          int // bytes
+	Data  []byte    // msgpack records one after the other
+	parts []*buffer // whose bytes they were
 }
 
 // buffer holds records of one source. While it is filled it belongs to whoever fills it, then to the queue.
 type buffer struct {
+	lane   *lane
 	data   []byte
-	ids    []record.ID
-	seq    uint64    // of the source's buffers
 	opened time.Time // when its first row came
 
-	raw, repaired int // of its rows
+	rows, raw, repaired int
+	ledger.Delivered    // Active and At once it is
 }
 
 // lane is a source's part of the queue.
@@ -53,12 +43,6 @@ type lane struct {
 	gone  bool // nothing of it is taken any more
 }
 
-// delivered is a part that Fluent Bit has copied.
-type delivered struct {
-	lane *lane
-	ledger.Delivered
-}
-
 // sums count what was delivered.
 type sums struct{ rows, raw, repaired, bytes uint64 }
 
@@ -72,8 +56,8 @@ type queue struct {
 	row   []*lane // that have something, in their turn
 	lanes int     // all
 	bytes int
-	spare []*buffer
-	done  []delivered // not yet in their ledgers
+	spare [][]byte  // for the next buffers
+	done  []*buffer // delivered, and not yet in their ledgers
 	sums  sums
 	core  coreClock
 	room  chan struct{} // closed, and another made, when something was taken
@@ -124,9 +108,9 @@ func (q *queue) unpark(l *lane) *buffer {
 func (q *queue) park(l *lane, b *buffer) {
 	q.lock.Lock()
 	defer q.lock.Unlock()
-	if len(b.ids) == 0 {
+	if b.rows == 0 {
 		l.seq-- // it was the last, and never held a row
-		q.recycle(b)
+		q.recycle(b.data)
 		return
 	}
 	if l.gone {
@@ -147,20 +131,19 @@ func (q *queue) grew(l *lane, n int) {
 
 // newBuffer returns an empty buffer. The caller holds lock.
 func (q *queue) newBuffer(l *lane) *buffer {
-	b := &buffer{}
+	b := &buffer{lane: l}
 	if n := len(q.spare); n > 0 {
-		b, q.spare = q.spare[n-1], q.spare[:n-1]
+		b.data, q.spare = q.spare[n-1], q.spare[:n-1]
 	}
 	l.seq++
-	b.seq = l.seq
+	b.Seq = l.seq
 	return b
 }
 
-// recycle keeps b for the next to fill. The caller holds lock.
-func (q *queue) recycle(b *buffer) {
-	*b = buffer{data: b.data[:0]}
+// recycle keeps data for the next buffer. The caller holds lock.
+func (q *queue) recycle(data []byte) {
 	if len(q.spare) <= q.limit/q.size {
-		q.spare = append(q.spare, b)
+		q.spare = append(q.spare, data[:0])
 	}
 }
 
@@ -215,7 +198,7 @@ func (q *queue) wait(ctx context.Context, l *lane) bool {
 
 // next takes the next buffer of the lane whose turn it is, if it has at most most bytes; nil: there is none. The
 // caller holds lock.
-func (q *queue) next(most int) (*lane, *buffer) {
+func (q *queue) next(most int) *buffer {
 	for len(q.row) > 0 {
 		l := q.row[0]
 		b := l.open
@@ -223,7 +206,7 @@ func (q *queue) next(most int) (*lane, *buffer) {
 			b = l.full[0]
 		}
 		if b != nil && len(b.data) > most {
-			return nil, nil
+			return nil
 		}
 		q.row[0] = nil
 		q.row = q.row[1:]
@@ -243,13 +226,9 @@ func (q *queue) next(most int) (*lane, *buffer) {
 			l.inRow = true
 			q.row = append(q.row, l)
 		}
-		return l, b
+		return b
 	}
-	return nil, nil
-}
-
-func partOf(l *lane, b *buffer) part {
-	return part{lane: l, seq: b.seq, ids: b.ids, raw: b.raw, repaired: b.repaired, size: len(b.data)}
+	return nil
 }
 
 // Take gives the next batch to Fluent Bit's thread; nil when none is ready, the input is paused or the fence is down.
@@ -263,27 +242,22 @@ func (q *queue) Take() *Batch {
 	if q.core.pauses > 0 {
 		return nil
 	}
-	l, b := q.next(int(^uint(0) >> 1))
-	if b == nil {
+	batch := &Batch{}
+	size := 0
+	for b := q.next(math.MaxInt); b != nil; b = q.next(q.size - size) {
+		size += len(b.data)
+		batch.parts = append(batch.parts, b)
+	}
+	if len(batch.parts) == 0 {
 		q.hungry.Store(true)
 		return nil
 	}
-	batch := &Batch{first: b, parts: []part{partOf(l, b)}}
-	size := len(b.data)
-	var more []*buffer
-	for {
-		l, b := q.next(q.size - size)
-		if b == nil {
-			break
-		}
-		size += len(b.data)
-		more = append(more, b)
-		batch.parts = append(batch.parts, partOf(l, b))
-	}
-	batch.Data = slices.Grow(b.data, size-len(b.data))
-	for _, b := range more {
+	first := batch.parts[0]
+	batch.Data, first.data = slices.Grow(first.data, size-len(first.data)), nil
+	for _, b := range batch.parts[1:] {
 		batch.Data = append(batch.Data, b.data...)
-		q.recycle(b)
+		q.recycle(b.data)
+		b.data = nil
 	}
 	close(q.room)
 	q.room = make(chan struct{})
@@ -297,19 +271,19 @@ func (q *queue) Done(b *Batch) {
 	// Not into the ledgers: they may be locked for as long as it takes to look through all that is remembered.
 	active, now := q.core.active(), time.Now()
 	for _, p := range b.parts {
-		q.sums.rows += uint64(len(p.ids))
+		q.sums.rows += uint64(p.rows)
 		q.sums.raw += uint64(p.raw)
 		q.sums.repaired += uint64(p.repaired)
-		q.sums.bytes += uint64(p.size)
-		q.done = append(q.done, delivered{p.lane, ledger.Delivered{Seq: p.seq, IDs: p.ids, Active: active, At: now}})
+		p.Active, p.At = active, now
 	}
-	b.first.data = b.Data
-	q.recycle(b.first)
+	q.sums.bytes += uint64(len(b.Data))
+	q.done = append(q.done, b.parts...)
+	q.recycle(b.Data)
 	*b = Batch{}
 }
 
 // takeDone returns what was delivered since it was last called.
-func (q *queue) takeDone() []delivered {
+func (q *queue) takeDone() []*buffer {
 	q.lock.Lock()
 	defer q.lock.Unlock()
 	done := q.done

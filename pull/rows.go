@@ -148,22 +148,22 @@ func (a *answer) row(ctx context.Context) error {
 	} else {
 		a.buf.data = data
 	}
-	if len(a.buf.ids) == 0 {
+	if a.buf.rows++; a.buf.rows == 1 {
 		a.buf.opened = time.Now()
 	}
-	a.buf.ids = append(a.buf.ids, row.ID)
+	a.buf.IDs = append(a.buf.IDs, row.ID)
 	if alert != (record.ID{}) {
-		a.buf.ids = append(a.buf.ids, alert)
+		a.buf.IDs = append(a.buf.IDs, alert)
 	}
 	a.unusual(row)
-	s.seq = a.buf.seq
+	s.seq = a.buf.Seq
 	if len(a.buf.data) >= run.opt.BatchSize || run.hungry.Load() && time.Since(a.buf.opened) >= openFor {
 		a.push(nil)
 	}
 	if _, full := run.crowded(&s.lane, len(a.buf.data)); !full {
 		return ctx.Err()
 	}
-	if len(a.buf.ids) > 0 {
+	if a.buf.rows > 0 {
 		a.push(nil)
 	}
 	if _, full := run.crowded(&s.lane, 0); full {

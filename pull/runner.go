@@ -101,7 +101,7 @@ func (r *Runner) Remove(ctx context.Context, key state.Key) error {
 	<-idle // its step was cut short
 	var late error
 	began, err := time.Now(), r.commit(s) // it collects what was delivered
-	// closeSource commits the last time: that must not come before all is durable, nor while commits fail.
+	// closeSources commits the last time: that must not come before all is durable, nor while commits fail.
 	for (err != nil || !s.ledger.Settled()) && !errors.Is(err, state.ErrTaken) &&
 		(err == nil || time.Since(began) < commitRest) {
 		if !sleep(ctx, commitEvery/4) {
@@ -116,26 +116,8 @@ func (r *Runner) Remove(ctx context.Context, key state.Key) error {
 	if late == nil && !errors.Is(err, state.ErrTaken) && !s.ledger.Settled() {
 		late = errors.New("the state could not be stored: what was delivered last may come again; look at where db is")
 	}
-	return errors.Join(late, r.closeSource(s, r.durableAtLast()))
-}
-
-// closeSource commits the last change of s and closes what it owns.
-func (r *Runner) closeSource(s *Source, durable func(ledger.Delivered) bool) error {
 	r.meter.forget(s)
-	s.closeClients()
-	r.committing <- struct{}{}
-	defer func() { <-r.committing }()
-	r.collect()
-	var err error
-	if c, dirty := s.ledger.Last(durable); dirty {
-		if err = s.store.Commit(c); err != nil {
-			err = fmt.Errorf("commit the state at exit: %w (the last alerts may be delivered again)", err)
-		}
-	}
-	if cerr := s.store.Close(); cerr != nil && err == nil {
-		err = fmt.Errorf("close the state: %w", cerr)
-	}
-	return err
+	return errors.Join(late, r.closeSources([]*Source{s}, r.durableAtLast))
 }
 
 // Stop ends the pulling, commits what was delivered and closes the stores and clients. It returns ctx's error when
@@ -150,7 +132,7 @@ func (r *Runner) Stop(ctx context.Context) error {
 			}
 		}()
 		r.running.Wait()
-		finished <- r.finish()
+		finished <- r.closeSources(r.sched.all(), r.durableAtExit)
 	}()
 	select {
 	case err := <-finished:
@@ -160,36 +142,32 @@ func (r *Runner) Stop(ctx context.Context) error {
 	}
 }
 
-func (r *Runner) finish() error {
-	var errs []error
+// closeSources commits the last changes of sources and closes what they own.
+func (r *Runner) closeSources(sources []*Source, durable func() func(ledger.Delivered) bool) error {
 	r.committing <- struct{}{}
 	defer func() { <-r.committing }()
-	durable := r.durableAtExit()
+	last := durable()
 	r.collect()
-	all := r.sched.all()
-	var last []state.Pending
-	for _, s := range all {
-		s.closeClients()
-		if c, dirty := s.ledger.Last(durable); dirty {
-			last = append(last, state.Pending{Store: s.store, Change: c})
-		}
-	}
-	state.CommitAll(last)
-	for _, p := range last {
-		if p.Err != nil {
-			errs = append(errs, fmt.Errorf("commit the state at exit: %w (the last alerts may be delivered again)",
-				p.Err))
-			break // the others' are of the same cause, as a rule
-		}
-	}
+	var changes []state.Pending
 	var stores []state.Store
-	for _, s := range all {
+	for _, s := range sources {
+		s.closeClients()
 		stores = append(stores, s.store)
+		if c, dirty := s.ledger.Last(last); dirty {
+			changes = append(changes, state.Pending{Store: s.store, Change: c})
+		}
 	}
-	if err := state.CloseAll(stores); err != nil && len(errs) == 0 {
-		errs = append(errs, fmt.Errorf("close the state: %w", err))
+	state.CommitAll(changes)
+	var failed error // the others' are of the same cause, as a rule
+	for _, p := range changes {
+		if p.Err != nil && failed == nil {
+			failed = fmt.Errorf("commit the state at exit: %w (the last alerts may be delivered again)", p.Err)
+		}
 	}
-	return errors.Join(errs...)
+	if err := state.CloseAll(stores); err != nil && failed == nil {
+		failed = fmt.Errorf("close the state: %w", err)
+	}
+	return failed
 }
 
 // tellInternal tells of a panic that a loop or a step recovered from.
@@ -222,8 +200,8 @@ func (r *Runner) guard(what string, loop func(context.Context)) {
 
 // collect hands what was delivered to the ledgers, in order. The caller commits.
 func (r *Runner) collect() {
-	for _, d := range r.takeDone() {
-		d.lane.ledger.Deliver(d.Delivered)
+	for _, b := range r.takeDone() {
+		b.lane.ledger.Deliver(b.Delivered)
 	}
 }
 

@@ -1,10 +1,11 @@
 package pull
 
 import (
-	"container/heap"
+	"cmp"
 	"context"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -24,7 +25,6 @@ const (
 type job struct {
 	source *Source
 	due    time.Time // local
-	index  int       // in the heap; -1: it is not there
 	began  time.Time // of the step that runs; zero: none does
 	slow   bool      // its last step was
 	cut    bool      // it is being put off
@@ -39,7 +39,7 @@ type scheduler struct {
 	parallel int
 	born     time.Time
 	jobs     map[state.Key]*job
-	due      jobHeap
+	due      []*job // in this order
 	waiting  []*job // due and slow, without a slot
 	running  map[*job]bool
 	started  time.Time     // when the last new source was due first
@@ -69,11 +69,20 @@ func (s *scheduler) add(src *Source) error {
 	}
 	now := time.Now()
 	s.started = maxTime(now, s.started.Add(startEvery))
-	j := &job{source: src, due: s.started, idle: make(chan struct{})}
+	j := &job{source: src, idle: make(chan struct{})}
 	s.jobs[src.key], s.summed = j, false
-	heap.Push(&s.due, j)
+	s.rest(j, s.started)
 	s.changed()
 	return nil
+}
+
+// rest puts j among those that are due later. The caller holds mu.
+func (s *scheduler) rest(j *job, due time.Time) {
+	j.due = due
+	at, _ := slices.BinarySearchFunc(s.due, due, func(o *job, due time.Time) int {
+		return cmp.Or(o.due.Compare(due), -1) // behind those of the same time
+	})
+	s.due = slices.Insert(s.due, at, j)
 }
 
 // remove takes a source out and cuts its step short. idle is closed once no step of it runs.
@@ -91,19 +100,11 @@ func (s *scheduler) remove(key state.Key) (src *Source, idle <-chan struct{}) {
 		s.gone.Tokens += c.Tokens
 		s.gone.Held += c.Held
 	}
-	for i, w := range s.waiting {
-		if w == j {
-			s.waiting = append(s.waiting[:i], s.waiting[i+1:]...)
-			break
-		}
-	}
-	switch {
-	case s.running[j]:
+	isIt := func(o *job) bool { return o == j }
+	s.due, s.waiting = slices.DeleteFunc(s.due, isIt), slices.DeleteFunc(s.waiting, isIt)
+	if s.running[j] {
 		j.cancel(nil)
-	default:
-		if j.index >= 0 {
-			heap.Remove(&s.due, j.index)
-		}
+	} else {
 		close(j.idle)
 	}
 	return j.source, j.idle
@@ -134,7 +135,8 @@ func (s *scheduler) next(ctx context.Context, now time.Time) (start []*job, cont
 		s.waiting = s.waiting[1:]
 	}
 	for len(s.due) > 0 && !s.due[0].due.After(now) && len(s.running) < s.parallel {
-		j := heap.Pop(&s.due).(*job)
+		j := s.due[0]
+		s.due = slices.Delete(s.due, 0, 1)
 		if j.slow && slow >= slots {
 			s.waiting = append(s.waiting, j)
 			continue
@@ -192,11 +194,10 @@ func (s *scheduler) done(j *job, due time.Time, asked bool) {
 	case s.jobs[j.source.key] != j:
 		close(j.idle)
 	case !due.IsZero():
-		j.due = due
 		if len(s.jobs) > fewSources {
-			j.due = endOfMoment(s.born, time.Now(), due)
+			due = endOfMoment(s.born, time.Now(), due)
 		}
-		heap.Push(&s.due, j)
+		s.rest(j, due)
 	}
 	s.changed()
 }
@@ -294,33 +295,6 @@ func (r *Runner) step(ctx context.Context, j *job) {
 		r.forgetSpare()
 	}
 	r.sched.done(j, due, asked)
-}
-
-// jobHeap is a heap by due.
-type jobHeap []*job
-
-func (h jobHeap) Len() int           { return len(h) }
-func (h jobHeap) Less(i, j int) bool { return h[i].due.Before(h[j].due) }
-func (h jobHeap) Swap(i, j int) {
-	h[i], h[j] = h[j], h[i]
-	h[i].index, h[j].index = i, j
-}
-
-// Push and Pop are for package heap.
-func (h *jobHeap) Push(x any) {
-	j := x.(*job)
-	j.index = len(*h)
-	*h = append(*h, j)
-}
-
-// Pop takes the last.
-func (h *jobHeap) Pop() any {
-	old := *h
-	j := old[len(old)-1]
-	old[len(old)-1] = nil
-	*h = old[:len(old)-1]
-	j.index = -1
-	return j
 }
 
 func maxTime(a, b time.Time) time.Time {
