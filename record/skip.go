@@ -235,14 +235,10 @@ func (s *scanner) number(c byte) bool {
 	digit := isDigit(c)
 	switch s.state {
 	case afterMinus:
-		switch {
-		case c == '0':
-			s.state = afterZero
-		case digit:
-			s.state = inInteger
-		default:
+		if !digit {
 			return s.bad(c, "after a minus sign")
 		}
+		return s.value(c)
 	case afterZero, inInteger, inFraction:
 		switch {
 		case c == '.':
@@ -278,18 +274,13 @@ func (s *scanner) str(b []byte, i int) int {
 		// eight bytes at a time: long strings pass three times as fast
 		if m := stopsUTF8(load64(b, j)); m != 0 {
 			j += bits.TrailingZeros64(m) >> 3
-			goto found
+			break
 		}
 	}
 	for j < len(b) && b[j] >= ' ' && b[j] != '"' && b[j] != '\\' {
 		j++
 	}
-found:
-	if s.isKey && s.keys && s.depth == 1 {
-		s.key = append(s.key, b[i:min(j, i+maxKeyText-len(s.key))]...)
-	} else if s.keep && !s.isKey {
-		s.kept = append(s.kept, b[i:min(j, i+maxKeptText-len(s.kept))]...)
-	}
+	s.collect(b[i:j]...)
 	return j
 }
 
@@ -309,14 +300,12 @@ func (s *scanner) stringStop(c byte) bool {
 	return true
 }
 
-// collect keeps a byte of an escape for key or kept.
-func (s *scanner) collect(c byte) {
+// collect keeps text of a string for key or kept.
+func (s *scanner) collect(text ...byte) {
 	if s.isKey && s.keys && s.depth == 1 {
-		if len(s.key) < maxKeyText {
-			s.key = append(s.key, c)
-		}
-	} else if s.keep && !s.isKey && len(s.kept) < maxKeptText {
-		s.kept = append(s.kept, c)
+		s.key = append(s.key, text[:min(len(text), maxKeyText-len(s.key))]...)
+	} else if s.keep && !s.isKey {
+		s.kept = append(s.kept, text[:min(len(text), maxKeptText-len(s.kept))]...)
 	}
 }
 
