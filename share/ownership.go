@@ -91,6 +91,17 @@ func (o *ownership) configure(sources []Hash) {
 	o.forget()
 }
 
+// configured are the sources that are not gone, in order.
+func (o *ownership) configured() []Hash {
+	var out []Hash
+	for _, source := range slices.Sorted(maps.Keys(o.sources)) {
+		if !o.sources[source].gone {
+			out = append(out, source)
+		}
+	}
+	return out
+}
+
 func (o *ownership) forget() {
 	maps.DeleteFunc(o.sources, func(_ Hash, h *holding) bool { return h.gone && h.phase == away })
 }

@@ -124,8 +124,8 @@ func (p *Pod) Stats() Stats {
 	defer p.mu.Unlock()
 	s := p.stats
 	s.Owned, s.Configured = p.own.held(), 0
-	for _, e := range p.entries {
-		if !e.gone {
+	for _, h := range p.own.sources {
+		if !h.gone {
 			s.Configured++
 		}
 	}
@@ -301,5 +301,5 @@ func (p *Pod) hashes() []Hash {
 	if !p.informed {
 		return nil
 	}
-	return p.configured()
+	return p.own.configured()
 }

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"fluent-bit-defender/state"
@@ -21,7 +22,6 @@ const (
 type entry struct {
 	key    state.Key
 	stanza *Stanza
-	gone   bool   // not configured any more, but perhaps still held
 	store  *Store // of the last time that it was pulled; nil: it was given back
 }
 
@@ -31,9 +31,7 @@ type Stanza struct {
 	puller Puller
 	ctx    context.Context // ends at Leave
 	cancel context.CancelFunc
-	// Guarded by pod.mu.
-	busy  int
-	quiet chan struct{} // of Leave: closed when busy is 0
+	busy   sync.WaitGroup // actions under way
 }
 
 // Join adds a stanza. Its sources are taken from now on, by other goroutines than the caller's. state.ErrKeyInUse:
@@ -58,17 +56,15 @@ func (s *Stanza) Configure(keys []state.Key) error {
 			return fmt.Errorf("%s: %w", key, state.ErrKeyInUse)
 		}
 	}
-	for _, e := range p.entries {
-		e.gone = e.gone || e.stanza == s
-	}
+	all := slices.DeleteFunc(p.own.configured(), func(h Hash) bool { return p.entries[h].stanza == s })
 	for _, key := range keys {
-		if e := p.entries[HashOf(key)]; e != nil {
-			e.gone = false
-			continue
+		h := HashOf(key)
+		all = append(all, h)
+		if p.entries[h] == nil {
+			p.entries[h] = &entry{key: key, stanza: s}
 		}
-		p.entries[HashOf(key)] = &entry{key: key, stanza: s}
 	}
-	p.own.configure(p.configured())
+	p.own.configure(all)
 	p.tidy()
 	p.rouse()
 	return nil
@@ -83,21 +79,9 @@ func (s *Stanza) Renew(key state.Key) {
 	p.rouse()
 }
 
-// configured are the sources of all stanzas. p.mu is held.
-func (p *Pod) configured() []Hash {
-	out := make([]Hash, 0, len(p.entries))
-	for h, e := range p.entries {
-		if !e.gone {
-			out = append(out, h)
-		}
-	}
-	slices.Sort(out)
-	return out
-}
-
 // tidy forgets what is neither configured nor held any more. p.mu is held.
 func (p *Pod) tidy() {
-	maps.DeleteFunc(p.entries, func(h Hash, e *entry) bool { return e.gone && p.own.sources[h] == nil })
+	maps.DeleteFunc(p.entries, func(h Hash, _ *entry) bool { return p.own.sources[h] == nil })
 }
 
 // Leave ends the taking and giving back of the stanza's sources, and waits for what is under way until ctx ends. What
@@ -112,14 +96,12 @@ func (s *Stanza) Leave(ctx context.Context) {
 			delete(p.own.sources, h)
 		}
 	}
-	s.quiet = make(chan struct{})
-	if s.busy == 0 {
-		close(s.quiet)
-	}
 	p.rouse()
 	p.mu.Unlock()
+	quiet := make(chan struct{})
+	go func() { s.busy.Wait(); close(quiet) }()
 	select {
-	case <-s.quiet:
+	case <-quiet:
 	case <-ctx.Done():
 	}
 }
@@ -166,11 +148,9 @@ func (p *Pod) work() {
 		}
 		p.do(a, e)
 		p.mu.Lock()
-		if e.stanza.busy--; e.stanza.busy == 0 && e.stanza.quiet != nil {
-			close(e.stanza.quiet)
-		}
 		p.tidy()
 		p.mu.Unlock()
+		e.stanza.busy.Done()
 	}
 }
 
@@ -182,7 +162,7 @@ func (p *Pod) next() (action, *entry) {
 		a := p.queue[0]
 		p.queue = p.queue[1:]
 		if e := p.entries[a.source]; e != nil { // else its stanza has left
-			e.stanza.busy++
+			e.stanza.busy.Add(1)
 			return a, e
 		}
 	}
@@ -353,5 +333,5 @@ func (p *Pod) tell() {
 	if d.took+d.gave == 1 {
 		line += " (" + d.last + ")"
 	}
-	p.log.Info(fmt.Sprintf("%s; this pod pulls %d of %d", line, p.own.held(), len(p.configured())))
+	p.log.Info(fmt.Sprintf("%s; this pod pulls %d of %d", line, p.own.held(), len(p.own.configured())))
 }

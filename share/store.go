@@ -49,8 +49,8 @@ var ErrOwned = errors.New("another pod owns it")
 func (s *Sources) Take(
 	ctx context.Context, key state.Key, judge func(owner string) Verdict,
 ) (st *Store, from string, err error) {
-	st = &Store{sources: s, rec: record{key: key}, turn: make(chan struct{}, 1)}
-	st.object.Name = objectName(s.Name, key)
+	st = &Store{sources: s, rec: record{key: key}, object: Object{Name: objectName(s.Name, key)},
+		turn: make(chan struct{}, 1)}
 	st.snap, from, err = st.take(ctx, judge)
 	if err != nil {
 		return nil, "", fmt.Errorf("ConfigMap %s: %w", st.object.Name, err)
@@ -61,33 +61,31 @@ func (s *Sources) Take(
 func (st *Store) take(ctx context.Context, judge func(string) Verdict) (snap state.Snapshot, from string, err error) {
 	s := st.sources
 	object, err := s.API.Get(ctx, st.object.Name)
-	if errors.Is(err, ErrNotFound) {
-		if snap, err = st.neighbours(ctx); err != nil {
-			return snap, "", err
-		}
-		return snap, "", st.write(ctx, image{}, s.Identity)
-	}
-	if err != nil {
-		return snap, "", err
-	}
-	rec, err := decodeRecord(object)
+	var m image
 	switch {
+	case errors.Is(err, ErrNotFound):
 	case err != nil:
 		return snap, "", err
-	case rec.key != st.rec.key:
-		return snap, "", ErrForeign
-	}
-	m := rec.image
-	if rec.owner != "" && rec.owner != s.Identity {
-		v := judge(rec.owner)
-		if !v.Dead {
-			return snap, "", ErrOwned
+	default:
+		rec, err := decodeRecord(object)
+		if err == nil && rec.key != st.rec.key {
+			err = ErrForeign
 		}
-		from = rec.owner
-		alive := slices.MaxFunc([]time.Time{rec.written, v.Renewed}, time.Time.Compare)
-		m = m.before(alive.Add(-s.Overlap))
+		if err != nil {
+			return snap, "", err
+		}
+		m = rec.image
+		if rec.owner != "" && rec.owner != s.Identity {
+			v := judge(rec.owner)
+			if !v.Dead {
+				return snap, "", ErrOwned
+			}
+			from = rec.owner
+			alive := slices.MaxFunc([]time.Time{rec.written, v.Renewed}, time.Time.Compare)
+			m = m.before(alive.Add(-s.Overlap))
+		}
+		st.object, st.rec = object, rec
 	}
-	st.object, st.rec = object, rec
 	if err := st.write(ctx, m.base(), s.Identity); err != nil {
 		return snap, "", err
 	}
@@ -168,7 +166,7 @@ func (st *Store) Ready(c state.Change) bool {
 		c.Succeeded.Equal(was.Succeeded) {
 		wait = watermarkEvery
 	}
-	return st.written.IsZero() || time.Since(st.written) >= wait
+	return time.Since(st.written) >= wait
 }
 
 // Commit stores a change. state.ErrTaken: another pod owns the source, or somebody wrote to its ConfigMap; nothing
@@ -263,8 +261,7 @@ func (st *Store) write(ctx context.Context, m image, owner string) error {
 	err := st.put(ctx, rec)
 	if errors.Is(err, ErrConflict) && len(st.tried) > 0 {
 		// It may be a write of our own whose answer did not come. Then nobody else has written since.
-		var mine bool
-		if mine, err = st.recognise(ctx); mine {
+		if err = st.recognise(ctx); err == nil {
 			err = st.put(ctx, rec)
 		}
 	}
@@ -308,28 +305,27 @@ func (st *Store) put(ctx context.Context, rec record) error {
 
 // recognise reads the ConfigMap after a conflict. Where the last one to write it was this Store, it goes on from
 // there. ErrConflict: it was not.
-func (st *Store) recognise(ctx context.Context) (mine bool, err error) {
+func (st *Store) recognise(ctx context.Context) error {
 	object, err := st.sources.API.Get(ctx, st.object.Name)
 	if errors.Is(err, ErrNotFound) {
-		return false, ErrConflict
+		return ErrConflict
 	}
 	if err != nil {
-		return false, err
+		return err
 	}
 	rec, err := decodeRecord(object)
-	mine = err == nil && rec.writer == st.sources.Identity && rec.key == st.rec.key &&
+	mine := err == nil && rec.writer == st.sources.Identity && rec.key == st.rec.key &&
 		slices.Contains(st.tried, rec.sequence)
 	if !mine {
-		return false, ErrConflict
+		return ErrConflict
 	}
 	st.object.Version = object.Version
-	return true, nil
+	return nil
 }
 
 // Release gives back a source that this process owns without knowing, because the answer to Take was lost. It does
 // nothing when the owner is another.
 func (s *Sources) Release(ctx context.Context, key state.Key) error {
-	st := &Store{sources: s, rec: record{key: key}, turn: make(chan struct{}, 1)}
 	object, err := s.API.Get(ctx, objectName(s.Name, key))
 	if errors.Is(err, ErrNotFound) {
 		return nil
@@ -341,7 +337,7 @@ func (s *Sources) Release(ctx context.Context, key state.Key) error {
 	if err != nil || rec.owner != s.Identity {
 		return err
 	}
-	st.object, st.rec = object, rec
+	st := &Store{sources: s, object: object, rec: rec}
 	return st.named(st.write(ctx, rec.image, ""))
 }
 
