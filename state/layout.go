@@ -124,7 +124,7 @@ func decodeEntry(key []byte) (e Entry) {
 
 // newestUse is the transaction of an open: the latest use of any source.
 func newestUse(tx *bbolt.Tx) (newest time.Time, err error) {
-	err = eachSource(tx, func(_ []byte, m sourceMeta) error {
+	err = eachSource(tx, func(m sourceMeta) error {
 		newest = latest(newest, m.Used)
 		return nil
 	})
@@ -138,7 +138,7 @@ func newestUse(tx *bbolt.Tx) (newest time.Time, err error) {
 // the state of a source.
 func tidy(tx *bbolt.Tx, now, newest time.Time, open func(Key) bool) (deleted []Key, err error) {
 	var stale []sourceMeta
-	err = eachSource(tx, func(_ []byte, m sourceMeta) error {
+	err = eachSource(tx, func(m sourceMeta) error {
 		switch {
 		case open(m.Key):
 			if used := latest(now, m.Watermark); used.Sub(m.Used) > time.Hour {
@@ -178,6 +178,11 @@ func putLayout(tx *bbolt.Tx) error {
 	return b.Put(versionKey, rec)
 }
 
+func getMeta(b *bbolt.Bucket) (m sourceMeta, err error) {
+	err = decodeRecord(b.Get(metaKey), &m)
+	return m, err
+}
+
 func putMeta(b *bbolt.Bucket, m sourceMeta) error {
 	rec, err := encodeRecord(m)
 	if err != nil {
@@ -189,16 +194,16 @@ func putMeta(b *bbolt.Bucket, m sourceMeta) error {
 	return b.Put(metaKey, rec)
 }
 
-func eachSource(tx *bbolt.Tx, do func(name []byte, m sourceMeta) error) error {
+func eachSource(tx *bbolt.Tx, do func(sourceMeta) error) error {
 	return tx.ForEach(func(name []byte, b *bbolt.Bucket) error {
 		if !bytes.HasPrefix(name, sourcePrefix) || b == nil {
 			return nil
 		}
-		var m sourceMeta
-		if err := decodeRecord(b.Get(metaKey), &m); err != nil {
+		m, err := getMeta(b)
+		if err != nil {
 			return err
 		}
-		return do(name, m)
+		return do(m)
 	})
 }
 
@@ -264,8 +269,8 @@ func load(tx *bbolt.Tx, key Key) (Snapshot, error) {
 	c := tx.Cursor()
 	for name, _ := c.Seek(prefix); bytes.HasPrefix(name, prefix); name, _ = c.Next() {
 		b := tx.Bucket(name)
-		var m sourceMeta
-		if err := decodeRecord(b.Get(metaKey), &m); err != nil {
+		m, err := getMeta(b)
+		if err != nil {
 			return snap, err
 		}
 		if !bytes.Equal(name, own) {
@@ -273,7 +278,6 @@ func load(tx *bbolt.Tx, key Key) (Snapshot, error) {
 			continue
 		}
 		snap.Found, snap.Watermark, snap.Unread, snap.Succeeded = true, m.Watermark, m.Unread, m.Succeeded
-		var err error
 		if snap.IDs, err = loadIDs(b.Bucket(idsBucket)); err != nil {
 			return snap, fmt.Errorf("source %s: %w", key, err)
 		}

@@ -1,6 +1,7 @@
 package state
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -33,8 +34,8 @@ func Return(path string, key Key) error {
 		if b == nil {
 			return fmt.Errorf("it holds nothing of %s", key)
 		}
-		var m sourceMeta
-		if err := decodeRecord(b.Get(metaKey), &m); err != nil {
+		m, err := getMeta(b)
+		if err != nil {
 			return err
 		}
 		m.Succeeded = time.Time{}
@@ -44,36 +45,17 @@ func Return(path string, key Key) error {
 
 // edit changes a file that nobody has open, in one transaction.
 func edit(path, what string, change func(*bbolt.Tx) error) error {
-	fail := func(err error) error { return fmt.Errorf("state file %s: %s: %w", path, what, err) }
-	if info, err := os.Stat(path); err != nil {
-		return fail(err)
-	} else if !info.Mode().IsRegular() {
-		return fail(errors.New("not a regular file"))
+	info, err := os.Stat(path)
+	if err == nil && !info.Mode().IsRegular() {
+		err = errors.New("not a regular file")
 	}
-	fd, err := openLocked(path, 0, 0)
-	if err != nil {
-		return fail(err)
-	}
-	info, err := fd.Stat()
-	if err != nil {
-		unlock(fd)
-		return fail(err)
-	}
-	db, err := openBolt(fd, info.Size())
-	if err != nil {
-		unlock(fd)
-		return fail(err)
-	}
-	panicked, err := guard(func() error { return db.Update(change) })
-	if panicked {
-		unlock(fd) // bbolt's own locks may be held: a Close could wait for ever
-		return fail(err)
-	}
-	if closeErr := db.Close(); err == nil {
-		err = closeErr
+	if err == nil {
+		f := &boltFile{path: path, info: info, refs: 1}
+		err = f.do(func(db *bbolt.DB) error { return db.Update(change) })
+		err = cmp.Or(err, f.release())
 	}
 	if err != nil {
-		return fail(err)
+		return fmt.Errorf("state file %s: %s: %w", path, what, err)
 	}
 	return nil
 }
@@ -82,8 +64,8 @@ func edit(path, what string, change func(*bbolt.Tx) error) error {
 func reset(tx *bbolt.Tx, key Key, to, now time.Time) error {
 	snap := Change{Watermark: to}
 	if b := tx.Bucket(bucketName(key)); b != nil {
-		var m sourceMeta
-		if err := decodeRecord(b.Get(metaKey), &m); err != nil {
+		m, err := getMeta(b)
+		if err != nil {
 			return err
 		}
 		for _, g := range m.Unread {

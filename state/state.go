@@ -139,6 +139,7 @@ const (
 func (c Change) Clean(reasonMost int) (Change, error) {
 	c.Watermark, c.Succeeded = c.Watermark.Round(0).UTC(), c.Succeeded.Round(0).UTC()
 	unread := make([]UnreadRange, 0, len(c.Unread))
+	times := []time.Time{c.Watermark, c.Succeeded}
 	for _, g := range c.Unread {
 		reason := strings.ToValidUTF8(g.Reason, "\uFFFD")
 		if len(reason) > reasonMost {
@@ -146,22 +147,15 @@ func (c Change) Clean(reasonMost int) (Change, error) {
 		}
 		unread = append(unread, UnreadRange{Since: g.Since.Round(0).UTC(), Until: g.Until.Round(0).UTC(),
 			Reason: reason})
+		times = append(times, g.Since, g.Until)
 	}
 	c.Unread = unread
-	for _, t := range append([]time.Time{c.Watermark, c.Succeeded}, boundsOf(unread)...) {
+	for _, t := range times {
 		if t.Year() < 1 || t.Year() > 9999 { // RFC 3339 has no more
 			return c, fmt.Errorf("state: the time %s cannot be stored: only the years 1 to 9999 can", t)
 		}
 	}
 	return c, nil
-}
-
-func boundsOf(unread []UnreadRange) []time.Time {
-	times := make([]time.Time, 0, 2*len(unread))
-	for _, g := range unread {
-		times = append(times, g.Since, g.Until)
-	}
-	return times
 }
 
 // claims are the Keys of the open Stores of this process. They span memory and all files: two sources that pull the
