@@ -2,6 +2,13 @@ package plan
 
 import "time"
 
+// serviceClock is what the planner remembers of the service's clock between polls.
+type serviceClock struct {
+	latest   time.Time // service time at which the last poll began
+	latestAt time.Time // the same, local
+	jump     clockJump
+}
+
 // begin starts a poll at the service's time: it finds the watermark at the first, and takes it back when the
 // service's clock went back.
 func (p *Planner) begin(c Clock) {

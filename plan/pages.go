@@ -1,9 +1,6 @@
 package plan
 
-import (
-	"fmt"
-	"time"
-)
+import "fmt"
 
 const (
 	mostPages  = 1000 // of one pass
@@ -124,11 +121,4 @@ func (p *Planner) pageEnded(w *window, a Answer) (done bool) {
 // refuse makes a failure of an answer that came whole.
 func (w *window) refuse(f Failure, reason string) {
 	w.got.Failure, w.got.Reason = f, "alerts request: "+reason
-}
-
-// serviceClock is what the planner remembers of the service's clock between polls.
-type serviceClock struct {
-	latest   time.Time // service time at which the last poll began
-	latestAt time.Time // the same, local
-	jump     clockJump
 }

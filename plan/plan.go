@@ -10,8 +10,6 @@ package plan
 
 import (
 	"time"
-
-	"fluent-bit-defender/state"
 )
 
 const (
@@ -85,7 +83,6 @@ type Request struct {
 	Page         string // the link to a next page: all else counts for nothing then
 	Window       Range  // what it is asked for
 	Now          time.Time
-	Unread       bool // it is an unread range that is asked for again
 }
 
 // Failure is what an answer failed for.
@@ -152,16 +149,6 @@ const (
 	// N rows, as many as answers of the service seem to hold at most, in a window that cannot be split
 	RowsMayHide
 )
-
-// Start is where a life begins.
-type Start struct {
-	Found     bool // there is a state
-	Watermark time.Time
-	Unread    []state.UnreadRange
-	// Neighbour is where the state of other filters of the tenant ends, with its unread ranges.
-	Neighbour       time.Time
-	NeighbourUnread []state.UnreadRange
-}
 
 func earlier(a, b time.Time) time.Time {
 	if a.Before(b) {

@@ -24,8 +24,8 @@ const (
 // Planner plans for one source. Next and Answer take turns.
 type Planner struct {
 	cfg   Config
-	start Start
-	born  time.Time // local
+	start state.Snapshot // without its ids
+	born  time.Time      // local
 
 	watermark time.Time
 	unread    unreadRanges
@@ -64,14 +64,11 @@ type failures struct {
 	others int
 }
 
-// New returns the planner of a source that begins at start.
-func New(cfg Config, start Start, local time.Time) *Planner {
-	p := &Planner{cfg: cfg, start: start, born: local, watermark: start.Watermark}
-	for _, u := range start.Unread {
-		u.Since, u.Until = u.Since.Round(0).UTC(), u.Until.Round(0).UTC() // they are compared with ==
-		p.unread.list = append(p.unread.list, u)
-	}
-	return p
+// New returns the planner of a source that begins at start, of which it keeps all but the ids.
+func New(cfg Config, start state.Snapshot, local time.Time) *Planner {
+	start.IDs = nil
+	return &Planner{cfg: cfg, start: start, born: local, watermark: start.Watermark,
+		unread: unreadRanges{list: start.Unread}}
 }
 
 // Once makes p read r, instead of polling, before the first step. It ends with a Wait without a time.
@@ -134,7 +131,7 @@ func (p *Planner) Next(c Clock) Step {
 			p.begin(c)
 		case reading:
 			if p.poll.now.Sub(c.Service) > Edge { // the service's clock went back: what was planned lies in its future
-				p.rest(c)
+				p.rest()
 				continue
 			}
 			if p.poll.suspect != nil {
@@ -156,13 +153,13 @@ func (p *Planner) Next(c Clock) Step {
 			if p.once != nil {
 				return Step{Kind: Wait}
 			}
-			p.rest(c)
+			p.rest()
 		}
 	}
 }
 
 // rest ends a poll.
-func (p *Planner) rest(c Clock) {
+func (p *Planner) rest() {
 	interval := time.Duration(float64(p.cfg.PollInterval) * (0.9 + 0.2*p.cfg.Jitter()))
 	p.phase, p.due = resting, later(p.due, p.poll.began.Add(interval))
 	p.poll.stack = nil

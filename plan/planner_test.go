@@ -28,7 +28,7 @@ type dialogue struct {
 
 var noon = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
 
-func talk(cfg Config, start Start) *dialogue {
+func talk(cfg Config, start state.Snapshot) *dialogue {
 	cfg.Overlap, cfg.MaxWindow, cfg.Lookback, cfg.PollInterval, cfg.RetryMax = 2*time.Minute, time.Hour, 10*time.Minute,
 		time.Minute, 5*time.Minute
 	cfg.Jitter = func() float64 { return 0.5 }
@@ -96,7 +96,7 @@ func (d *dialogue) run(n int, answer func(Request) Answer) {
 			if r.Page != "" {
 				fmt.Fprintf(&d.out, " page %s", r.Page)
 			}
-			if r.Unread {
+			if d.p.asked.unread {
 				fmt.Fprint(&d.out, " (unread)")
 			}
 			a = answer(r)
@@ -141,13 +141,13 @@ func failing(since, until time.Duration, f Failure) func(Request) Answer {
 	}
 }
 
-var found = Start{Found: true, Watermark: noon.Add(-2 * time.Minute)}
+var found = state.Snapshot{Found: true, Watermark: noon.Add(-2 * time.Minute)}
 
 // Each dialogue is a file of testdata: what is asked, what follows from the answers, and when.
 func TestDialogues(t *testing.T) {
 	for name, play := range map[string]func() *dialogue{
 		"the first polls of a life": func() *dialogue {
-			d := talk(Config{}, Start{})
+			d := talk(Config{}, state.Snapshot{})
 			d.run(7, nothing)
 			return d
 		},
@@ -176,7 +176,7 @@ func TestDialogues(t *testing.T) {
 			return d
 		},
 		"a limit that is met splits down to two seconds and is left out then": func() *dialogue {
-			d := talk(Config{Limit: 2}, Start{Found: true, Watermark: noon.Add(-4 * time.Second)})
+			d := talk(Config{Limit: 2}, state.Snapshot{Found: true, Watermark: noon.Add(-4 * time.Second)})
 			d.run(18, rows(100*time.Millisecond, 0))
 			return d
 		},
@@ -198,7 +198,7 @@ func TestDialogues(t *testing.T) {
 			return d
 		},
 		"pages of a short window are read in passes": func() *dialogue {
-			d := talk(Config{PageSize: 1000}, Start{Found: true, Watermark: noon.Add(-time.Second)})
+			d := talk(Config{PageSize: 1000}, state.Snapshot{Found: true, Watermark: noon.Add(-time.Second)})
 			d.run(2, nothing)
 			fresh := 50
 			d.run(26, func(r Request) Answer {
@@ -216,7 +216,7 @@ func TestDialogues(t *testing.T) {
 			return d
 		},
 		"a link that is refused splits, and leaves an unread range": func() *dialogue {
-			d := talk(Config{PageSize: 1000}, Start{Found: true, Watermark: noon.Add(-30 * time.Millisecond)})
+			d := talk(Config{PageSize: 1000}, state.Snapshot{Found: true, Watermark: noon.Add(-30 * time.Millisecond)})
 			d.run(2, nothing)
 			d.run(60, func(r Request) Answer {
 				if r.Page != "" {
@@ -255,7 +255,7 @@ func TestDialogues(t *testing.T) {
 			return d
 		},
 		"one range is read": func() *dialogue {
-			d := talk(Config{}, Start{})
+			d := talk(Config{}, state.Snapshot{})
 			d.p.Once(Range{noon.Add(-2 * time.Hour), noon.Add(-time.Hour)})
 			d.run(12, failing(-100*time.Minute, -100*time.Minute+time.Second, OfWindow))
 			d.run(40, nothing)
@@ -263,7 +263,7 @@ func TestDialogues(t *testing.T) {
 		},
 		"unread ranges of other filters are taken over": func() *dialogue {
 			u := state.UnreadRange{Since: noon.Add(-time.Hour), Until: noon.Add(-50 * time.Minute), Reason: "500"}
-			d := talk(Config{}, Start{Neighbour: noon.Add(-30 * time.Minute), NeighbourUnread: []state.UnreadRange{u}})
+			d := talk(Config{}, state.Snapshot{Neighbour: noon.Add(-30 * time.Minute), NeighbourUnread: []state.UnreadRange{u}})
 			d.run(5, nothing)
 			return d
 		},
@@ -286,7 +286,7 @@ func TestDialogues(t *testing.T) {
 
 // After a fault of ours in the midst of a poll nothing is passed by: the next begins where the watermark is.
 func TestAnAbandonedPollPassesNothingBy(t *testing.T) {
-	d := talk(Config{}, Start{Found: true, Watermark: noon.Add(-3 * time.Hour)})
+	d := talk(Config{}, state.Snapshot{Found: true, Watermark: noon.Add(-3 * time.Hour)})
 	d.run(3, nothing) // the time, a glance, the first window of an hour
 	if step := d.p.Next(d.clock()); step.Kind != Ask {
 		t.Fatalf("%+v", step)
@@ -309,7 +309,7 @@ func TestNoTimeIsPassedBy(t *testing.T) {
 		if r.IntN(2) == 0 {
 			cfg = Config{PageSize: 10}
 		}
-		d := talk(cfg, Start{})
+		d := talk(cfg, state.Snapshot{})
 		d.p.cfg.Jitter = r.Float64
 		read := map[Range]bool{}
 		for range 400 {

@@ -89,7 +89,6 @@ func (us *unreadRanges) adopt(ranges []state.UnreadRange, watermark time.Time) {
 	var list []state.UnreadRange
 	for _, u := range ranges {
 		n := len(list)
-		u.Since, u.Until = u.Since.Round(0).UTC(), u.Until.Round(0).UTC()
 		switch {
 		case n > 0 && u.Since.Before(list[n-1].Until):
 			list[n-1].Until = later(list[n-1].Until, u.Until)

@@ -21,7 +21,7 @@ type window struct {
 
 // request is what to send for w. It begins an edge earlier, so that neighbours share it.
 func (w *window) request(limit int) Request {
-	r := Request{Window: w.Range, Unread: w.unread, Limit: limit, Ago: w.ago}
+	r := Request{Window: w.Range, Limit: limit, Ago: w.ago}
 	if w.unlimited {
 		r.Limit = 0
 	}

@@ -32,7 +32,6 @@ type gathered struct {
 	level   slog.Level
 	text    string
 	tenants []string // in the order in which they came, each once
-	seen    map[string]bool
 	timer   *time.Timer
 }
 
@@ -82,7 +81,7 @@ func (g *Gatherer) gather(kind string, level slog.Level, tenant, text string) bo
 	case g.closed || k == nil && len(g.kinds) >= mostGathered:
 		return false
 	case k == nil:
-		k = &gathered{level: level, text: text, seen: map[string]bool{}}
+		k = &gathered{level: level, text: text}
 		g.kinds[kind] = k
 		g.waiting.Add(1)
 		k.timer = time.AfterFunc(g.wait, func() {
@@ -93,8 +92,7 @@ func (g *Gatherer) gather(kind string, level slog.Level, tenant, text string) bo
 			g.waiting.Done()
 		})
 	}
-	if !k.seen[tenant] {
-		k.seen[tenant] = true
+	if !slices.Contains(k.tenants, tenant) {
 		k.tenants = append(k.tenants, tenant)
 	}
 	return true

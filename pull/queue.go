@@ -34,13 +34,14 @@ type buffer struct {
 type lane struct {
 	ledger *ledger.Ledger
 
+	seq uint64 // of its last buffer; used by one step at a time
+
 	// Guarded by the queue's lock.
 	full  []*buffer
 	open  *buffer // not full yet; nobody fills it while it lies here
 	bytes int     // of both
-	seq   uint64
-	inRow bool // it is in the queue's row
-	gone  bool // nothing of it is taken any more
+	inRow bool    // it is in the queue's row
+	gone  bool    // nothing of it is taken any more
 }
 
 // sums count what was delivered.

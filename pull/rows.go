@@ -156,7 +156,6 @@ func (a *answer) row(ctx context.Context) error {
 		a.buf.IDs = append(a.buf.IDs, alert)
 	}
 	a.unusual(row)
-	s.seq = a.buf.Seq
 	if len(a.buf.data) >= run.opt.BatchSize || run.hungry.Load() && time.Since(a.buf.opened) >= openFor {
 		a.push(nil)
 	}

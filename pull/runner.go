@@ -67,7 +67,7 @@ func NewRunner(opt Options) *Runner {
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	r.queue.init(opt.QueueLimit, opt.BatchSize, opt.Fence)
 	r.sched.init(opt.Parallel)
-	r.meter.positions, r.meter.failing = map[*Source]position{}, map[*Source]bool{}
+	r.meter.positions = map[*Source]position{}
 	return r
 }
 

@@ -48,7 +48,6 @@ type Source struct {
 	planner  *plan.Planner
 	next     *successor // nil: the API has none, or it is pulled already
 	dateless bool       // the service sends no Date: the local clock counts
-	seq      uint64
 	syntax   syntaxErrors
 	report   reports
 
@@ -104,13 +103,12 @@ func newSource(
 	}
 	s.ledger = ledger.New(snap, opt)
 	s.lane.ledger = s.ledger
-	s.begin(cfg, c, plan.Start{Found: snap.Found, Watermark: snap.Watermark, Unread: snap.Unread,
-		Neighbour: snap.Neighbour, NeighbourUnread: snap.NeighbourUnread}, tune)
+	s.begin(cfg, c, snap, tune)
 	return s, nil
 }
 
 // begin has s pulled as cfg says from now on.
-func (s *Source) begin(cfg *conf.Config, c *client.Client, start plan.Start, tune tuning) {
+func (s *Source) begin(cfg *conf.Config, c *client.Client, start state.Snapshot, tune tuning) {
 	s.cfg, s.client, s.dateless = cfg, c, false
 	s.rows = fmt.Sprintf("%+v %s %v", s.readerOptions(cfg), cfg.Format, cfg.KeepNative)
 	s.onGraph.Store(cfg.API == conf.Graph)
@@ -244,7 +242,7 @@ func (s *Source) checkpoint() {
 	if s.planner.Watermark().IsZero() {
 		return // no poll has begun: nothing is known
 	}
-	s.ledger.Checkpoint(ledger.Checkpoint{Seq: s.seq, Watermark: s.planner.Watermark(), Unread: s.planner.Unread(),
+	s.ledger.Checkpoint(ledger.Checkpoint{Seq: s.lane.seq, Watermark: s.planner.Watermark(), Unread: s.planner.Unread(),
 		KeepFrom: s.planner.KeepFrom(clock)})
 	p := position{watermark: s.planner.Watermark(), unread: len(s.planner.Unread()), lastDone: s.planner.LastDone()}
 	p.service, p.local = s.planner.Began()

@@ -88,6 +88,7 @@ type position struct {
 	watermark, lastDone time.Time // of the service
 	service, local      time.Time // when its last poll began
 	unread, ids         int
+	failing             bool // its last request failed
 }
 
 // meter counts for all sources of a runner. Its lock is held for a few additions only, so that Stats never waits.
@@ -95,7 +96,6 @@ type meter struct {
 	mu        sync.Mutex
 	stats     Stats
 	positions map[*Source]position
-	failing   map[*Source]bool
 }
 
 func (m *meter) count(f func(*Stats)) {
@@ -130,6 +130,7 @@ func (m *meter) place(s *Source, p position) {
 	p.ids = s.ledger.Len()
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	p.failing = m.positions[s].failing
 	m.positions[s] = p
 }
 
@@ -137,11 +138,9 @@ func (m *meter) place(s *Source, p position) {
 func (m *meter) outcome(s *Source, failed bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if failed {
-		m.failing[s] = true
-	} else {
-		delete(m.failing, s)
-	}
+	p := m.positions[s]
+	p.failing = failed
+	m.positions[s] = p
 }
 
 // forget takes s out of what is counted now.
@@ -149,7 +148,6 @@ func (m *meter) forget(s *Source) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	delete(m.positions, s)
-	delete(m.failing, s)
 }
 
 // read returns the sums, and of times the worst.
@@ -157,8 +155,10 @@ func (m *meter) read() Stats {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	s := m.stats
-	s.Failing = len(m.failing)
 	for _, p := range m.positions {
+		if p.failing {
+			s.Failing++
+		}
 		s.Unread += p.unread
 		s.IDs += p.ids
 		if s.Watermark.IsZero() || !p.watermark.IsZero() && p.watermark.Before(s.Watermark) {

@@ -12,6 +12,7 @@ import (
 	"fluent-bit-defender/ledger"
 	"fluent-bit-defender/plan"
 	"fluent-bit-defender/record"
+	"fluent-bit-defender/state"
 	"fluent-bit-defender/transport"
 )
 
@@ -100,7 +101,7 @@ func (s *Source) askSuccessor(ctx context.Context) result {
 // alert in it may have been updated since, and is found by the time of that.
 func (s *Source) succeed(now, gone time.Time) {
 	next := s.next
-	var start plan.Start
+	var start state.Snapshot
 	from := "initial_lookback"
 	if w := s.planner.Watermark(); !w.IsZero() {
 		if unread := s.planner.Unread(); len(unread) > 0 && unread[0].Since.Before(w) {
