@@ -175,8 +175,8 @@ func (l *Ledger) Len() int {
 	return l.ids.len()
 }
 
-// Settled tells whether all that was delivered is durable in the change that Take returns next or returned before.
-func (l *Ledger) Settled() bool {
+// AllDurable tells whether all that was delivered is durable in the change that Take returns next or returned before.
+func (l *Ledger) AllDurable() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.delivered) == 0

@@ -40,7 +40,6 @@ func (p *Planner) beginOnce(now time.Time, first bool) {
 
 // beginLife finds the watermark that a life begins with.
 func (p *Planner) beginLife(c Clock, now time.Time) {
-	p.lastFull = p.watermark.Add(p.cfg.Overlap)
 	if p.start.Found {
 		p.reach = p.watermark.Add(-KeepMargin)
 		return

@@ -31,7 +31,6 @@ type Planner struct {
 	unread    unreadRanges
 	clock     serviceClock
 	reach     time.Time // ids older than this may be forgotten since the life before; zero: none are
-	lastFull  time.Time // service time at which the last poll began that came to its end
 	lastDone  time.Time // the same of the last that read all; zero: none has
 	lastRows  int       // of the last answer without a limit
 
@@ -92,8 +91,8 @@ func (p *Planner) tell(f Fact) { p.facts = append(p.facts, f) }
 // KeepFrom is the time from which on rows may be asked for again.
 func (p *Planner) KeepFrom(c Clock) time.Time {
 	from := p.watermark
-	if p.cfg.Ago > 0 {
-		from = earlier(from, p.lastFull.Add(-p.cfg.Ago))
+	if p.cfg.Ago > 0 && !p.clock.latest.IsZero() {
+		from = earlier(from, p.clock.latest.Add(-p.cfg.Ago))
 	}
 	if p.clock.jump.fresh(c.Local) {
 		from = earlier(from, p.clock.jump.watermark)
@@ -140,7 +139,6 @@ func (p *Planner) Next(c Clock) Step {
 			if w := p.nextWindow(); w != nil {
 				return p.ask(c, w)
 			}
-			p.lastFull = p.poll.now
 			if !p.poll.partial {
 				p.lastDone = p.poll.now
 				p.tell(Fact{Kind: PollDone})
@@ -265,7 +263,7 @@ func (p *Planner) answered(c Clock, w *window) Outcome {
 	case unlimited:
 		p.poll.stack = append(p.poll.stack, &window{Range: w.Range, unlimited: true})
 	default:
-		p.settle(c, w)
+		p.advance(c, w)
 	}
 	return Outcome{}
 }

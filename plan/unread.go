@@ -114,7 +114,7 @@ func (p *Planner) setAside(c Clock, w *window, reason string) bool {
 	r := p.unread.add(w.Range, reason, most)
 	p.unread.retry(r).due = c.Local.Add(p.backOff(0, time.Minute))
 	p.tell(Fact{Kind: kind, Window: w.Range, Reason: reason, N: len(p.unread.list)})
-	p.settle(c, w)
+	p.advance(c, w)
 	return true
 }
 

@@ -92,10 +92,10 @@ func (p *Planner) plan() {
 	p.poll.stack = windows
 }
 
-// settle advances the watermark to what is known after w was read, or set aside. The answer's own Date has the last
-// word on the time at which it was asked for: while it disputes the time we took it for, nothing is settled, and the
+// advance moves the watermark to what is known after w was read, or set aside. The answer's own Date has the last
+// word on the time at which it was asked for: while it disputes the time we took it for, the watermark stays, and the
 // next poll asks again.
-func (p *Planner) settle(c Clock, w *window) {
+func (p *Planner) advance(c Clock, w *window) {
 	if c.Disputed || c.Service.IsZero() {
 		return
 	}
@@ -121,7 +121,7 @@ func (p *Planner) answeredByAgo(c Clock, w *window, a Answer) {
 	if c.Service.IsZero() || began.After(p.watermark) || a.Cached || p.limited(w, a) || p.capped(w, a) {
 		return
 	}
-	p.settle(c, w)
+	p.advance(c, w)
 	p.poll.planned = p.poll.now
 }
 

@@ -60,38 +60,25 @@ func (q *queue) Leave() {
 	}
 }
 
-// durable returns what is durable now, while the core runs.
-func (q *queue) durable() func(ledger.Delivered) bool {
+// durable returns what is durable now: while the core runs, what was delivered long enough ago; at its exit, all but
+// what may lie in its ring. By back-pressure or a rate limit the core may have paused the input before. On its way out
+// an input that ran gets two pauses, one that is paused none more, or two more (flb_input_pause in 5.1.1); what old
+// cores give beyond that the plugin keeps to itself. With `threaded off` every instance of the thread sees the pauses
+// of all, two each. Cores without pauses give none.
+func (q *queue) durable(exit bool) func(ledger.Delivered) bool {
 	q.lock.Lock()
 	defer q.lock.Unlock()
-	active := q.core.active()
-	return func(d ledger.Delivered) bool { return active-d.Active >= safeAfter }
-}
-
-// durableAtLast returns what is durable when a source is closed: while the core runs, or when it has begun to end
-// meanwhile.
-func (q *queue) durableAtLast() func(ledger.Delivered) bool {
-	q.lock.Lock()
-	left := q.core.left
-	q.lock.Unlock()
-	if left.IsZero() {
-		return q.durable()
-	}
-	return q.durableAtExit()
-}
-
-// durableAtExit returns what is durable when the core ends: all but what may lie in its ring. By back-pressure or a
-// rate limit the core may have paused the input before. On its way out an input that ran gets two pauses, one that is
-// paused none more, or two more (flb_input_pause in 5.1.1); what old cores give beyond that the plugin keeps to
-// itself. With `threaded off` every instance of the thread sees the pauses of all, two each. Cores without pauses
-// give none.
-func (q *queue) durableAtExit() func(ledger.Delivered) bool {
-	q.lock.Lock()
-	defer q.lock.Unlock()
-	if q.core.pauses%2 == 1 {
+	if !exit || q.core.pauses%2 == 1 {
 		active := q.core.active()
 		return func(d ledger.Delivered) bool { return active-d.Active >= safeAfter }
 	}
 	left := q.core.left
 	return func(d ledger.Delivered) bool { return left.IsZero() || left.Sub(d.At) >= ringTime }
+}
+
+// leaving tells whether the core has begun to end.
+func (q *queue) leaving() bool {
+	q.lock.Lock()
+	defer q.lock.Unlock()
+	return !q.core.left.IsZero()
 }

@@ -231,7 +231,7 @@ func TestAnAnswerWithoutEndIsGivenUp(t *testing.T) {
 		"repetitions": `{"AlertId":"again","AlertTime":"2026-01-01T00:00:00Z"},`} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				h := scene(30, 20*time.Minute, func(p *life) { p.barren = 1 << 20 })
+				h := scene(30, 20*time.Minute, func(p *life) { p.progress = 1 << 20 })
 				h.svc.Queue(defendersim.KindAlerts, nil, defendersim.Page("endless", "", func(w io.Writer) error {
 					_, err := io.WriteString(w, "[")
 					for err == nil {

@@ -44,7 +44,7 @@ type life struct {
 	secretFile string        // in place of a secret in the configuration
 	slowOver   time.Duration // windows longer than that take longer than read_timeout; 0: none does
 	next       *conf.Config  // every other life has this configuration; nil: all have cfg
-	barren     int64         // bytes of an answer that may bring nothing new; 0: as in life
+	progress   int64         // bytes of an answer that may bring nothing new; 0: as in life
 	floor      int           // rows at which a cap of the service can be suspected; 0: 20, for histories are small
 	maxIDs     int           // 0: as in life
 	events     []event
@@ -389,7 +389,7 @@ func (h *history) start() {
 		panic(err)
 	}
 	e := NewRunner(OptionsOf(&cfg, log))
-	e.barrenMost = cmp.Or(h.barren, barrenMost)
+	e.progressMost = cmp.Or(h.progress, progressMost)
 	h.starts = append(h.starts, time.Now())
 	if !h.disk.found {
 		stats := h.svc.Stats()

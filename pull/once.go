@@ -33,9 +33,9 @@ func (e *UnreadError) Error() string {
 }
 
 // Once pulls what was processed from since to until, oldest first, with the splitting, limits and memory of Start,
-// which must not be called as well; s was not added. It goes on where the store of s ends, and asks for its unread
-// ranges again; a store belongs to one such range. Neither ago nor initial_lookback play a part. Rows without a
-// usable time come whenever the service shows them.
+// which must not be called as well; s was not added, and has no successor. It goes on where the store of s ends, and
+// asks for its unread ranges again; a store belongs to one such range. Neither ago nor initial_lookback play a part.
+// Rows without a usable time come whenever the service shows them.
 //
 // deliver is called from one goroutine with whole records, one or more, which are its own until it returns; they
 // count as delivered then, unless it returns an error, which ends the pull and is returned. Once returns when all was

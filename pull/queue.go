@@ -37,11 +37,11 @@ type lane struct {
 	seq uint64 // of its last buffer; used by one step at a time
 
 	// Guarded by the queue's lock.
-	full  []*buffer
-	open  *buffer // not full yet; nobody fills it while it lies here
-	bytes int     // of both
-	inRow bool    // it is in the queue's row
-	gone  bool    // nothing of it is taken any more
+	full   []*buffer
+	open   *buffer // not full yet; nobody fills it while it lies here
+	bytes  int     // of both
+	inTurn bool    // it is in the queue's turns
+	gone   bool    // nothing of it is taken any more
 }
 
 // sums count what was delivered.
@@ -54,7 +54,7 @@ type queue struct {
 	fence       func() bool // nil: none. False: nothing is delivered now
 
 	lock  sync.Mutex
-	row   []*lane // that have something, in their turn
+	turns []*lane // that have something, in their turn
 	lanes int     // all
 	bytes int
 	spare [][]byte  // for the next buffers
@@ -124,9 +124,9 @@ func (q *queue) park(l *lane, b *buffer) {
 func (q *queue) grew(l *lane, n int) {
 	l.bytes += n
 	q.bytes += n
-	if !l.inRow {
-		l.inRow = true
-		q.row = append(q.row, l)
+	if !l.inTurn {
+		l.inTurn = true
+		q.turns = append(q.turns, l)
 	}
 }
 
@@ -200,8 +200,8 @@ func (q *queue) wait(ctx context.Context, l *lane) bool {
 // next takes the next buffer of the lane whose turn it is, if it has at most most bytes; nil: there is none. The
 // caller holds lock.
 func (q *queue) next(most int) *buffer {
-	for len(q.row) > 0 {
-		l := q.row[0]
+	for len(q.turns) > 0 {
+		l := q.turns[0]
 		b := l.open
 		if len(l.full) > 0 {
 			b = l.full[0]
@@ -209,9 +209,9 @@ func (q *queue) next(most int) *buffer {
 		if b != nil && len(b.data) > most {
 			return nil
 		}
-		q.row[0] = nil
-		q.row = q.row[1:]
-		l.inRow = false
+		q.turns[0] = nil
+		q.turns = q.turns[1:]
+		l.inTurn = false
 		if b == nil {
 			continue
 		}
@@ -224,8 +224,8 @@ func (q *queue) next(most int) *buffer {
 		l.bytes -= len(b.data)
 		q.bytes -= len(b.data)
 		if len(l.full) > 0 || l.open != nil {
-			l.inRow = true
-			q.row = append(q.row, l)
+			l.inTurn = true
+			q.turns = append(q.turns, l)
 		}
 		return b
 	}

@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	sameSyntax = 3        // answers that end at the same syntax error before the invalid text is delivered raw
-	barrenMost = 64 << 30 // bytes of an answer without a new alert, after which it is given up
+	sameSyntax   = 3        // answers that end at the same syntax error before the invalid text is delivered raw
+	progressMost = 64 << 30 // bytes of an answer without a new alert, after which it is given up
 )
 
 // answer is the reading of one answer.
@@ -25,7 +25,7 @@ type answer struct {
 	source *Source
 	req    plan.Request
 	reader *record.Reader
-	body   barren
+	body   progressBody
 	buf    *buffer // that is being filled
 	held   bool    // the download waited for room in the queue
 	// counts since they were last told
@@ -50,7 +50,7 @@ func (s *Source) request(ctx context.Context, req plan.Request) (plan.Answer, er
 	defer ans.Body.Close()
 	a := answer{source: s, req: req, reader: s.run.readers.get(s), buf: s.run.unpark(&s.lane)}
 	defer s.run.readers.put(s, a.reader)
-	a.body = barren{body: ans.Body, most: s.run.barrenMost}
+	a.body = progressBody{body: ans.Body, most: s.run.progressMost}
 	a.reader.Reset(&a.body, func() time.Time { return req.Now })
 	a.reader.SetTenant(s.cfg.TenantID)
 	a.reader.Resync(a.passOver)
@@ -92,14 +92,14 @@ func (a *answer) read(ctx context.Context) (err error) {
 	return err
 }
 
-// barren is a body that fails once more than most bytes of it came without a new row: white space, repetitions or one
-// row without end would else keep the source busy for ever.
-type barren struct {
+// progressBody is a body that fails once more than most bytes of it came without a new row: white space, repetitions
+// or one row without end would else keep the source busy for ever.
+type progressBody struct {
 	body       io.Reader
 	read, most int64
 }
 
-func (b *barren) Read(p []byte) (int, error) {
+func (b *progressBody) Read(p []byte) (int, error) {
 	if b.read > b.most {
 		return 0, fmt.Errorf("%d MiB came without a new alert: the answer has no end; if it lasts, look for a proxy "+
 			"that repeats answers, "+

@@ -54,16 +54,16 @@ type Runner struct {
 
 	// committing holds one during a commit: each takes a change and stores it, or gives it back. No sync.Mutex, because
 	// a store may wait for the network, and virtual time stands still while somebody waits for a Mutex.
-	committing chan struct{}
-	storeFails streak // used by who commits
-	forgetTold bool   // used by who commits
-	barrenMost int64  // tests lower it
+	committing   chan struct{}
+	storeFails   streak // used by who commits
+	forgetTold   bool   // used by who commits
+	progressMost int64  // tests lower it
 }
 
 // NewRunner makes a runner without sources.
 func NewRunner(opt Options) *Runner {
 	opt.Parallel = max(1, opt.Parallel)
-	r := &Runner{opt: opt, committing: make(chan struct{}, 1), barrenMost: barrenMost}
+	r := &Runner{opt: opt, committing: make(chan struct{}, 1), progressMost: progressMost}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	r.queue.init(opt.QueueLimit, opt.BatchSize, opt.Fence)
 	r.sched.init(opt.Parallel)
@@ -102,7 +102,7 @@ func (r *Runner) Remove(ctx context.Context, key state.Key) error {
 	var late error
 	began, err := time.Now(), r.commit(s) // it collects what was delivered
 	// closeSources commits the last time: that must not come before all is durable, nor while commits fail.
-	for (err != nil || !s.ledger.Settled()) && !errors.Is(err, state.ErrTaken) &&
+	for (err != nil || !s.ledger.AllDurable()) && !errors.Is(err, state.ErrTaken) &&
 		(err == nil || time.Since(began) < commitRest) {
 		if !sleep(ctx, commitEvery/4) {
 			late = ctx.Err()
@@ -113,11 +113,11 @@ func (r *Runner) Remove(ctx context.Context, key state.Key) error {
 		}
 		err = r.commit(s)
 	}
-	if late == nil && !errors.Is(err, state.ErrTaken) && !s.ledger.Settled() {
+	if late == nil && !errors.Is(err, state.ErrTaken) && !s.ledger.AllDurable() {
 		late = errors.New("the state could not be stored: what was delivered last may come again; look at where db is")
 	}
 	r.meter.forget(s)
-	return errors.Join(late, r.closeSources([]*Source{s}, r.durableAtLast))
+	return errors.Join(late, r.closeSources([]*Source{s}, r.leaving()))
 }
 
 // Stop ends the pulling, commits what was delivered and closes the stores and clients. It returns ctx's error when
@@ -132,7 +132,7 @@ func (r *Runner) Stop(ctx context.Context) error {
 			}
 		}()
 		r.running.Wait()
-		finished <- r.closeSources(r.sched.all(), r.durableAtExit)
+		finished <- r.closeSources(r.sched.all(), true)
 	}()
 	select {
 	case err := <-finished:
@@ -142,18 +142,18 @@ func (r *Runner) Stop(ctx context.Context) error {
 	}
 }
 
-// closeSources commits the last changes of sources and closes what they own.
-func (r *Runner) closeSources(sources []*Source, durable func() func(ledger.Delivered) bool) error {
+// closeSources commits the last changes of sources and closes what they own; exit: the core ends.
+func (r *Runner) closeSources(sources []*Source, exit bool) error {
 	r.committing <- struct{}{}
 	defer func() { <-r.committing }()
-	last := durable()
+	durable := r.durable(exit)
 	r.collect()
 	var changes []state.Pending
 	var stores []state.Store
 	for _, s := range sources {
 		s.closeClients()
 		stores = append(stores, s.store)
-		if c, dirty := s.ledger.Last(last); dirty {
+		if c, dirty := s.ledger.Last(durable); dirty {
 			changes = append(changes, state.Pending{Store: s.store, Change: c})
 		}
 	}
@@ -231,7 +231,7 @@ func (r *Runner) commit(sources ...*Source) (err error) {
 	r.committing <- struct{}{}
 	defer func() { <-r.committing }()
 	r.collect()
-	durable := r.durable()
+	durable := r.durable(false)
 	var changes []state.Pending
 	var of []*Source
 	for _, s := range sources {

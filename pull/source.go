@@ -186,7 +186,7 @@ func (s *Source) step(ctx context.Context) (due time.Time, asked bool) {
 
 // do takes one step. If over is not nil and says so of what came, the planner does not hear of it, and nothing is told.
 func (s *Source) do(ctx context.Context, over func(result) bool) (r result) {
-	ask, look := s.looks(over == nil)
+	ask, look := s.looks()
 	if ask {
 		return s.askSuccessor(ctx)
 	}

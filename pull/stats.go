@@ -70,7 +70,7 @@ type Stats struct {
 	OnGraph     int // of Sources: those that are pulled from Microsoft Graph, by their api or as its successor
 	Failing     int // of Sources: those whose last request failed
 	Unread      int
-	IDs         int // hashes held
+	IDs         int // held
 	Queued      int // bytes fetched and not yet taken
 	Paused      bool
 }

@@ -43,9 +43,9 @@ func (s *Source) closeClients() {
 	}
 }
 
-// looks tells whether the successor is to be asked now, and else when; zero: never. polls: s is not pulled once.
-func (s *Source) looks(polls bool) (ask bool, at time.Time) {
-	if s.next == nil || !polls {
+// looks tells whether the successor is to be asked now, and else when; zero: never.
+func (s *Source) looks() (ask bool, at time.Time) {
+	if s.next == nil {
 		return false, time.Time{}
 	}
 	return s.next.decide.Next(time.Now())

@@ -42,9 +42,9 @@ func (m image) newest() step {
 // last is the time of the newest commit; zero: there is none.
 func (m image) last() time.Time { return m.newest().at }
 
-// with adds a commit, which is clean and may hold again what is there, and makes one of what is older than overlap before it.
-// Commits that seem to be newer than now, because the clock was set back, count as of now: after a takeover too much
-// comes again rather than too little.
+// with adds a commit, which is clean and may hold again what is there, and makes one of what is older than overlap
+// before it. Commits that seem to be newer than now, because the clock was set back, count as of now: after a takeover
+// too much comes again rather than too little.
 func (m image) with(now time.Time, c state.Change, overlap time.Duration) image {
 	now = now.UTC().Truncate(time.Microsecond)
 	c.Add = sorted(c.Add)

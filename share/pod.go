@@ -192,10 +192,10 @@ func (p *Pod) look() bool {
 	}
 	if err != nil {
 		p.workers.failed(sent)
-		p.told.trouble("looking for the other pods", err)
+		p.told.failed("looking for the other pods", err)
 		return false
 	}
-	p.told.well("looking for the other pods")
+	p.told.recovered("looking for the other pods")
 	p.workers.observe(sent, time.Now(), p.sources.now(), leases)
 	p.informed = p.informed || p.workers.informed(p.sources.Identity)
 	return true
@@ -275,7 +275,7 @@ func (p *Pod) lead(target Lease) {
 			if first || late {
 				p.rouse()
 			}
-			p.told.well("renewing the Lease")
+			p.told.recovered("renewing the Lease")
 		},
 		Failed: func(err error) {
 			if errors.Is(err, ErrConflict) || p.ctx.Err() != nil {
@@ -283,13 +283,13 @@ func (p *Pod) lead(target Lease) {
 			}
 			p.lease.failed()
 			p.mu.Lock()
-			p.told.trouble("renewing the Lease", err)
+			p.told.failed("renewing the Lease", err)
 			p.mu.Unlock()
 		},
 	})
 	if err != nil && p.ctx.Err() == nil && !errors.Is(err, ErrConflict) {
 		p.mu.Lock()
-		p.told.trouble("holding the Lease", err)
+		p.told.failed("holding the Lease", err)
 		p.mu.Unlock()
 	}
 }

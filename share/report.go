@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-const tellEvery = 10 * time.Minute // between two lines about one lasting trouble
+const tellEvery = 10 * time.Minute // between two lines about one lasting failure
 
 // reporter writes about what lasts: once when it begins, in a while again, and once when it is over. It is not safe
 // for concurrent use.
@@ -20,8 +20,8 @@ type lasting struct {
 	told time.Time
 }
 
-// trouble tells that doing something fails.
-func (r *reporter) trouble(what string, err error) {
+// failed tells that doing something fails.
+func (r *reporter) failed(what string, err error) {
 	if r.again(what, err.Error()) {
 		r.log.Error("pods that share: " + what + " failed: " + err.Error() + "; it is tried again, and nothing is " +
 			"lost meanwhile")
@@ -41,7 +41,7 @@ func (r *reporter) again(what, text string) bool {
 	if l != nil && l.text == text && now.Sub(l.told) < tellEvery {
 		return false
 	}
-	if l != nil && l.text != text && now.Sub(l.told) < time.Minute { // another text of the same trouble
+	if l != nil && l.text != text && now.Sub(l.told) < time.Minute { // another text of the same failure
 		return false
 	}
 	if r.lasts == nil {
@@ -51,8 +51,8 @@ func (r *reporter) again(what, text string) bool {
 	return true
 }
 
-// well tells that it works, if it did not before.
-func (r *reporter) well(what string) {
+// recovered tells that it works, if it did not before.
+func (r *reporter) recovered(what string) {
 	if r.lasts[what] != nil {
 		delete(r.lasts, what)
 		r.log.Info("pods that share: " + what + " works again")

@@ -238,7 +238,7 @@ func (p *Pod) take(h Hash, e *entry) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.own.taken(h)
-	p.told.well("taking " + string(h))
+	p.told.recovered("taking " + string(h))
 	p.done.took++
 	p.done.last = e.key.String()
 	if from != "" {
@@ -263,7 +263,7 @@ func (p *Pod) check(h Hash, e *entry) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		if p.own.checked(h, time.Now(), err != nil); err != nil && p.ctx.Err() == nil {
-			p.told.trouble("checking sources", err)
+			p.told.failed("checking sources", err)
 		}
 		return
 	}
@@ -290,10 +290,10 @@ func (p *Pod) notTaken(h Hash, err error) {
 		return
 	}
 	if why == unusable {
-		p.told.trouble("taking "+string(h), fmt.Errorf("a source is not pulled: %w", err))
+		p.told.failed("taking "+string(h), fmt.Errorf("a source is not pulled: %w", err))
 		return
 	}
-	p.told.trouble("taking sources", err)
+	p.told.failed("taking sources", err)
 }
 
 func (p *Pod) given(h Hash, err error) {
@@ -308,7 +308,7 @@ func (p *Pod) given(h Hash, err error) {
 		return
 	}
 	if p.ctx.Err() == nil {
-		p.told.trouble("giving sources back", err)
+		p.told.failed("giving sources back", err)
 	}
 }
 

@@ -11,7 +11,7 @@ import (
 )
 
 // Reset makes the state of key in the file at path begin at to: what was processed from then on is pulled again,
-// including what was handed over before. Ids and unread ranges before to stay as they are; of a later to, nothing
+// including what was delivered before. Ids and unread ranges before to stay as they are; of a later to, nothing
 // before it is pulled but open unread ranges. A key that the file does not hold gets a state.
 //
 // The file must be there and sound, and nobody may have it open: ErrLocked, at once. Nothing is changed after an error.
