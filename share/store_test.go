@@ -269,7 +269,8 @@ func TestWritesAreFew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, _ := pod(newServer(), "a", time.Minute)
 		st, _ := mustTake(t, a, alive)
-		unread := []state.UnreadRange{{Since: begin, Until: begin.Add(time.Minute), Reason: "HTTP 500"}}
+		unread := []state.UnreadRange{{Since: begin, Until: begin.Add(time.Minute),
+			Reason: strings.Repeat("HTTP 500, ", 50)}} // more than is stored
 		waits := func(c state.Change) time.Duration {
 			start := time.Now()
 			for !st.Ready(c) {
