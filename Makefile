@@ -98,11 +98,11 @@ test-arm64: ## the transcoder's and the state's tests on arm64, and the shared o
 demo: build ## records of a simulated service as JSON lines, until Ctrl-C or for DEMO_SECONDS
 	@$(GO) run ./internal/demo -so $(SO) -seconds $(DEMO_SECONDS) -api $(DEMO_API) -format $(DEMO_FORMAT)
 
-# A thousand histories of one process, a quarter as many in which the SIEM API ends, and a thousand of pods that share. The packages that take longest
+# A thousand histories of one process, an eighth as many in which the SIEM API ends, and a thousand of pods that share. The packages that take longest
 # begin first: some of them compute, the others wait for processes, so a second run goes on beside them. Vet is lint's. What the image's build stage makes is
 # tested where Kubernetes is built in anyway (test-kubernetes). Paths that are the same in every clone let unchanged packages come out of Go's cache; not in
 # deploy, whose many dependencies lint would have built once more.
-TESTFLAGS := -vet=off -count=1 -trimpath -gcflags=-dwarf=false
+TESTFLAGS := -vet=off -count=1 -trimpath
 
 test: build ## all tests at their short size
 	@$(MAKE) --no-print-directory -j2 test-packages test-beside

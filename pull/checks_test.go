@@ -12,7 +12,7 @@ import (
 	"go.uber.org/goleak"
 )
 
-// lives has rapid live the histories of a test: as many as HISTORIES says, thousands in `make test`, a million in `make
+// lives has rapid live the histories of a test: as many as HISTORIES says, a thousand in `make test`, a million in `make
 // soak`, or one in share of them.
 func lives(share int) {
 	n := 200

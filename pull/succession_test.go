@@ -198,7 +198,7 @@ func (h *history) checkBoth(from time.Time) {
 // TestHistoriesOfSuccession lives histories in which the SIEM API ends: whatever Graph shows from then on comes, and
 // nothing that a detection told of comes again.
 func TestHistoriesOfSuccession(t *testing.T) {
-	lives(4)
+	lives(8)
 	for shard := range 2 {
 		t.Run(strconv.Itoa(shard), func(t *testing.T) {
 			t.Parallel()
