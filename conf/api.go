@@ -58,7 +58,8 @@ var shapeFields = map[string][]string{
 		"related", "rule", "source", "threat", "url", "user", "user_agent",
 	},
 	OCSF: {
-		"activity_id", "activity_name", "assignee", "category_name", "category_uid", "class_name", "class_uid", "device",
+		"activity_id", "activity_name", "assignee", "category_name", "category_uid", "class_name", "class_uid",
+		"device",
 		"end_time", "evidences", "finding_info", "is_alert", "malware", "message", "metadata", "observables",
 		"raw_data", "remediation", "resources", "severity", "severity_id", "src_url", "start_time", "status",
 		"status_id", "time", "type_name", "type_uid", "unmapped", "verdict", "verdict_id",

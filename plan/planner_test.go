@@ -263,7 +263,8 @@ func TestDialogues(t *testing.T) {
 		},
 		"unread ranges of other filters are taken over": func() *dialogue {
 			u := state.UnreadRange{Since: noon.Add(-time.Hour), Until: noon.Add(-50 * time.Minute), Reason: "500"}
-			d := talk(Config{}, state.Snapshot{Neighbour: noon.Add(-30 * time.Minute), NeighbourUnread: []state.UnreadRange{u}})
+			d := talk(Config{}, state.Snapshot{Neighbour: noon.Add(-30 * time.Minute),
+				NeighbourUnread: []state.UnreadRange{u}})
 			d.run(5, nothing)
 			return d
 		},

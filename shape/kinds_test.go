@@ -9,7 +9,8 @@ import (
 // evidenceKinds are all that Microsoft Graph's schema had in August 2026.
 const evidenceKinds = `activeDirectoryDomain aiAgent amazonResource analyzedMessage azureResource blob blobContainer
 	cloudApplication cloudLogonRequest cloudLogonSession container containerImage containerRegistry device dns file
-	fileHash gitHubOrganization gitHubRepo gitHubUser googleCloudResource hostLogonSession ioTDevice ip kubernetesCluster
+	fileHash gitHubOrganization gitHubRepo gitHubUser googleCloudResource hostLogonSession ioTDevice ip
+	kubernetesCluster
 	kubernetesController kubernetesNamespace kubernetesPod kubernetesSecret kubernetesService kubernetesServiceAccount
 	mailCluster mailbox mailboxConfiguration malware networkConnection nic oauthApplication process registryKey
 	registryValue sasToken securityGroup servicePrincipal submissionMail teamsMessage url user`
@@ -81,7 +82,8 @@ func TestPiecesOfEvidence(t *testing.T) {
 			` && "transport":"tcp" && "ip":["192.0.2.8","203.0.113.20"]`,
 		`"src_endpoint":{"ip":"192.0.2.8","port":49801},"dst_endpoint":{"ip":"203.0.113.20","port":443}`,
 		`src=192.0.2.8 spt=49801 dst=203.0.113.20 dpt=443 proto=tcp`)
-	f(`networkConnection "sourceAddress":{"ipAddress":"2001:db8::8"},"sourcePort":70000`, `"source":{"ip":"2001:db8::8"}`,
+	f(`networkConnection "sourceAddress":{"ipAddress":"2001:db8::8"},"sourcePort":70000`,
+		`"source":{"ip":"2001:db8::8"}`,
 		`"src_endpoint":{"ip":"2001:db8::8"}`, `c6a2=2001:db8::8`)
 	f(`dns "domainName":"c2.example","ipAddresses":[{"ipAddress":"203.0.113.20"},{"ipAddress":"203.0.113.21"}]`,
 		`"question":{"name":"c2.example"},"resolved_ip":["203.0.113.20","203.0.113.21"] && "hosts":["c2.example"]`,

@@ -115,7 +115,7 @@ type life struct{ start, polled, kill time.Time }
 
 // thirdAnswer is when the third answer with alerts after start ended.
 func thirdAnswer(svc *defendersim.Service, start time.Time) time.Time {
-	ahead := svc.Now().Sub(time.Now())
+	ahead := time.Until(svc.Now())
 	n, at := 0, start
 	for _, e := range svc.Journal() {
 		if done := e.Done.Add(-ahead); e.Kind == defendersim.KindAlerts && done.After(start) && n < 3 {

@@ -14,7 +14,8 @@ import (
 
 // ocsfObjects are the classes and objects that alerts have: the schema has hundreds.
 var ocsfObjects = []string{
-	classes + "detection_finding", classes + "base_event", "analytic", "attack", "container", "device", "dns_query", "email",
+	classes + "detection_finding", classes + "base_event", "analytic", "attack", "container", "device", "dns_query",
+	"email",
 	"evidences", "file", "finding_info", "fingerprint", "image", "malware",
 	"metadata", "network_endpoint", "observable", "os", "process", "product", "reg_key", "reg_value", "remediation",
 	"resource_details", "sub_technique",
