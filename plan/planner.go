@@ -31,7 +31,7 @@ type Planner struct {
 	unread    unreadRanges
 	clock     serviceClock
 	reach     time.Time // ids older than this may be forgotten since the life before; zero: none are
-	lastDone  time.Time // the same of the last that read all; zero: none has
+	lastDone  time.Time // of the service, when the last poll began that read all; zero: none has
 	lastRows  int       // of the last answer without a limit
 
 	phase phase
@@ -95,7 +95,7 @@ func (p *Planner) KeepFrom(c Clock) time.Time {
 		from = earlier(from, p.clock.latest.Add(-p.cfg.Ago))
 	}
 	if p.clock.jump.fresh(c.Local) {
-		from = earlier(from, p.clock.jump.watermark)
+		from = earlier(from, p.clock.jump.watermark.Add(-p.cfg.Ago)) // from there on once it is taken back
 	}
 	return from
 }

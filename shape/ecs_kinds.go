@@ -1,6 +1,11 @@
 package shape
 
-import "slices"
+import (
+	"bytes"
+	"slices"
+
+	"fluent-bit-defender/record"
+)
 
 // Kinds of evidence that come with the newer sources of alerts (Defender for Cloud, Identity and Office 365), in ECS.
 
@@ -9,9 +14,9 @@ var ecsContainers = slices.Concat([]row{
 	{"evidence[container].name", "container.name", text},
 	{"evidence[container].isPrivileged", "container.security_context.privileged", boolean},
 	{"evidence[container].image.imageId", "container.image.name", text},
-	{"evidence[container].image.digestImage.imageId", "container.image.hash.all[]", text},
+	{"evidence[container].image.digestImage.imageId", "container.image.hash.all[]", imageDigest},
 	{"evidence[containerImage].imageId", "~container.image.name", text},
-	{"evidence[containerImage].digestImage.imageId", "~container.image.hash.all[]", text},
+	{"evidence[containerImage].digestImage.imageId", "~container.image.hash.all[]", imageDigest},
 	{"evidence[kubernetesCluster]", "~orchestrator.type", literal("kubernetes")},
 	{"evidence[kubernetesCluster].name", "~orchestrator.cluster.name", text},
 	{"evidence[kubernetesCluster].version", "~orchestrator.cluster.version", text},
@@ -54,9 +59,10 @@ var ecsSessions = slices.Concat(
 
 var ecsFindings = []row{
 	{"evidence[fileHash]", "event.category[]", literal("file")},
-	{"evidence[fileHash].value", "~file.hash.sha1 related.hash[]", hash(40)},
-	{"evidence[fileHash].value", "~file.hash.sha256 related.hash[]", hash(64)},
-	{"evidence[fileHash].value", "~file.hash.md5 related.hash[]", hash(32)},
+	{"evidence[fileHash].value", "related.hash[]", anyHash},
+	{"evidence[fileHash]", "~file.hash.sha1", hashBy("sha1", 40)},
+	{"evidence[fileHash]", "~file.hash.sha256", hashBy("sha256", 64)},
+	{"evidence[fileHash]", "~file.hash.md5", hashBy("md5", 32)},
 	{"evidence[blob]", "event.category[]", literal("file")},
 	{"evidence[blob].name", "~file.name", text},
 	{"evidence[blob].fileHashes.value", "related.hash[]", anyHash},
@@ -98,3 +104,23 @@ var ecsFindings = []row{
 	{"evidence[teamsMessage].senderIP", "related.ip[]", ip},
 	{"evidence[teamsMessage].urls.url", "related.hosts[]", urlHost},
 }
+
+// hashBy takes the value of a piece that names its algorithm: sha256ac, of Authenticode, has the form of sha256.
+func hashBy(algorithm string, digits int) conv {
+	return conv{doc: "its value, where its algorithm is " + algorithm, fn: func(e *encoder, r *rule, v []byte) bool {
+		if kindOf(v) != record.Object {
+			return false
+		}
+		by, of := fieldOf(v, "algorithm"), fieldOf(v, "value")
+		return by != nil && of != nil && string(textIn(by)) == algorithm && isHex(textIn(of), digits) && e.put(r, of)
+	}}
+}
+
+// imageDigest takes the digest that an image's id is or ends with.
+var imageDigest = conv{doc: "its digest", fn: func(e *encoder, r *rule, v []byte) bool {
+	const algorithm, digits = "sha256:", 64
+	s := textIn(v)
+	from := max(0, len(s)-len(algorithm)-digits)
+	digest, ok := bytes.CutPrefix(s[from:], []byte(algorithm))
+	return ok && (from == 0 || s[from-1] == '@') && isHex(digest, digits) && e.put(r, e.textOf(s[from:]))
+}}

@@ -39,16 +39,20 @@ func TestEachKindOfEvidence(t *testing.T) {
 }
 
 func TestPiecesOfEvidence(t *testing.T) {
-	f := func(piece string, want ...string) {
+	f := func(pieces string, want ...string) { // one, or several with + between them
 		t.Helper()
-		kind, fields, _ := strings.Cut(piece, " ")
-		row := fmt.Sprintf(`{"id":"a","lastUpdateDateTime":"2024-01-01T00:00:00Z","evidence":[{`+
-			`"@odata.type":"#microsoft.graph.security.%sEvidence",%s}]}`, kind, fields)
+		var all []string
+		for piece := range strings.SplitSeq(pieces, " + ") {
+			kind, fields, _ := strings.Cut(piece, " ")
+			all = append(all, fmt.Sprintf(`{"@odata.type":"#microsoft.graph.security.%sEvidence",%s}`, kind, fields))
+		}
+		row := fmt.Sprintf(`{"id":"a","lastUpdateDateTime":"2024-01-01T00:00:00Z","evidence":[%s]}`,
+			strings.Join(all, ","))
 		for i, format := range []string{ECS, OCSF, CEF} {
 			r := readAll(t, optionsOf(t, format, graph, false), list([]byte(row)))[0]
 			for _, w := range strings.Split(want[i], " && ") {
 				if !strings.Contains(string(r.text), w) {
-					t.Errorf("%s of %s: want %s in %s", format, piece, w, r.text)
+					t.Errorf("%s of %s: want %s in %s", format, pieces, w, r.text)
 				}
 			}
 		}
@@ -71,7 +75,7 @@ func TestPiecesOfEvidence(t *testing.T) {
 		`act=blocked duser=m@x.example`)
 	f(`registryValue "registryHive":"HKEY_USERS","registryKey":"k","registryValueName":"n","registryValue":"v",`+
 		`"registryValueType":"ExpandString"`, `"value":"n"`,
-		`"reg_value":{"name":"n","reg_string_data":"v","type_id":4,"type":"REG_EXPAND_SZ","path":"HKEY_USERS\\k"}`, ``)
+		`"reg_value":{"name":"n","data":"v","type_id":4,"type":"REG_EXPAND_SZ","path":"HKEY_USERS\\k"}`, ``)
 	f(`registryValue "registryHive":"HKEY_USERS","registryKey":"k","registryValueName":"","registryValue":"v"`,
 		`"strings":["v"]`, `"reg_key":{"path":"HKEY_USERS\\k"}}]`, ``)
 	f(`oauthApplication "appId":"a","displayName":"App","objectId":null`, `"evidence":[{`,
@@ -90,7 +94,11 @@ func TestPiecesOfEvidence(t *testing.T) {
 		`"query":{"hostname":"c2.example"} && "value":"203.0.113.21"`, ``)
 	f(`fileHash "algorithm":"md5","value":"d41d8cd98f00b204e9800998ecf8427e"`,
 		`"file":{"hash":{"md5":"d41d8cd98f00b204e9800998ecf8427e"}}`, `"type":"Hash"`,
-		`fileHash=d41d8cd98f00b204e9800998ecf8427e`)
+		``)
+	digest := strings.Repeat("0123456789abcdef", 4)
+	f(`fileHash "algorithm":"sha256","value":"`+digest+`"`, `"file":{"hash":{"sha256":"`+digest+`"}}`, `"type":"Hash"`,
+		``)
+	f(`fileHash "algorithm":"sha256ac","value":"`+digest+`"`, `"related":{"hash":["`+digest+`"]}`, `"type":"Hash"`, ``)
 	f(`malware "name":"Mirai","files":[{"fileDetails":{"sha1":"da39a3ee5e6b4b0d3255bfef95601890afd80709"}}]`,
 		`"software":{"name":"Mirai"} && "malware" && "hash":["da39a3ee5e6b4b0d3255bfef95601890afd80709"]`,
 		`"malware":[{"name":"Mirai"`, `cs1=Mirai`)
@@ -109,12 +117,26 @@ func TestPiecesOfEvidence(t *testing.T) {
 		`"orchestrator":{"type":"kubernetes","cluster":{"name":"c"},"namespace":"n",`+
 			`"resource":{"ip":["10.0.0.1"],"type":"pod","name":"p"}}`,
 		`"resources":[{"name":"p","type":"kubernetesPod"}]`, ``)
-	f(`container "containerId":"c","image":{"imageId":"i","digestImage":{"imageId":"sha256:1"}},"isPrivileged":false`,
-		`"container":{"id":"c","security_context":{"privileged":false},"image":{"name":"i","hash":{"all":["sha256:1"]}}}`,
+	f(`container "containerId":"c","image":{"imageId":"i","digestImage":{"imageId":"r/i@sha256:`+digest+`"}},`+
+		`"isPrivileged":false`,
+		`"container":{"id":"c","security_context":{"privileged":false},`+
+			`"image":{"name":"i","hash":{"all":["sha256:`+digest+`"]}}}`,
 		`"container":{"uid":"c","image":{"uid":"i"}}`, ``)
 	f(`aiAgent "agentId":"7","agentName":"Desk"`, `"gen_ai":{"agent":{"id":"7","name":"Desk"}}`,
 		`"resources":[{"uid":"7","name":"Desk","type":"aiAgent"}]`, ``)
 	f(`teamsMessage "senderFromAddress":"e@y.example","recipients":["m@x.example"],"senderIP":"198.51.100.9",`+
 		`"urls":[{"url":"https://h.example/p"}]`, `"user":["e@y.example","m@x.example"] && "hosts":["h.example"]`,
 		`"value":"e@y.example" && "value":"https://h.example/p"`, ``)
+
+	// Several: none takes a place from another that is not its own.
+	const process = `process "processId":7,"imageFile":{"fileName":"f.exe","filePath":"/t"}`
+	f(`analyzedMessage "deliveryAction":"delivered" + `+process, `"action":"delivered"`, `"name":"f.exe"`,
+		`fname=f.exe && filePath=/t && act=delivered`)
+	f(`fileHash "algorithm":"sha256","value":"`+digest+`" + `+process, `"sha256"`, `"name":"f.exe"`, `fname=f.exe`)
+	f(`ip "ipAddress":"198.51.100.9","roles":["attacker"] + networkConnection "sourceAddress":{"ipAddress":"10.0.0.4"},`+
+		`"destinationAddress":{"ipAddress":"203.0.113.20"}`,
+		`"source":{"ip":"10.0.0.4"} && "destination":{"ip":"203.0.113.20"} && "198.51.100.9"`,
+		`"src_endpoint":{"ip":"198.51.100.9"} && "src_endpoint":{"ip":"10.0.0.4"}`, `src=10.0.0.4 dst=203.0.113.20`)
+	f(`ip "ipAddress":"198.51.100.9","roles":["attacker"]`, `"source":{"ip":"198.51.100.9"}`,
+		`"src_endpoint":{"ip":"198.51.100.9"}`, `src=198.51.100.9`)
 }

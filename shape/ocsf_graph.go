@@ -147,7 +147,7 @@ var ocsfOthers = []row{
 	{"evidence[registryValue].registryHive", "(evidences[].hive)", text},
 	{"evidence[registryValue].registryKey", "(evidences[].key)", text},
 	{"evidence[registryValue].registryValueName", "evidences[].reg_value.name", text},
-	{"evidence[registryValue].registryValue", "evidences[].reg_value.reg_string_data", text},
+	{"evidence[registryValue].registryValue", "evidences[].reg_value.data", anyValue},
 	{"evidence[registryValue].registryValueType", "evidences[].reg_value.type_id evidences[].reg_value.type", ocsfRegistryType},
 	{"evidence[analyzedMessage].p2Sender.emailAddress", "evidences[].email.from", mail},
 	{"evidence[analyzedMessage].p1Sender.emailAddress", "evidences[].email.smtp_from", mail},

@@ -86,14 +86,18 @@ func (st *Store) take(ctx context.Context, judge func(string) Verdict) (snap sta
 		}
 		st.object, st.rec = object, rec
 	}
+	if !m.found() { // before the write: a refusal after it would leave a source owned that is not pulled
+		if snap, err = st.neighbours(ctx); err != nil {
+			return snap, "", err
+		}
+	}
 	if err := st.write(ctx, m.base(), s.Identity); err != nil {
 		return snap, "", err
 	}
-	snap = st.rec.image.snapshot()
-	if !snap.Found {
-		snap, err = st.neighbours(ctx)
+	if m.found() {
+		snap = st.rec.image.snapshot()
 	}
-	return snap, from, err
+	return snap, from, nil
 }
 
 // neighbours is the Snapshot of a source without state: what is known of others of its tenant.

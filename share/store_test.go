@@ -321,6 +321,23 @@ func TestANewSourceLearnsOfItsNeighbours(t *testing.T) {
 	}
 }
 
+// A pod that may not list cannot begin a source, and must not own it either: nobody else could.
+func TestARefusedListLeavesANewSourceToOthers(t *testing.T) {
+	s := newServer()
+	a, api := pod(s, "a", 0)
+	api.before = func(_ context.Context, verb, _ string) error {
+		if verb == "list" {
+			return ErrRefused
+		}
+		return nil
+	}
+	if _, _, err := a.Take(t.Context(), key, alive); !errors.Is(err, ErrRefused) {
+		t.Fatalf("got %v", err)
+	}
+	b, _ := pod(s, "b", 0)
+	mustTake(t, b, alive)
+}
+
 func TestWhatIsNotOursIsRefused(t *testing.T) {
 	for name, test := range map[string]struct {
 		change func(o *Object)

@@ -34,19 +34,14 @@ type memoryStore struct {
 }
 
 // OpenMemory opens the state of key in the memory of this process. It outlives Close: the next OpenMemory of the key
-// finds it, for a day, but no other process does. A key that is open already gives ErrKeyInUse.
+// finds it, for a day at least, but no other process does. A key that is open already gives ErrKeyInUse.
 func OpenMemory(key Key) (Store, error) {
 	if err := claim(key); err != nil {
 		return nil, err
 	}
 	memory.Lock()
 	defer memory.Unlock()
-	if time.Since(memory.evicted).Abs() > time.Minute {
-		memory.evicted = time.Now()
-		for tenant := range memory.tenants {
-			drop(tenant, func(b *memoryBucket) bool { return !b.open && time.Since(b.closed) > memoryUnusedFor })
-		}
-	}
+	evict()
 	tenant := tenantOf(key)
 	var b *memoryBucket
 	if i := slices.IndexFunc(memory.tenants[tenant], func(b *memoryBucket) bool { return b.key == key }); i >= 0 {
@@ -57,6 +52,17 @@ func OpenMemory(key Key) (Store, error) {
 	}
 	b.open = true
 	return &memoryStore{bucket: b}, nil
+}
+
+// evict takes out, at most once a minute, what no source took up for a day. memory is locked.
+func evict() {
+	if time.Since(memory.evicted).Abs() < time.Minute {
+		return
+	}
+	memory.evicted = time.Now()
+	for tenant := range memory.tenants {
+		drop(tenant, func(b *memoryBucket) bool { return !b.open && time.Since(b.closed) > memoryUnusedFor })
+	}
 }
 
 // drop takes out the buckets of a tenant that go. memory is locked.
@@ -138,6 +144,7 @@ func (s *memoryStore) Close() error {
 	if !s.bucket.snap.Found { // as in a file: what was never committed leaves nothing behind
 		drop(tenantOf(s.bucket.key), func(b *memoryBucket) bool { return b == s.bucket })
 	}
+	evict()
 	unclaim(s.bucket.key)
 	return nil
 }

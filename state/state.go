@@ -145,9 +145,8 @@ func (c Change) Clean(reasonMost int) (Change, error) {
 		if len(reason) > reasonMost {
 			reason = strings.ToValidUTF8(reason[:reasonMost], "") // the cut may have split a character
 		}
-		unread = append(unread, UnreadRange{Since: g.Since.Round(0).UTC(), Until: g.Until.Round(0).UTC(),
-			Reason: reason})
-		times = append(times, g.Since, g.Until)
+		g = UnreadRange{Since: g.Since.Round(0).UTC(), Until: g.Until.Round(0).UTC(), Reason: reason}
+		unread, times = append(unread, g), append(times, g.Since, g.Until)
 	}
 	c.Unread = unread
 	for _, t := range times {

@@ -86,10 +86,13 @@ func killAtRandomMoments(t *testing.T, svc *defendersim.Service, v victim, choke
 		if i%10 == choked {
 			v.choke()
 		}
-		over := time.Now().Add(span)
+		over, asked := time.Now().Add(span), svc.Stats().Alerts
 		await(t, span+time.Minute, "the moment to kill", func() bool {
 			if v.ended() {
 				t.Fatal("it ended by itself")
+			}
+			if i%5 == 1 && svc.Stats().Alerts < asked+3 { // a long life is one from when it polls
+				over = time.Now().Add(span)
 			}
 			return time.Now().After(over)
 		})
@@ -104,7 +107,7 @@ func killAtRandomMoments(t *testing.T, svc *defendersim.Service, v victim, choke
 	await(t, 10*time.Second, "some more polls", func() bool { return svc.Stats().Alerts > asked+3 })
 	v.finish()
 	for i := range lives {
-		lives[i].polled = thirdAnswer(svc, lives[i].start)
+		lives[i].polled = thirdAnswer(svc, lives[i])
 	}
 	judge(t, due, lives, v.times(), lately)
 }
@@ -113,12 +116,13 @@ func killAtRandomMoments(t *testing.T, svc *defendersim.Service, v victim, choke
 // all that was not durable when the life before was killed: a busy machine takes long for a start.
 type life struct{ start, polled, kill time.Time }
 
-// thirdAnswer is when the third answer with alerts after start ended.
-func thirdAnswer(svc *defendersim.Service, start time.Time) time.Time {
+// thirdAnswer is when the third answer with alerts of a life ended, or the last where it had fewer.
+func thirdAnswer(svc *defendersim.Service, of life) time.Time {
 	ahead := time.Until(svc.Now())
-	n, at := 0, start
+	n, at := 0, of.start
 	for _, e := range svc.Journal() {
-		if done := e.Done.Add(-ahead); e.Kind == defendersim.KindAlerts && done.After(start) && n < 3 {
+		if done := e.Done.Add(-ahead); e.Kind == defendersim.KindAlerts && n < 3 && done.After(of.start) &&
+			(of.kill.IsZero() || done.Before(of.kill)) {
 			n, at = n+1, done
 		}
 	}

@@ -55,7 +55,8 @@ func TestHotReloadUnderLoad(t *testing.T) {
 		}
 	}
 	// The last reload is an even one, as the second was: the same stanzas run. How many threads the Go runtime and how
-	// many connections their pool keeps depends on the load; over the hundred reloads of a soak a leak of them shows.
+	// many connections their pool keeps depends on the load; two more with each reload would show here, one over the
+	// hundred of a soak.
 	var now process
 	t.Cleanup(func() {
 		if t.Failed() {
@@ -64,8 +65,8 @@ func TestHotReloadUnderLoad(t *testing.T) {
 	})
 	f.await(15*time.Second, "as few descriptors and threads as after the second reload", func() bool {
 		now = f.process()
-		return now.files <= after2.files+theirs && now.sockets <= after2.sockets+8 &&
-			now.threads <= after2.threads+8
+		return now.files <= after2.files+theirs && now.sockets <= after2.sockets+6 &&
+			now.threads <= after2.threads+6
 	})
 	if now.rss > after2.rss+10<<20 {
 		t.Errorf("%d MB of memory after reload 2, %d MB after reload %d", after2.rss>>20, now.rss>>20, reloads)
