@@ -127,8 +127,9 @@ var (
 
 	// ocsfRegistryType takes Defender's names of the types.
 	ocsfRegistryType = pair("1 binary, 2 dword, 4 expandString, 6 multiString, 7 none, 8 qword, 10 string",
-		map[string]idName{"unknown": {0, "Unknown"}, "binary": {1, "REG_BINARY"}, "dword": {2, "REG_DWORD"}, "expandstring": {4, "REG_EXPAND_SZ"},
-			"multistring": {6, "REG_MULTI_SZ"}, "none": {7, "REG_NONE"}, "qword": {8, "REG_QWORD"},
+		map[string]idName{"unknown": {0, "Unknown"}, "binary": {1, "REG_BINARY"}, "dword": {2, "REG_DWORD"},
+			"expandstring": {4, "REG_EXPAND_SZ"},
+			"multistring":  {6, "REG_MULTI_SZ"}, "none": {7, "REG_NONE"}, "qword": {8, "REG_QWORD"},
 			"string": {10, "REG_SZ"}})
 
 	// ocsfOS goes by the beginning of the platform's name.
