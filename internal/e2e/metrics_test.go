@@ -132,7 +132,13 @@ func TestMetricsInTheEndpoint(t *testing.T) {
 		group := len(of(w.svc, groups[0]))
 
 		first := p.await("metrics of both stanzas that add up", func(s flbhost.Samples) bool {
-			return addUp(s, "eu", 300, 1) && addUp(s, "defender.1", group, 0) &&
+			timed := s.Sum(ourMetrics+"request_duration_seconds_bucket", "le", "+Inf")
+			if math.IsNaN(timed) && w.before("4.2.3") { // its histograms are unsound, and a counter stands in
+				timed = s.Sum(ourMetrics + "request_duration_seconds_count")
+			}
+			// Fluent Bit may be asked while the plugin sets one metric after the other.
+			return timed == s.Sum(ourMetrics+"requests_total") &&
+				addUp(s, "eu", 300, 1) && addUp(s, "defender.1", group, 0) &&
 				s.Sum(ourMetrics+"duplicates_dropped_total") > 0 &&
 				metricOf(s, "eu", "commits_total") > 0
 		})
@@ -146,13 +152,6 @@ func TestMetricsInTheEndpoint(t *testing.T) {
 		if all := first.Sum(ourMetrics + "requests_total"); failed != 3 ||
 			all != 3+first.Sum(ourMetrics+"requests_total", "outcome", "ok") {
 			w.Errorf("%g requests failed of %g, three did", failed, all)
-		}
-		n := first.Sum(ourMetrics+"request_duration_seconds_bucket", "le", "+Inf")
-		if math.IsNaN(n) && w.before("4.2.3") { // its histograms are unsound, and a counter stands in
-			n = first.Sum(ourMetrics + "request_duration_seconds_count")
-		}
-		if n != first.Sum(ourMetrics+"requests_total") {
-			w.Errorf("%g requests took some time", n)
 		}
 		if behind := metricOf(first, "eu", "behind_seconds"); behind < 599 || behind > 660 {
 			w.Errorf("%g s behind with an overlap of ten minutes", behind)
