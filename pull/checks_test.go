@@ -12,8 +12,8 @@ import (
 	"go.uber.org/goleak"
 )
 
-// lives has rapid live the histories of a test: as many as HISTORIES says, a thousand in `make test`, a million in `make
-// soak`, or one in share of them, but a hundred at least where there are so many.
+// lives has rapid live the histories of a test: as many as HISTORIES says (a thousand in `make test`, a million in
+// `make soak`), or one in share of them, but a hundred at least where there are so many.
 func lives(share int) {
 	v := os.Getenv("HISTORIES")
 	if v == "" {
