@@ -94,15 +94,6 @@ func (t *table) find(id record.ID) *slot {
 	}
 }
 
-// put adds an id that is not held.
-func (t *table) put(id record.ID, a age) {
-	if t.n+1 > len(t.slots)/8*7 {
-		t.rebuild(16+len(t.slots)/8*9, func(slot) bool { return true })
-	}
-	*t.find(id) = slot{id, a}
-	t.n++
-}
-
 // rebuild makes the table anew with so many slots and what keep keeps.
 func (t *table) rebuild(size int, keep func(slot) bool) {
 	old := t.slots
@@ -122,15 +113,26 @@ func (s *dedup) get(id record.ID) *slot {
 	return nil
 }
 
+// put adds an id that is not held. A full table grows by an eighth, since that is much memory where there are many
+// ids; while there is one, it doubles.
 func (s *dedup) put(id record.ID, a age) {
 	if s.n == few && len(s.tables) == 1 {
 		one := dedup{tables: s.tables}
-		s.tables = make([]table, shards)
+		s.tables, s.n = make([]table, shards), 0
 		for sl := range one.all() {
-			s.of(sl.id).put(sl.id, sl.age)
+			s.put(sl.id, sl.age)
 		}
 	}
-	s.of(id).put(id, a)
+	t := s.of(id)
+	if size := len(t.slots); t.n+1 > size/8*7 {
+		more := size / 8
+		if len(s.tables) == 1 {
+			more = size
+		}
+		t.rebuild(16+size+more, func(slot) bool { return true })
+	}
+	*t.find(id) = slot{id, a}
+	t.n++
 	s.n++
 }
 
