@@ -64,9 +64,10 @@ func (e *encoder) fields(dst []byte, nodes []node) ([]byte, int) {
 	return dst, count
 }
 
-const block = 32 // bytes that are copied without a call
+const block = 32 // bytes that are copied at once, whatever the length
 
-// appendBytes is append for what is mostly short, without a call where there is room around both.
+// appendBytes is append for what is mostly short, by a block where there is room around both: with the length always
+// the same, its branches are predicted.
 func appendBytes(dst, v []byte) []byte {
 	n := len(dst)
 	if len(v) > block || cap(v) < block || cap(dst)-n < block {
