@@ -127,6 +127,11 @@ var (
 		"hkey_current_config": "HKCC",
 		"hklm":                "HKLM", "hkcu": "HKCU", "hkcr": "HKCR", "hku": "HKU", "hkcc": "HKCC",
 	})
+
+	registryType = words("as ECS has it: `REG_SZ`, `REG_DWORD` and so on", map[string]string{
+		"none": "REG_NONE", "string": "REG_SZ", "expandstring": "REG_EXPAND_SZ", "multistring": "REG_MULTI_SZ",
+		"binary": "REG_BINARY", "dword": "REG_DWORD", "qword": "REG_QWORD",
+	})
 )
 
 // osFamily tells the family of a system by the beginning of its name.

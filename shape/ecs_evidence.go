@@ -113,7 +113,7 @@ var ecsRegistry = slices.Concat(
 	[]row{
 		{"evidence[registryValue].registryValueName", "registry.value", text},
 		{"evidence[registryValue].registryValue", "registry.data.strings[]", text},
-		{"evidence[registryValue].registryValueType", "registry.data.type", text},
+		{"evidence[registryValue].registryValueType", "registry.data.type", registryType},
 	})
 
 func ecsKey(kind string) []row {

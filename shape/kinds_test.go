@@ -74,7 +74,7 @@ func TestPiecesOfEvidence(t *testing.T) {
 		`"action":"blocked" && "direction":"inbound" && "hosts":["h.example"]`, `"value":"https://h.example/p"`,
 		`act=blocked duser=m@x.example`)
 	f(`registryValue "registryHive":"HKEY_USERS","registryKey":"k","registryValueName":"n","registryValue":"v",`+
-		`"registryValueType":"ExpandString"`, `"value":"n"`,
+		`"registryValueType":"ExpandString"`, `"type":"REG_EXPAND_SZ" && "value":"n"`,
 		`"reg_value":{"name":"n","data":"v","type_id":4,"type":"REG_EXPAND_SZ","path":"HKEY_USERS\\k"}`, ``)
 	f(`registryValue "registryHive":"HKEY_USERS","registryKey":"k","registryValueName":"","registryValue":"v"`,
 		`"strings":["v"]`, `"reg_key":{"path":"HKEY_USERS\\k"}}]`, ``)
