@@ -106,7 +106,7 @@ type pulled struct {
 
 var pullsMade int
 
-// pullOnce runs the real engine and client against the service until its one answer was handed over.
+// pullOnce runs the real engine and client against the service until its one answer was delivered.
 func pullOnce(s *service, rows uint64) (pulled, error) {
 	text := map[string]string{
 		"tenant_id": defendersim.DefaultTenant, "client_id": defendersim.DefaultClientID,

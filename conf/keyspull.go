@@ -123,7 +123,7 @@ var pullKeys = []Key{
 	},
 	{
 		Name: "max_alert_size", Theme: themeSize, Type: Size, Default: "1M", Min: "1k", Max: "16M",
-		Help:  "A larger alert is handed over raw, cut, and marked.",
+		Help:  "A larger alert is delivered raw, cut, and marked.",
 		field: func(c *Config) any { return &c.MaxAlertSize },
 	},
 

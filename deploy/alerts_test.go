@@ -172,7 +172,7 @@ func TestRulesFire(t *testing.T) {
 		"fluentbit_defender_unread_ranges 2x60")
 	f("a gap was filled soon", "DefenderGapsOpen", 31*minute, never, "fluentbit_defender_unread_ranges 2x20 0x60")
 
-	f("rows came raw", "DefenderRowsRaw", 10*minute, "defender_eu handed over rows that could not become records",
+	f("rows came raw", "DefenderRowsRaw", 10*minute, "defender_eu delivered rows that could not become records",
 		"fluentbit_defender_rows_raw_total 0x5 3x60")
 	f("rows came raw a while ago", "DefenderRowsRaw", 90*minute, never, "fluentbit_defender_rows_raw_total 0x5 3x120")
 

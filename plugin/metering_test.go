@@ -34,7 +34,7 @@ func value(s flbhost.Samples, instance, name string, labels ...string) float64 {
 	return s.Sum(metricsPrefix+name, append([]string{"name", instance}, labels...)...)
 }
 
-// settledDown tells whether nothing is queued and each row that came was either handed over or dropped.
+// settledDown tells whether nothing is queued and each row that came was either delivered or dropped.
 func settledDown(s flbhost.Samples, instance string) bool {
 	rows := value(s, instance, "rows_received_total")
 	return rows > 0 && value(s, instance, "queue_bytes") == 0 &&

@@ -50,15 +50,15 @@ var metrics = []metric{
 			"Together with `rows_raw_total` it is Fluent Bit's own `fluentbit_input_records_total` "+
 			"of the same `name`, which may be a batch ahead."),
 	counter(themeAlerts, "rows_raw_total", func(r *reading) uint64 { return r.Raw },
-		"Rows that could not become records and were handed over raw, with the reason.",
+		"Rows that could not become records and were delivered raw, with the reason.",
 		"It rises: look at the field `error` of records that have `raw`. Too large: raise `max_alert_size`. "+
 			"Anything else is the service's, and worth a report to Microsoft."),
 	counter(themeAlerts, "duplicates_dropped_total", func(r *reading) uint64 { return r.Duplicates },
-		"Rows that were not handed over because they had come before.",
+		"Rows that were not delivered because they had come before.",
 		"It rises with every poll by design: polls overlap by `overlap`, and each row in there comes again. "+
 			"Many times `alerts_delivered_total`: a smaller `overlap` or a longer `poll_interval` saves traffic."),
 	counter(themeAlerts, "rows_repaired_total", func(r *reading) uint64 { return r.Repaired },
-		"Rows handed over in which U+FFFD stands in for text that was no UTF-8.",
+		"Rows delivered in which U+FFFD stands in for text that was no UTF-8.",
 		"It rises: the service sends broken text; nothing else of these alerts is lost."),
 	counter(themeAlerts, "delivered_bytes_total", func(r *reading) uint64 { return r.DeliveredSize },
 		"Bytes of the records that Fluent Bit took.",
@@ -153,13 +153,13 @@ var metrics = []metric{
 	counter(themeState, "commits_total", func(r *reading) uint64 { return r.Commits },
 		"Commits to the state.",
 		"It stands still while `alerts_delivered_total` rises: "+
-			"what was handed over since then comes again after a crash."),
+			"what was delivered since then comes again after a crash."),
 	counter(themeState, "commit_failures_total", func(r *reading) uint64 { return r.CommitFailures },
 		"Commits to the state that failed and are tried again.",
 		"It rises: the file of `db` cannot be written (disk full, read-only, permissions); "+
 			"the log has the error."),
 	gauge(themeState, "remembered_rows", func(r *reading) float64 { return float64(r.IDs) },
-		"Rows remembered, so that none is handed over twice. About 30 bytes of memory each.",
+		"Rows remembered, so that none is delivered twice. About 30 bytes of memory each.",
 		"Near 5 million: `overlap` or `ago` spans too many alerts; see `seen_forgotten_total`."),
 	counter(themeState, "seen_forgotten_total", func(r *reading) uint64 { return r.Forgotten },
 		"Rows forgotten early because more than 5 million would have had to be remembered.",

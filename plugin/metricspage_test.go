@@ -43,7 +43,7 @@ var questions = []struct{ Asks, Query string }{
 		`sum by (name) (rate(fluentbit_defender_requests_total{outcome!~"ok|partial"}[15m])) / ` +
 			`sum by (name) (rate(fluentbit_defender_requests_total[15m]))`},
 	{"Days until the certificate ends", "(fluentbit_defender_certificate_expiry_timestamp_seconds - time()) / 86400"},
-	{"Rows fetched and not yet handed over",
+	{"Rows fetched and not yet delivered",
 		"fluentbit_defender_rows_received_total - fluentbit_defender_alerts_delivered_total - " +
 			"fluentbit_defender_rows_raw_total - fluentbit_defender_duplicates_dropped_total"},
 }

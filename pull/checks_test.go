@@ -69,7 +69,7 @@ func (t *totals) add(h *history) {
 }
 
 func (t *totals) String() string {
-	return fmt.Sprintf("%d histories: %d requests, %d faults, %d rows served, %d alerts handed over (%d rows of "+
+	return fmt.Sprintf("%d histories: %d requests, %d faults, %d rows served, %d alerts delivered (%d rows of "+
 		"them raw), "+
 		"%d repeated over %d crashes and exits under back-pressure, %d lost",
 		t.histories, t.requests, t.faults, t.served, t.arrived, t.raw, t.repeated, t.crashes, t.lost)

@@ -115,7 +115,7 @@ func TestAClockSetBackKeepsTheOrder(t *testing.T) {
 			t.Fatalf("the commits are not in order after commit %d", n)
 		}
 		if n == 52 && len(m.before(now.Add(-time.Minute)).snapshot().IDs) > 47 {
-			t.Error("some of what was handed over in the last minute is kept")
+			t.Error("some of what was delivered in the last minute is kept")
 		}
 	}
 	if n := len(m.steps); n > 7 {

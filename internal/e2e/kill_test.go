@@ -24,10 +24,10 @@ type victim interface {
 }
 
 // Kill -9 at random moments with db, and in Fluent Bit with storage.type filesystem: no alert is missing, and what
-// comes twice was handed over in the last seconds before a kill. In the host what it drained is what the test read:
+// comes twice was delivered in the last seconds before a kill. In the host what it drained is what the test read:
 // it never sends anything again.
 //
-// Two things repeat after a kill, and the output cannot tell them apart. The plugin hands over again what it had not
+// Two things repeat after a kill, and the output cannot tell them apart. The plugin delivers again what it had not
 // made durable: that was delivered at most 2 s before the kill (the time a batch may lie in Fluent Bit's ring), plus
 // up to 1 s until the next commit. And Fluent Bit sends again the chunks of its storage that it had sent but not yet
 // deleted: those were under way at the kill. Either way the record had arrived, if it had, after the moment of the

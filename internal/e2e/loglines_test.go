@@ -76,8 +76,8 @@ func (s *scenario) start(service, inputs string) *flbhost.Host {
 	return s.metrics.host
 }
 
-// end waits until the metrics of the run add up, then stops it: each row received was handed over as an alert, as raw
-// text, or was a duplicate; what was handed over is what came; and where the log says that failures are over, failed
+// end waits until the metrics of the run add up, then stops it: each row received was delivered as an alert, as raw
+// text, or was a duplicate; what was delivered is what came; and where the log says that failures are over, failed
 // requests are counted.
 func (s *scenario) end(h *flbhost.Host) {
 	s.Helper()
@@ -106,14 +106,14 @@ func (s *scenario) amiss(h *flbhost.Host, now flbhost.Samples) string {
 		received, handed, twice, raw := of("rows_received_total"), of("alerts_delivered_total"),
 			of("duplicates_dropped_total"), of("rows_raw_total")
 		if queue := of("queue_bytes"); queue != 0 || received != handed+twice+raw {
-			return fmt.Sprintf("%s: %g rows received, %g handed over, %g duplicates, %g raw, %g bytes in the queue",
+			return fmt.Sprintf("%s: %g rows received, %g delivered, %g duplicates, %g raw, %g bytes in the queue",
 				stanza, received, handed, twice, raw, queue)
 		}
 	}
 	total := func(name string) float64 { return now.Sum(ourMetrics + name) }
 	if handed, came := int(total("alerts_delivered_total")+total("rows_raw_total")),
 		s.count()-s.before; handed != came || len(stanzas) == 0 || total("requests_total") == 0 {
-		return fmt.Sprintf("%g requests of the stanzas %q, %d records handed over, %d came", total("requests_total"),
+		return fmt.Sprintf("%g requests of the stanzas %q, %d records delivered, %d came", total("requests_total"),
 			stanzas, handed, came)
 	}
 	over := false

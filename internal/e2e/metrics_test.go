@@ -98,7 +98,7 @@ func metricOf(s flbhost.Samples, stanza, name string, labels ...string) float64 
 	return s.Sum(ourMetrics+name, append([]string{"name", stanza}, labels...)...)
 }
 
-// addUp tells whether this many alerts were handed over by a stanza, and each row that it received is accounted for.
+// addUp tells whether this many alerts were delivered by a stanza, and each row that it received is accounted for.
 func addUp(s flbhost.Samples, stanza string, alerts, raw int) bool {
 	return metricOf(s, stanza, "alerts_delivered_total") == float64(alerts) &&
 		metricOf(s, stanza, "rows_raw_total") == float64(raw) &&

@@ -28,12 +28,12 @@ type pace struct {
 	faulty  float64       // share of requests with a fault
 	retain  time.Duration // how long the service remembers a row, far above any backlog
 	overlap time.Duration
-	// share of wall after which memory must be flat: the seen set spans an hour of the service and the overlap
+	// share of wall after which memory must be flat: the dedup set spans an hour of the service and the overlap
 	warm float64
 }
 
 // soakPace is the pace, for ten hours of the service's clock or sixty times what SOAK says, such as 1h.
-// Without SOAK it is one that comes past the seen set's hour within seconds.
+// Without SOAK it is one that comes past the dedup set's hour within seconds.
 func soakPace() pace {
 	if !soaking {
 		return pace{wall: 12 * time.Second, jump: 10 * time.Minute, rate: 2, faulty: 0.1, retain: 6 * time.Hour,
@@ -127,7 +127,7 @@ func TestSoak(t *testing.T) {
 	}
 	steady := watch.samples[warm:]
 	handed, repeated := m.result()
-	report := fmt.Sprintf("soak of %v (%v of the service): %d rows served, %d made, %d handed over, %d repeated, %d "+
+	report := fmt.Sprintf("soak of %v (%v of the service): %d rows served, %d made, %d delivered, %d repeated, %d "+
 		"lost, %d faults in %d requests, %s",
 		time.Since(start).Round(time.Second), lasted, stats.Rows, last, handed, repeated, last-handed, injected,
 		stats.Tokens+stats.Alerts,
