@@ -175,8 +175,15 @@ func (w *world) check(most int) (slowest time.Duration) {
 	return slowest
 }
 
-// owner is the pod that pulls.
+// owner is the pod that pulls. There is none for a moment while the source moves.
 func (w *world) owner() (pod string) {
+	for start := time.Now(); pod == "" && time.Since(start) < limit; time.Sleep(20 * time.Millisecond) {
+		pod = w.ownerNow()
+	}
+	return pod
+}
+
+func (w *world) ownerNow() (pod string) {
 	maps, err := w.server.Admin.CoreV1().ConfigMaps(w.namespace).List(w.Context(), meta.ListOptions{})
 	if err != nil {
 		w.Error(err)
@@ -198,7 +205,6 @@ func (w *world) moves(from string) <-chan time.Duration {
 			if now := w.owner(); now != "" && now != from {
 				break
 			}
-			time.Sleep(20 * time.Millisecond)
 		}
 		took <- time.Since(start)
 	}()
