@@ -37,19 +37,16 @@ func inRange(t time.Time) (sec int64, nsec uint32) {
 // any number of digits of a fraction (those after the ninth are cut), and Z, z, an offset (+02:00, +0200, +02) or
 // nothing, which means UTC. Times before 1970 or after 2106 are not ok, among them .NET's 0001-01-01.
 func parseTime(b []byte) (sec int64, nsec uint32, ok bool) {
-	if len(b) < 19 || b[4] != '-' || b[7] != '-' || b[10]|0x20 != 't' && b[10] != ' ' || b[13] != ':' || b[16] != ':' {
+	if len(b) < 19 || b[10]|0x20 != 't' && b[10] != ' ' || b[16] != ':' {
 		return 0, 0, false
 	}
-	century, bad0 := two(b, 0)
-	year, bad1 := two(b, 2)
-	month, bad2 := two(b, 5)
-	day, bad3 := two(b, 8)
-	hour, bad4 := two(b, 11)
-	minute, bad5 := two(b, 14)
-	second, bad6 := two(b, 17)
-	year += century * 100
+	date, bad0 := digits(binary.LittleEndian.Uint64(b), yearMonth, yearMonthMost)
+	clock, bad1 := digits(binary.LittleEndian.Uint64(b[8:])&^(0xff<<16), dayHourMinute, dayHourMinuteMost)
+	second, bad2 := two(b, 17)
+	year, month := int(date&0xff)*100+int(date>>16&0xff), int(date>>40&0xff)
+	day, hour, minute := int(clock&0xff), int(clock>>24&0xff), int(clock>>48&0xff)
 	// a second of 60 is a leap second; it counts as the next second, as everywhere in Unix time
-	if bad0 || bad1 || bad2 || bad3 || bad4 || bad5 || bad6 || year < 1969 || year > 2106 ||
+	if bad0 || bad1 || bad2 || year < 1969 || year > 2106 ||
 		month < 1 || month > 12 || day < 1 || day > daysIn(year, month) || hour > 23 || minute > 59 || second > 60 {
 		return 0, 0, false
 	}
@@ -59,6 +56,14 @@ func parseTime(b []byte) (sec int64, nsec uint32, ok bool) {
 		i++
 		from := i
 		unit := uint32(100_000_000)
+		if len(b) == 28 { // mostly seven digits and a Z
+			n, bad := digits(binary.LittleEndian.Uint64(b[20:])&^(0xff<<56), fraction, fractionMost)
+			if !bad {
+				nsec = uint32(n&0xff)*10_000_000 + uint32(n>>16&0xff)*100_000 + uint32(n>>32&0xff)*1_000 +
+					uint32(n>>48&0xff)*10
+				i, unit = 27, 10
+			}
+		}
 		for ; i < len(b) && isDigit(b[i]); i++ {
 			nsec += uint32(b[i]-'0') * unit
 			unit /= 10
@@ -104,6 +109,21 @@ func parseZone(b []byte) (offset int64, ok bool) {
 		offset = -offset
 	}
 	return offset, true
+}
+
+// Layouts: what eight bytes of text have to be, as they stand in memory: 0 for a digit, all else for itself. The
+// second constant is the most that may be added to each byte, once it is taken off, before its highest bit is set.
+const (
+	yearMonth, yearMonthMost         = 0x2d_30_30_2d_30_30_30_30, 0x7f_76_76_7f_76_76_76_76 // 0000-00-
+	dayHourMinute, dayHourMinuteMost = 0x30_30_3a_30_30_00_30_30, 0x76_76_7f_76_76_7f_76_76 // 00, a zero byte, 00:00
+	fraction, fractionMost           = 0x00_30_30_30_30_30_30_30, 0x7f_76_76_76_76_76_76_76 // 0000000, a zero byte
+)
+
+// digits reads eight bytes of a layout. Byte i of n is the number that the digits at i and i+1 make; what is no digit
+// counts as 0.
+func digits(text, layout, most uint64) (n uint64, bad bool) {
+	d := text ^ layout
+	return d*10 + d>>8, (d|d+most)&0x8080808080808080 != 0
 }
 
 // two returns the number that the digits at b[i] and b[i+1] make.

@@ -106,7 +106,7 @@ func (l *cefLayout) line(e *encoder, dst []byte) ([]byte, int) {
 			if k > 0 {
 				dst = append(dst, ',')
 			}
-			dst = appendCEFValue(dst, item, f.most)
+			dst = appendCEFValue(dst, item.v, f.most)
 		}
 		dst = append(dst, f.label...)
 	}

@@ -135,28 +135,46 @@ func enum(doc string, coded map[string][]byte) conv {
 	}}
 }
 
-// dictionary finds what stands for words, whatever their case. Most words that it does not have are known by their
-// length and first letter.
-type dictionary[T any] struct {
-	words map[string]T
-	first [65]uint32 // by length: the first letters
+// dictionary finds what stands for words, whatever their case.
+type dictionary[T any] [65][]word[T] // by length
+
+type word[T any] struct {
+	lower string
+	to    T
 }
 
 func newDictionary[T any](words map[string]T) *dictionary[T] {
-	d := &dictionary[T]{words: words}
-	for w := range words {
-		d.first[len(w)] |= 1 << (w[0] & 31)
+	d := &dictionary[T]{}
+	for w, to := range words {
+		d[len(w)] = append(d[len(w)], word[T]{w, to})
 	}
 	return d
 }
 
-func (d *dictionary[T]) find(word []byte) (to T, known bool) {
-	if len(word) == 0 || len(word) >= len(d.first) || d.first[len(word)]>>(word[0]&31)&1 == 0 {
+func (d *dictionary[T]) find(text []byte) (to T, known bool) {
+	if len(text) >= len(d) {
 		return to, false
 	}
-	var buf [64]byte
-	to, known = d.words[string(lower(&buf, word))]
-	return to, known
+	same := d[len(text)]
+	for i := range same {
+		if w := &same[i]; isLower(text, w.lower) {
+			return w.to, true
+		}
+	}
+	return to, false
+}
+
+// isLower tells whether text in lower case is of, which is as long.
+func isLower(text []byte, of string) bool {
+	for i, c := range text {
+		if c-'A' < 26 {
+			c |= 0x20
+		}
+		if c != of[i] {
+			return false
+		}
+	}
+	return true
 }
 
 var urlScheme = conv{doc: "scheme", fn: func(e *encoder, r *rule, v []byte) bool {

@@ -136,10 +136,9 @@ var (
 
 // osFamily tells the family of a system by the beginning of its name.
 func osFamily(name []byte) string {
-	var buf [64]byte
-	s := lower(&buf, name)
-	for _, o := range osOf {
-		if len(s) >= len(o.prefix) && string(s[:len(o.prefix)]) == o.prefix {
+	for i := range osOf {
+		o := &osOf[i]
+		if len(name) >= len(o.prefix) && isLower(name[:len(o.prefix)], o.prefix) {
 			return o.family
 		}
 	}

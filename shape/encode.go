@@ -31,10 +31,14 @@ type encoder struct {
 // value is what goes to one target, as MessagePack.
 type value struct {
 	one  []byte // nil where there is none
-	many [][]byte
+	many []item
 	set  *set // of a long list; nil before the first
 	rank uint16
 }
+
+// item is one of a list. Where it is an object, head is all of it but its last value, so that none is made before it is
+// written.
+type item struct{ head, v []byte }
 
 // claim says which piece of evidence an object of the record is about.
 type claim struct {
@@ -131,9 +135,9 @@ func (e *encoder) putTo(puts []put, v []byte) bool {
 		switch {
 		case p.list && fresh:
 			s.reset()
-			s.many = append(s.many, v)
+			s.many = append(s.many, item{v: v})
 		case p.list:
-			s.add(v)
+			s.add(item{v: v})
 		case fresh || p.rank < s.rank:
 			s.one, s.rank = v, p.rank
 		case !bytes.Equal(s.one, v):
@@ -142,6 +146,16 @@ func (e *encoder) putTo(puts []put, v []byte) bool {
 		taken = true
 	}
 	return taken
+}
+
+// putItem puts an object, which is head and then v, to a target that is a list.
+func (e *encoder) putItem(p *put, head, v []byte) {
+	s := &e.values[p.slot]
+	if !e.filled.has(p.slot) {
+		e.filled.add(p.slot)
+		s.reset()
+	}
+	s.add(item{head, v})
 }
 
 // claim tells whether the piece of evidence at hand may fill an object of the record: the first may, and one for
@@ -170,17 +184,3 @@ func (e *encoder) shrink() {
 }
 
 const maxScratch = 64 << 10
-
-// lower returns text in lower case, for look-ups; of a long one nil.
-func lower(buf *[64]byte, text []byte) []byte {
-	if len(text) > len(buf) {
-		return nil
-	}
-	for i, c := range text {
-		if c-'A' < 26 {
-			c |= 0x20
-		}
-		buf[i] = c
-	}
-	return buf[:len(text)]
-}

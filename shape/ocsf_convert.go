@@ -69,12 +69,16 @@ var (
 
 	// ocsfOS goes by the beginning of the platform's name.
 	ocsfOS = func() conv {
-		ids := map[string][]byte{"windows": appendInt(nil, 100), "linux": appendInt(nil, 200),
-			"android": appendInt(nil, 201), "macos": appendInt(nil, 300),
-			"ios": appendInt(nil, 301)}
-		names := map[string][]byte{"windows": appendText(nil, "Windows"), "linux": appendText(nil, "Linux"),
-			"android": appendText(nil, "Android"),
-			"macos":   appendText(nil, "macOS"), "ios": appendText(nil, "iOS")}
+		families := []struct {
+			name        string
+			id, caption []byte
+		}{
+			{"windows", padded(appendInt(nil, 100)), padded(appendText(nil, "Windows"))},
+			{"linux", padded(appendInt(nil, 200)), padded(appendText(nil, "Linux"))},
+			{"android", padded(appendInt(nil, 201)), padded(appendText(nil, "Android"))},
+			{"macos", padded(appendInt(nil, 300)), padded(appendText(nil, "macOS"))},
+			{"ios", padded(appendInt(nil, 301)), padded(appendText(nil, "iOS"))},
+		}
 		other := appendInt(nil, 99)
 		return conv{doc: "100 Windows, 200 Linux, 201 Android, 300 macOS, 301 iOS, by its beginning; 99 for all else",
 			fn: func(e *encoder, r *rule, v []byte) bool {
@@ -82,9 +86,11 @@ var (
 				if s == nil {
 					return false
 				}
-				id, name := other, v
-				if family := osFamily(s); family != "" {
-					id, name = ids[family], names[family]
+				id, name, family := other, v, osFamily(s)
+				for i := range families {
+					if families[i].name == family {
+						id, name = families[i].id, families[i].caption
+					}
 				}
 				for i := 0; i < len(r.puts); i += 2 {
 					e.putTo(r.puts[i:i+1], id)
@@ -167,8 +173,9 @@ func digest(digits int, id int64, algorithm, name string) conv {
 		if !isHex(textIn(v), digits) {
 			return false
 		}
-		took := e.putTo(r.puts[:1], e.joined(head, v))
-		return e.putTo(r.puts[1:], e.joined(seen, v)) || took
+		e.putItem(&r.puts[0], head, v)
+		e.putItem(&r.puts[1], seen, v)
+		return true
 	}}
 }
 
@@ -186,7 +193,8 @@ func observable(name string, id int64, kind string, fits func([]byte) bool) conv
 		if len(s) == 0 || fits != nil && !fits(s) {
 			return false
 		}
-		return e.put(r, e.joined(head, v))
+		e.putItem(&r.puts[0], head, v)
+		return true
 	}}
 }
 

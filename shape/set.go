@@ -25,11 +25,12 @@ func (v *value) reset() {
 }
 
 // add appends x to the list unless it is there.
-func (v *value) add(x []byte) {
+func (v *value) add(x item) {
 	if len(v.many) < shortList {
-		for _, have := range v.many {
-			// Digests and observables are of one length and begin alike.
-			if n := len(have) - 1; n == len(x)-1 && have[n] == x[n] && bytes.Equal(have, x) {
+		for i := range v.many {
+			// Digests are of one length and begin alike.
+			have := &v.many[i]
+			if n := len(have.v) - 1; n == len(x.v)-1 && have.v[n] == x.v[n] && have.equal(&x) {
 				return
 			}
 		}
@@ -44,8 +45,10 @@ func (v *value) add(x []byte) {
 	v.many = append(v.many, x)
 }
 
+func (x *item) equal(y *item) bool { return bytes.Equal(x.v, y.v) && bytes.Equal(x.head, y.head) }
+
 // has tells whether v is in list, and takes it for so from now on: it is appended there next.
-func (s *set) has(list [][]byte, v []byte) bool {
+func (s *set) has(list []item, v item) bool {
 	if 2*(len(list)+1) > len(s.at) || s.n < len(list) {
 		s.grow(list)
 	}
@@ -58,7 +61,7 @@ func (s *set) has(list [][]byte, v []byte) bool {
 	return false
 }
 
-func (s *set) grow(list [][]byte) {
+func (s *set) grow(list []item) {
 	size := max(64, len(s.at))
 	for size < 4*(len(list)+1) {
 		size *= 2
@@ -76,10 +79,10 @@ func (s *set) grow(list [][]byte) {
 }
 
 // find returns the place of v, or the free one where it goes.
-func (s *set) find(list [][]byte, v []byte) int {
+func (s *set) find(list []item, v item) int {
 	mask := len(s.at) - 1
-	for place := int(xxh3.Hash(v)) & mask; ; place = (place + 1) & mask {
-		if k := s.at[place]; k == 0 || bytes.Equal(list[k-1], v) {
+	for place := int(xxh3.Hash(v.v)) & mask; ; place = (place + 1) & mask {
+		if k := s.at[place]; k == 0 || list[k-1].equal(&v) {
 			return place
 		}
 	}

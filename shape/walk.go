@@ -65,12 +65,12 @@ func (e *encoder) object(src *source, i int, root bool) int {
 			i = e.inside(f, i)
 		default:
 			switch { // as after does
-			case c-0xa0 < 0x20:
-				i += 1 + int(c-0xa0)
 			case c == 0xd9:
 				i += 2 + int(b[i+1])
+			case sizes[c] != 0:
+				i += int(sizes[c])
 			default:
-				i = after(b, i)
+				i = afterOther(b, i)
 			}
 			taken = f != nil && e.give(f.rules, b[from:i]) // with what follows within its capacity: see appendBytes
 		}
@@ -131,15 +131,32 @@ func open(b []byte, i int) (n, at int) {
 // after returns the index behind the value at i.
 func after(b []byte, i int) int {
 	switch c := b[i]; {
-	case c-0xa0 < 0x20:
-		return i + 1 + int(c-0xa0)
 	case c == 0xd9:
 		return i + 2 + int(b[i+1])
-	case c == msgNil:
-		return i + 1
+	case sizes[c] != 0:
+		return i + int(sizes[c])
 	}
 	return afterOther(b, i)
 }
+
+// sizes are those of values that their first byte tells: short texts, numbers, what is empty.
+var sizes = func() (n [256]uint8) {
+	for c := range n {
+		switch {
+		case c < 0x80, c == 0x80, c == 0x90, c >= 0xe0, c == msgNil, c == 0xc2, c == 0xc3:
+			n[c] = 1
+		case c >= 0xa0 && c < 0xc0:
+			n[c] = uint8(1 + c - 0xa0)
+		case c >= 0xcc && c <= 0xcf:
+			n[c] = 1 + 1<<(c-0xcc)
+		case c >= 0xd0 && c <= 0xd3:
+			n[c] = 1 + 1<<(c-0xd0)
+		case c == 0xcb:
+			n[c] = 9
+		}
+	}
+	return n
+}()
 
 func afterOther(b []byte, i int) int {
 	c := record.NewCursor(b[i:])
@@ -230,7 +247,7 @@ func (e *encoder) endPiece() {
 	e.derive(e.derivedIn)
 	at := len(e.scratch)
 	var n int
-	if e.scratch, n = e.fields(append(e.scratch, groupHead...), e.pieceNodes); n == 0 {
+	if e.scratch, n = e.fields(beginGroup(e.scratch), e.pieceNodes); n == 0 {
 		e.scratch = e.scratch[:at]
 		return
 	}

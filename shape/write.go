@@ -7,8 +7,8 @@ import (
 	"fluent-bit-defender/record"
 )
 
-// groupHead begins an object whose number of fields is not known yet: endGroup fills it in.
-var groupHead = []byte{0xde, 0, 0}
+// beginGroup begins an object whose number of fields is not known yet: endGroup fills it in.
+func beginGroup(dst []byte) []byte { return append(dst, 0xde, 0, 0) }
 
 func endGroup(b []byte, at, n int) { binary.BigEndian.PutUint16(b[at+1:], uint16(n)) }
 
@@ -33,8 +33,12 @@ func (e *encoder) fields(dst []byte, nodes []node) ([]byte, int) {
 			}
 			many := e.values[n.slot].many
 			dst = appendArrayHead(n.appendKey(dst), len(many))
-			for _, item := range many {
-				dst = appendBytes(dst, item)
+			for i := range many {
+				if it := &many[i]; len(it.head) == 0 {
+					dst = appendBytes(dst, it.v)
+				} else {
+					dst = appendBytes(appendBytes(dst, it.head), it.v)
+				}
 			}
 		case kindRest:
 			if e.restN == 0 {
@@ -53,7 +57,7 @@ func (e *encoder) fields(dst []byte, nodes []node) ([]byte, int) {
 			dst = n.appendKey(dst)
 			at := len(dst)
 			var inner int
-			if dst, inner = e.fields(append(dst, groupHead...), n.kids); inner == 0 {
+			if dst, inner = e.fields(beginGroup(dst), n.kids); inner == 0 {
 				dst = dst[:from]
 				continue
 			}
@@ -148,13 +152,6 @@ func (e *encoder) text(s string) []byte {
 func (e *encoder) textOf(s []byte) []byte {
 	from := len(e.scratch)
 	e.scratch = appendText(e.scratch, s)
-	return e.made(from)
-}
-
-// joined is two texts in one.
-func (e *encoder) joined(a, b []byte) []byte {
-	from := len(e.scratch)
-	e.scratch = appendBytes(appendBytes(e.scratch, a), b)
 	return e.made(from)
 }
 
