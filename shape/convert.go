@@ -130,8 +130,8 @@ func numbers(doc string, of map[string]int64) conv {
 func enum(doc string, coded map[string][]byte) conv {
 	of := newDictionary(coded)
 	return conv{doc: doc, fn: func(e *encoder, r *rule, v []byte) bool {
-		to, known := of.find(textIn(v))
-		return known && e.put(r, to)
+		to := of.find(textIn(v))
+		return to != nil && e.put(r, *to)
 	}}
 }
 
@@ -151,17 +151,18 @@ func newDictionary[T any](words map[string]T) *dictionary[T] {
 	return d
 }
 
-func (d *dictionary[T]) find(text []byte) (to T, known bool) {
+// find returns nil where there is none.
+func (d *dictionary[T]) find(text []byte) *T {
 	if len(text) >= len(d) {
-		return to, false
+		return nil
 	}
 	same := d[len(text)]
 	for i := range same {
 		if w := &same[i]; isLower(text, w.lower) {
-			return w.to, true
+			return &w.to
 		}
 	}
-	return to, false
+	return nil
 }
 
 // isLower tells whether text in lower case is of, which is as long.

@@ -75,8 +75,8 @@ var tactic = func() conv {
 	of := newDictionary(m)
 	const doc = "MITRE's id and name, of the categories that are tactics"
 	return conv{doc: doc, fn: func(e *encoder, r *rule, v []byte) bool {
-		t, ok := of.find(textIn(v))
-		return ok && e.putTo(r.puts[:1], t.id) && e.putTo(r.puts[1:2], t.name)
+		t := of.find(textIn(v))
+		return t != nil && e.putTo(r.puts[:1], t.id) && e.putTo(r.puts[1:2], t.name)
 	}}
 }()
 

@@ -137,7 +137,7 @@ func (e *encoder) putTo(puts []put, v []byte) bool {
 			s.reset()
 			s.many = append(s.many, item{v: v})
 		case p.list:
-			s.add(item{v: v})
+			s.add(nil, v)
 		case fresh || p.rank < s.rank:
 			s.one, s.rank = v, p.rank
 		case !bytes.Equal(s.one, v):
@@ -155,7 +155,7 @@ func (e *encoder) putItem(p *put, head, v []byte) {
 		e.filled.add(p.slot)
 		s.reset()
 	}
-	s.add(item{head, v})
+	s.add(head, v)
 }
 
 // claim tells whether the piece of evidence at hand may fill an object of the record: the first may, and one for

@@ -27,16 +27,20 @@ func pair(doc string, of map[string]idName) conv {
 		if s == nil {
 			return false
 		}
-		to, known := words.find(s)
-		if !known {
-			to = coded{other, v}
+		id, name := other, v
+		if to := words.find(s); to != nil {
+			id, name = to.id, to.name
 		}
-		for i := 0; i < len(r.puts); i += 2 {
-			e.putTo(r.puts[i:i+1], to.id)
-			e.putTo(r.puts[i+1:i+2], to.name)
-		}
+		e.putPairs(r.puts, id, name)
 		return true
 	}}
+}
+
+func (e *encoder) putPairs(puts []put, id, name []byte) {
+	for ; len(puts) >= 2; puts = puts[2:] {
+		e.putTo(puts[:1], id)
+		e.putTo(puts[1:2], name)
+	}
 }
 
 var (
@@ -92,10 +96,7 @@ var (
 						id, name = families[i].id, families[i].caption
 					}
 				}
-				for i := 0; i < len(r.puts); i += 2 {
-					e.putTo(r.puts[i:i+1], id)
-					e.putTo(r.puts[i+1:i+2], name)
-				}
+				e.putPairs(r.puts, id, name)
 				return true
 			}}
 	}()
@@ -232,12 +233,12 @@ func (e *encoder) resource(r *rule, uid, name []byte, kind string) bool {
 	from := len(e.scratch)
 	e.scratch = appendMapHead(e.scratch, n)
 	if uid != nil {
-		e.scratch = append(appendText(e.scratch, "uid"), uid...)
+		e.scratch = appendBytes(append(e.scratch, "\xa3uid"...), uid)
 	}
 	if name != nil {
-		e.scratch = append(appendText(e.scratch, "name"), name...)
+		e.scratch = appendBytes(append(e.scratch, "\xa4name"...), name)
 	}
-	e.scratch = appendText(appendText(e.scratch, "type"), kind)
+	e.scratch = appendText(append(e.scratch, "\xa4type"...), kind)
 	return e.put(r, e.made(from))
 }
 

@@ -24,13 +24,13 @@ func (v *value) reset() {
 	}
 }
 
-// add appends x to the list unless it is there.
-func (v *value) add(x item) {
+// add appends an item unless it is there.
+func (v *value) add(head, x []byte) {
 	if len(v.many) < shortList {
 		for i := range v.many {
 			// Digests are of one length and begin alike.
 			have := &v.many[i]
-			if n := len(have.v) - 1; n == len(x.v)-1 && have.v[n] == x.v[n] && have.equal(&x) {
+			if n := len(have.v) - 1; n == len(x)-1 && have.v[n] == x[n] && have.is(head, x) {
 				return
 			}
 		}
@@ -38,14 +38,14 @@ func (v *value) add(x item) {
 		if v.set == nil {
 			v.set = &set{}
 		}
-		if v.set.has(v.many, x) {
+		if v.set.has(v.many, item{head, x}) {
 			return
 		}
 	}
-	v.many = append(v.many, x)
+	v.many = append(v.many, item{head, x})
 }
 
-func (x *item) equal(y *item) bool { return bytes.Equal(x.v, y.v) && bytes.Equal(x.head, y.head) }
+func (x *item) is(head, v []byte) bool { return bytes.Equal(x.v, v) && bytes.Equal(x.head, head) }
 
 // has tells whether v is in list, and takes it for so from now on: it is appended there next.
 func (s *set) has(list []item, v item) bool {
@@ -82,7 +82,7 @@ func (s *set) grow(list []item) {
 func (s *set) find(list []item, v item) int {
 	mask := len(s.at) - 1
 	for place := int(xxh3.Hash(v.v)) & mask; ; place = (place + 1) & mask {
-		if k := s.at[place]; k == 0 || list[k-1].equal(&v) {
+		if k := s.at[place]; k == 0 || list[k-1].is(v.head, v.v) {
 			return place
 		}
 	}

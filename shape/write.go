@@ -151,7 +151,7 @@ func (e *encoder) text(s string) []byte {
 
 func (e *encoder) textOf(s []byte) []byte {
 	from := len(e.scratch)
-	e.scratch = appendText(e.scratch, s)
+	e.scratch = appendBytes(appendTextHead(e.scratch, len(s)), s)
 	return e.made(from)
 }
 
