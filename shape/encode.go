@@ -133,10 +133,10 @@ func (e *encoder) putTo(puts []put, v []byte) bool {
 		fresh := !e.filled.has(p.slot)
 		e.filled.add(p.slot)
 		switch {
-		case p.list && fresh:
-			s.reset()
-			s.many = append(s.many, item{v: v})
 		case p.list:
+			if fresh {
+				s.reset()
+			}
 			s.add(nil, v)
 		case fresh || p.rank < s.rank:
 			s.one, s.rank = v, p.rank

@@ -42,7 +42,9 @@ func (v *value) add(head, x []byte) {
 			return
 		}
 	}
-	v.many = append(v.many, item{head, x})
+	v.many = append(v.many, item{}) // set word by word: a copy of all at once would wait for the words' stores
+	last := &v.many[len(v.many)-1]
+	last.head, last.v = head, x
 }
 
 func (x *item) is(head, v []byte) bool { return bytes.Equal(x.v, v) && bytes.Equal(x.head, head) }
