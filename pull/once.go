@@ -78,7 +78,7 @@ func (r *Runner) Once(ctx context.Context, s *Source, since, until time.Time,
 
 // outsideOnce tells whether a row is not of the range that Once was asked for: windows are asked with edges around
 // them.
-func (s *Source) outsideOnce(row record.Row) bool {
+func (s *Source) outsideOnce(row *record.Row) bool {
 	t := row.Updated
 	return s.only != nil && t != 0 && (t < s.only.Since.UnixNano() || t >= s.only.Until.UnixNano())
 }

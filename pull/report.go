@@ -210,7 +210,7 @@ type rowsTold struct {
 }
 
 // unusual tells of a row that did not become a record as it was.
-func (r *reports) unusual(log *slog.Logger, row record.Row) {
+func (r *reports) unusual(log *slog.Logger, row *record.Row) {
 	switch {
 	case row.Raw:
 		remedy := "look at records with raw and error"

@@ -126,15 +126,15 @@ func (a *answer) row(ctx context.Context) error {
 	if !own {
 		a.Outside++
 	}
-	if s.outsideOnce(row) {
+	if s.outsideOnce(&row) {
 		a.buf.data = data[:at]
 		return ctx.Err()
 	}
 	if !own || s.firstOnly() {
 		t, own = a.req.Now.UnixNano(), false
 	}
-	fresh := !s.came(row) && s.ledger.Add(row.ID, t, own)
-	alert := s.remember(row, a.req.Now)
+	fresh := !s.came(&row) && s.ledger.Add(row.ID, t, own)
+	alert := s.remember(&row, a.req.Now)
 	if !fresh {
 		a.duplicates++
 		a.buf.data = data[:at]
@@ -155,7 +155,7 @@ func (a *answer) row(ctx context.Context) error {
 	if alert != (record.ID{}) {
 		a.buf.IDs = append(a.buf.IDs, alert)
 	}
-	a.unusual(row)
+	a.unusual(&row)
 	if len(a.buf.data) >= run.opt.BatchSize || run.hungry.Load() && time.Since(a.buf.opened) >= openFor {
 		a.push(nil)
 	}
@@ -189,7 +189,7 @@ func (a *answer) count() {
 func (s *Source) firstOnly() bool { return s.cfg.Updates == "first" }
 
 // unusual counts and tells of a row that did not become a record as it was.
-func (a *answer) unusual(row record.Row) {
+func (a *answer) unusual(row *record.Row) {
 	if row.Repaired {
 		a.buf.repaired++
 	}

@@ -122,7 +122,7 @@ func (s *Source) succeed(now, gone time.Time) {
 
 // remember notes of a row of an API with a successor which alert it belongs to, and returns that if it is to be
 // delivered with the row.
-func (s *Source) remember(row record.Row, now time.Time) (alert record.ID) {
+func (s *Source) remember(row *record.Row, now time.Time) (alert record.ID) {
 	if s.next == nil || row.Alerts[0] == (record.ID{}) {
 		return record.ID{}
 	}
@@ -138,7 +138,7 @@ func (s *Source) remember(row record.Row, now time.Time) (alert record.ID) {
 
 // came tells whether a row of the successor is of an alert of which a detection was delivered, and was not updated
 // since.
-func (s *Source) came(row record.Row) bool {
+func (s *Source) came(row *record.Row) bool {
 	if s.next != nil || len(s.clients) == 1 || row.Updated == 0 {
 		return false
 	}
