@@ -123,7 +123,7 @@ const (
 // counts as 0.
 func digits(text, layout, most uint64) (n uint64, bad bool) {
 	d := text ^ layout
-	return d*10 + d>>8, (d|d+most)&0x8080808080808080 != 0
+	return d*10 + d>>8, (d|(d+most))&0x8080808080808080 != 0
 }
 
 // two returns the number that the digits at b[i] and b[i+1] make.

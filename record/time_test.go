@@ -85,40 +85,51 @@ func standardTime(text string) (at time.Time, ok bool) {
 	return at, err == nil && rfc3339.MatchString(text)
 }
 
-func FuzzTime(f *testing.F) {
-	f.Fuzz(func(t *testing.T, text string) {
-		sec, nsec, ok := parseTime([]byte(text))
-		if ok && (sec < 0 || sec > maxSeconds || nsec > 999_999_999) {
-			t.Fatalf("%q is out of range: %d, %d", text, sec, nsec)
-		}
-		if at, readable := standardTime(text); readable {
-
-			inside := at.Unix() >= 0 && at.Unix() <= maxSeconds
-			if ok != inside || ok && !time.Unix(sec, int64(nsec)).Equal(at) {
-				t.Fatalf("%q: %d.%09d, %t; the standard library reads %v", text, sec, nsec, ok, at)
+// TestEachByteOfATime sets each byte of a time to each of the 256.
+func TestEachByteOfATime(t *testing.T) {
+	for _, text := range []string{"2017-01-23T07:32:54.1861171Z", "2017-01-23T07:32:54.18+02:00"} {
+		for i := range text {
+			for c := range 256 {
+				checkTime(t, text[:i]+string([]byte{byte(c)})+text[i+1:])
 			}
-			return
 		}
-		if !ok {
-			return
+	}
+}
+
+func FuzzTime(f *testing.F) { f.Fuzz(checkTime) }
+
+// checkTime compares parseTime with the standard library.
+func checkTime(t *testing.T, text string) {
+	sec, nsec, ok := parseTime([]byte(text))
+	if ok && (sec < 0 || sec > maxSeconds || nsec > 999_999_999) {
+		t.Fatalf("%q is out of range: %d, %d", text, sec, nsec)
+	}
+	if at, readable := standardTime(text); readable {
+		inside := at.Unix() >= 0 && at.Unix() <= maxSeconds
+		if ok != inside || ok && !time.Unix(sec, int64(nsec)).Equal(at) {
+			t.Fatalf("%q: %d.%09d, %t; the standard library reads %v", text, sec, nsec, ok, at)
 		}
-		// what we read beyond RFC 3339 must be RFC 3339 once it is written its way
-		strict := []byte(strings.ToUpper(strings.Replace(text, ",", ".", 1)))
-		strict[10] = 'T'
-		if string(strict[17:19]) == "60" {
-			copy(strict[17:], "59")
-			sec--
-		}
-		zone := strict[19:]
-		if i := bytes.IndexAny(zone, "+-"); i >= 0 {
-			zone = append(bytes.Clone(zone[:i+3]), append([]byte(":"), append(bytes.Trim(zone[i+3:], ":"),
-				"00"...)[:2]...)...)
-		} else if !bytes.HasSuffix(zone, []byte("Z")) {
-			zone = append(bytes.Clone(zone), 'Z')
-		}
-		at, err := time.Parse(time.RFC3339Nano, string(strict[:19])+string(zone))
-		if err != nil || !time.Unix(sec, int64(nsec)).Equal(at) {
-			t.Fatalf("%q: %d.%09d; written as %s%s: %v, %v", text, sec, nsec, strict[:19], zone, at, err)
-		}
-	})
+		return
+	}
+	if !ok {
+		return
+	}
+	// what we read beyond RFC 3339 must be RFC 3339 once it is written its way
+	strict := []byte(strings.ToUpper(strings.Replace(text, ",", ".", 1)))
+	strict[10] = 'T'
+	if string(strict[17:19]) == "60" {
+		copy(strict[17:], "59")
+		sec--
+	}
+	zone := strict[19:]
+	if i := bytes.IndexAny(zone, "+-"); i >= 0 {
+		zone = append(bytes.Clone(zone[:i+3]), append([]byte(":"), append(bytes.Trim(zone[i+3:], ":"),
+			"00"...)[:2]...)...)
+	} else if !bytes.HasSuffix(zone, []byte("Z")) {
+		zone = append(bytes.Clone(zone), 'Z')
+	}
+	at, err := time.Parse(time.RFC3339Nano, string(strict[:19])+string(zone))
+	if err != nil || !time.Unix(sec, int64(nsec)).Equal(at) {
+		t.Fatalf("%q: %d.%09d; written as %s%s: %v, %v", text, sec, nsec, strict[:19], zone, at, err)
+	}
 }
