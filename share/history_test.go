@@ -29,7 +29,8 @@ import (
 // pod was taken over from, within the bound that is promised; and no pod was taken over from that was well.
 
 const (
-	historySafe    = 2 * time.Second // after its delivery an alert is durable: pull's safeAfter
+	historySafe    = 2 * time.Second  // after its delivery an alert is durable: pull's safeAfter
+	historyRest    = 10 * time.Second // after a commit that failed: pull's commitRest
 	historyOverlap = time.Minute
 	historySlack   = 8 * time.Second // ticks of a second, and a commit that is under way
 )

@@ -86,9 +86,11 @@ func (h *history) checkRepeated(first, second delivery) {
 		}
 		oldest := t.lastSeen.Add(-historyOverlap - historySafe - writeEvery - historySlack)
 		if s := first.pod.trouble; slices.ContainsFunc(s, func(s span) bool {
-			return s.from.After(first.at) && s.from.Before(first.at.Add(historySafe+historySlack))
+			// A commit that was under way hangs, and after it fails there is none for a while.
+			return s.from.After(first.at.Add(-callWithin-historyRest)) &&
+				s.from.Before(first.at.Add(historySafe+historySlack))
 		}) {
-			return // frozen before it could note that this one is durable
+			return // frozen or cut off before it could note that this one is durable
 		}
 		if first.at.Before(oldest) {
 			h.failf("alert %d of source %d came from %s at %.2f and from %s at %.2f: too old to repeat after the "+
