@@ -111,7 +111,7 @@ func parseZone(b []byte) (offset int64, ok bool) {
 	return offset, true
 }
 
-// Layouts: what eight bytes of text have to be, as they stand in memory: 0 for a digit, all else for itself. The
+// Layouts: what eight bytes of text have to be, the first as the lowest byte: 0 for a digit, all else for itself. The
 // second constant is the most that may be added to each byte, once it is taken off, before its highest bit is set.
 const (
 	yearMonth, yearMonthMost         = 0x2d_30_30_2d_30_30_30_30, 0x7f_76_76_7f_76_76_76_76 // 0000-00-

@@ -177,6 +177,7 @@ func (p *program) addRow(rank int, w row) {
 				}
 			case last:
 				f.rules, f.keep = append(f.rules, r), f.keep || keep
+				f.plain = len(f.rules) == 1 && r.plain
 			default:
 				if f.into == nil {
 					f.into, f.inner = p.newSource(), true

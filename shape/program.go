@@ -26,6 +26,7 @@ type field struct {
 	name  string
 	rules []rule
 	keep  bool
+	plain bool               // it has one rule, for plain texts
 	inner bool               // it has into or kinds
 	into  *source            // for values that are objects, or lists of them
 	kinds map[string]*source // for the list of evidence

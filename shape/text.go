@@ -143,26 +143,22 @@ var notHex = func() (t [256]byte) {
 }()
 
 // isHex tells whether text has so many hex digits, a multiple of eight, and nothing else. It looks at eight bytes at
-// a time: of those up to 9 the sum with 0x46 stays below 0x80, of a letter without its 0x20 bit, less 0x40 and one,
-// lies below 6.
+// a time: each is at least the first of the digits or letters and less than what follows their last, so that the one
+// sum sets its highest bit and the other does not.
 func isHex(s []byte, digits int) bool {
 	if len(s) != digits {
 		return false
 	}
-	const ones = 0x0101010101010101
-	bad := uint64(0)
+	const ones, high = 0x0101010101010101, 0x8080808080808080
+	good := uint64(high)
 	for ; len(s) >= 8; s = s[8:] {
 		w := binary.LittleEndian.Uint64(s)
-		bad |= w & (0x80 * ones)
-		letter := w & (0x40 * ones) >> 6 // 1 in each byte with the 0x40 bit
-		l := w &^ (0xa0 * ones)          // a letter is 0x41 to 0x46, a digit 0x10 to 0x19
-		l -= letter * 0x31               // a letter is 0x10 to 0x15
-		digit := w & (0x20 * ones) >> 5  // a digit has the 0x20 bit
-		bad |= (letter | digit) ^ ones   // neither
-		bad |= (l ^ 0x10*ones) & (0xf0 * ones)
-		bad |= (l&(0x0f*ones) + letter*4 + 0x06*ones) & (0xf0 * ones)
+		l := w | 0x20*ones // lower case
+		digit := (w + (0x80-'0')*ones) &^ (w + (0x80-'9'-1)*ones)
+		letter := (l + (0x80-'a')*ones) &^ (l + (0x80-'f'-1)*ones)
+		good &= (digit | letter) &^ w
 	}
-	return bad == 0
+	return good == high
 }
 
 func isSeparator(c byte) bool { return c == '\\' || c == '/' }

@@ -10,9 +10,10 @@ import (
 // met is a field that was met at some place of an object. Objects at one path mostly have their fields in the same
 // order.
 type met struct {
-	words, masks [longestMet / 8]uint64 // the key, and its bits that count
-	size         int                    // of the key
-	field        *field                 // nil: no row names it
+	words, masks [2]uint64 // the key's first 16 bytes, and their bits that count
+	size         int       // of the key
+	field        *field    // nil: no row names it
+	rest, more   [2]uint64 // as words and masks, of the next 16 bytes
 }
 
 const longestMet = 32 // bytes of a key that is remembered
@@ -20,9 +21,9 @@ const longestMet = 32 // bytes of a key that is remembered
 // stands tells whether the key stands at the beginning of b.
 func (m *met) stands(b *[longestMet]byte) bool {
 	return (binary.LittleEndian.Uint64(b[:])^m.words[0])&m.masks[0]|
-		(binary.LittleEndian.Uint64(b[8:])^m.words[1])&m.masks[1]|
-		(binary.LittleEndian.Uint64(b[16:])^m.words[2])&m.masks[2]|
-		(binary.LittleEndian.Uint64(b[24:])^m.words[3])&m.masks[3] == 0
+		(binary.LittleEndian.Uint64(b[8:])^m.words[1])&m.masks[1] == 0 && (m.size <= 16 ||
+		(binary.LittleEndian.Uint64(b[16:])^m.rest[0])&m.more[0]|
+			(binary.LittleEndian.Uint64(b[24:])^m.rest[1])&m.more[1] == 0)
 }
 
 // newMet is of a key, a MessagePack string; one that is too long stands nowhere.
@@ -32,12 +33,15 @@ func newMet(key []byte, f *field) met {
 	if copy(text[:], key) < len(key) {
 		text = [longestMet]byte{} // no string begins so
 	}
-	for i := range m.words {
-		m.words[i] = binary.LittleEndian.Uint64(text[8*i:])
-		m.masks[i] = ^uint64(0) >> (64 - 8*max(0, min(8, m.size-8*i)))
+	for i := range 2 {
+		m.words[i], m.masks[i] = binary.LittleEndian.Uint64(text[8*i:]), firstBytes(m.size-8*i)
+		m.rest[i], m.more[i] = binary.LittleEndian.Uint64(text[16+8*i:]), firstBytes(m.size-16-8*i)
 	}
 	return m
 }
+
+// firstBytes has the bits of the first n bytes of eight.
+func firstBytes(n int) uint64 { return ^uint64(0) >> (64 - 8*max(0, min(8, n))) }
 
 // object goes through the fields of the object that stands at i in the native record, and returns where it ends.
 func (e *encoder) object(src *source, i int, root bool) int {
@@ -72,7 +76,14 @@ func (e *encoder) object(src *source, i int, root bool) int {
 			default:
 				i = afterOther(b, i)
 			}
-			taken = f != nil && e.give(f.rules, b[from:i]) // with what follows within its capacity: see appendBytes
+			switch v := b[from:i]; { // with what follows within its capacity: see appendBytes
+			case f == nil:
+				taken = false
+			case f.plain && isText(v):
+				taken = e.putTo(f.rules[0].puts, v)
+			default:
+				taken = e.give(f.rules, v)
+			}
 		}
 		if !root {
 			continue
