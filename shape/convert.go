@@ -218,10 +218,10 @@ func joinPath(e *encoder, r *rule, of []*value) {
 	if !isSeparator(dir[len(dir)-1]) {
 		n++
 	}
-	e.scratch = append(appendTextHead(e.scratch, n), dir...)
+	e.scratch = appendBytes(appendTextHead(e.scratch, n), dir)
 	if !isSeparator(dir[len(dir)-1]) {
 		e.scratch = append(e.scratch, sep)
 	}
-	e.scratch = append(e.scratch, name...)
+	e.scratch = appendBytes(e.scratch, name)
 	e.put(r, e.made(from))
 }

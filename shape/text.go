@@ -8,17 +8,7 @@ import (
 
 // What texts of alerts are made of: these look at bytes and take no memory.
 
-func isIP(s []byte) bool {
-	if len(s) < 2 || len(s) > 45 {
-		return false
-	}
-	for _, c := range s[:min(5, len(s))] {
-		if c == ':' {
-			return isIPv6(s)
-		}
-	}
-	return isIPv4(s)
-}
+func isIP(s []byte) bool { return len(s) >= 2 && len(s) <= 45 && (isIPv4(s) || isIPv6(s)) }
 
 // isIPv6 takes what net/netip does, without a zone: eight groups, or fewer around one ::, the last two perhaps as an
 // address of version 4. Two addresses come with most alerts, and net/netip takes twice the time.
